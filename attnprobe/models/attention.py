@@ -1,0 +1,88 @@
+"""Multi-head attention with two taps: an additive score offset, and the queries and keys themselves."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnprobe.models.positions import Rotary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionCall:
+    """What one attention layer computed on one batch; q and k are as they enter the scores (after rotation)."""
+
+    layer: int
+    q: Tensor  # (batch, head, query, d_head)
+    k: Tensor  # (batch, head, key, d_head)
+    v: Tensor  # (batch, head, key, d_head)
+    output: Tensor  # (batch, head, query, d_head), the pattern times v
+    scale: float
+    visible: Tensor | None  # bool, broadcastable to (batch, head, query, key); None = every key is visible
+
+    def scores(self) -> Tensor:
+        """Raw pre-softmax scores (batch, head, query, key), before masking and without any score offset."""
+        return self.q @ self.k.mT * self.scale
+
+    def pattern(self) -> Tensor:
+        """Post-softmax weights (batch, head, query, key) without any score offset."""
+        scores = self.scores()
+        return (scores if self.visible is None else scores.masked_fill(~self.visible, -torch.inf)).softmax(-1)
+
+
+Observer = Callable[[AttentionCall], None]
+
+
+class Attention(nn.Module):
+    """softmax(q k^T / sqrt(d_head) + score offset) v with separate projections q, k, v, o (all with bias)."""
+
+    def __init__(self, d_model: int, heads: int, *, layer: int, causal: bool, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.heads, self.layer, self.causal = heads, layer, causal
+        self.q = nn.Linear(d_model, d_model)
+        self.k = nn.Linear(d_model, d_model)
+        self.v = nn.Linear(d_model, d_model)
+        self.o = nn.Linear(d_model, d_model)
+        self.rotary = rotary
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        valid: Tensor | None = None,
+        score_offset: Tensor | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """(batch, length, d_model) -> the same.
+
+        ``valid`` (batch, length) bool hides padded keys. ``score_offset`` broadcasts to (batch, head, query, key) and
+        is added to the scaled scores: the gradient with respect to a zero offset is the gradient along the scores.
+        """
+        q, k, v = (self._split_heads(project(x)) for project in (self.q, self.k, self.v))
+        if self.rotary is not None:
+            q, k = self.rotary(q), self.rotary(k)
+        scale = q.shape[-1] ** -0.5
+        if score_offset is None and valid is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
+        else:
+            mask = self._visible(x.shape[1], valid, x.device)
+            if score_offset is not None:
+                mask = score_offset if mask is None else torch.where(mask, score_offset, -torch.inf)
+                mask = mask.to(q.dtype)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        if observe is not None:
+            visible = self._visible(x.shape[1], valid, x.device)
+            observe(AttentionCall(layer=self.layer, q=q, k=k, v=v, output=mixed, scale=scale, visible=visible))
+        return self.o(mixed.transpose(1, 2).flatten(2))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _visible(self, length: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
+        keys = None if valid is None else valid[:, None, None, :]
+        if not self.causal:
+            return keys
+        past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        return past if keys is None else past & keys

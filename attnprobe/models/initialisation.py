@@ -1,0 +1,72 @@
+"""Every parameter's distribution at the start, drawn from a generator of its own.
+
+A parameter depends on (seed, its name) alone: models that share a name and a shape share the value, whatever else
+differs between them. That makes arms of a study comparable pair by pair.
+"""
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+from attnprobe.models.attention import Attention
+from attnprobe.models.positions import LearnedPositions
+from attnprobe.models.transformer import ReconstructionTarget, Transformer, TransformerConfig
+from attnprobe.tasks import Spec
+
+
+def make_model(config: TransformerConfig, spec: Spec, target: ReconstructionTarget, *, seed: int) -> Transformer:
+    """Build a model on the CPU and initialise it."""
+    with torch.random.fork_rng(devices=[]):  # torch's own draws, overwritten below, leave the global seed alone
+        model = Transformer(config, spec, target)
+    initialise(model, seed)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Set every parameter.
+
+    | parameter                        | distribution                                              |
+    |----------------------------------|-----------------------------------------------------------|
+    | weight and bias of linear layers | uniform in +-1/sqrt(fan in), torch's default              |
+    | token embedding, class token     | normal, standard deviation 1                              |
+    | learned positions                | normal, standard deviation 0.02                           |
+    | layer norms                      | gain 1, shift 0                                           |
+    | k, v, o when ``init`` is "tied"  | copies of q (the published code clones one linear layer)  |
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            for part in ("weight", "bias"):
+                parameter = getattr(module, part)
+                parameter.uniform_(-bound, bound, generator=generator_for(seed, f"{name}.{part}"))
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(generator=generator_for(seed, f"{name}.weight"))
+        elif isinstance(module, LearnedPositions):
+            module.table.normal_(std=0.02, generator=generator_for(seed, f"{name}.table"))
+        elif isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
+    if model.token is not None:
+        model.token.normal_(generator=generator_for(seed, "token"))
+    if model.config.init == "tied":
+        for module in model.modules():
+            if isinstance(module, Attention):
+                for copy in (module.k, module.v, module.o):
+                    copy.load_state_dict(module.q.state_dict())
+
+
+def generator_for(seed: int, name: str) -> torch.Generator:
+    """A CPU generator whose stream belongs to (seed, name)."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def state_on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    """A detached copy of all parameters, safe to keep while training goes on."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

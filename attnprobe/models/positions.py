@@ -1,0 +1,67 @@
+"""How a model knows where a token stands: fixed sinusoidal or learned tables, or rotation of queries and keys."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+BASE = 10_000.0
+
+
+class NoPositions(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class LearnedPositions(nn.Module):
+    def __init__(self, length: int, d_model: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(length, d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[: x.shape[1]]
+
+
+class SinusoidalPositions(nn.Module):
+    """Fixed table of Vaswani et al. (2017): sin on even, cos on odd channels; added unscaled."""
+
+    table: Tensor
+
+    def __init__(self, length: int, d_model: int) -> None:
+        super().__init__()
+        self.register_buffer("table", sinusoidal_table(length, d_model), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[: x.shape[1]].to(x.dtype)
+
+
+def sinusoidal_table(length: int, d_model: int) -> Tensor:
+    """(length, d_model) float32; column pair (2k, 2k+1) turns at angular frequency BASE^(-2k/d_model)."""
+    angle = _angles(length, d_model)
+    table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+    return table[:, :d_model].float()
+
+
+class Rotary(nn.Module):
+    """Rotary embedding (Su et al. 2021) of queries or keys over the full head dimension, in interleaved pairs."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, length: int, d_head: int) -> None:
+        super().__init__()
+        angle = _angles(length, d_head)
+        self.register_buffer("cos", angle.cos().float(), persistent=False)
+        self.register_buffer("sin", angle.sin().float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, head, length, d_head) -> the same shape, each pair turned by position * frequency."""
+        cos, sin = (t[: x.shape[-2]].to(x.dtype) for t in (self.cos, self.sin))
+        even, odd = x[..., 0::2], x[..., 1::2]
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+def _angles(length: int, width: int) -> Tensor:
+    """(length, ceil(width / 2)) float64 angles position * BASE^(-2k/width)."""
+    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(BASE) / width))
+    return torch.arange(length, dtype=torch.float64)[:, None] * frequency

@@ -1,0 +1,172 @@
+"""The encoder of the papers: pre-norm blocks, a pooled readout for labels, a per-position reconstruction head."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnprobe.config import require, require_positive
+from attnprobe.models.attention import Attention, Observer
+from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions
+from attnprobe.tasks import MASK_ID, Spec
+
+ReconstructionTarget = Literal["values", "classes"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    d_model: int = 64
+    layers: int = 1
+    heads: int = 4
+    d_mlp: int = 128
+    positions: Literal["none", "learned", "sinusoidal", "rotary"] = "sinusoidal"
+    readout: Literal["mean", "max", "last", "token"] = "mean"
+    causal: bool = False
+    init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
+
+    def __post_init__(self) -> None:
+        require_positive(self, "d_model", "layers", "heads", "d_mlp")
+        fits = self.d_model % self.heads == 0
+        require(fits, "d_model", f"must be divisible by heads, got {self.d_model} and {self.heads} heads")
+        even = self.positions != "rotary" or (self.d_model // self.heads) % 2 == 0
+        require(even, "positions", "rotary needs an even number of channels per head")
+        blind_token = self.readout == "token" and self.causal
+        require(
+            not blind_token, "readout", "token cannot be causal: the class token stands first and would see nothing"
+        )
+
+
+class Transformer(nn.Module):
+    """Sequence in, features out; two heads read the features, so any checkpoint can be asked about either loss."""
+
+    def __init__(self, config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> None:
+        super().__init__()
+        self.config, self.spec, self.target = config, spec, target
+        d, length = config.d_model, spec.length + (config.readout == "token")
+        self.embedding: nn.Module = TokenEmbedding(spec, d) if spec.is_tokens else ValueEmbedding(spec, d)
+        self.token = nn.Parameter(torch.empty(d)) if config.readout == "token" else None
+        self.positions: nn.Module = NoPositions()
+        if config.positions == "learned":
+            self.positions = LearnedPositions(length, d)
+        elif config.positions == "sinusoidal":
+            self.positions = SinusoidalPositions(length, d)
+        rotary = Rotary(length, d // config.heads) if config.positions == "rotary" else None
+        self.blocks = nn.ModuleList(Block(config, layer, rotary) for layer in range(config.layers))
+        self.norm = nn.LayerNorm(d)
+        self.label_head = nn.Linear(d, spec.classes)
+        self.reconstruction_head = nn.Linear(d, reconstruction_width(spec, target))
+
+    def forward(
+        self,
+        inputs: Tensor,
+        *,
+        hidden: Tensor | None = None,
+        valid: Tensor | None = None,
+        score_offsets: Mapping[int, Tensor] | None = None,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Features (batch, length, d_model) after the final norm; one more leading position with readout "token".
+
+        inputs: token ids (batch, length) or stored values (batch, length, channels). hidden, valid: (batch, length)
+        bool. score_offsets: layer -> tensor added to that layer's scores. observe: called once per layer with its
+        AttentionCall.
+        """
+        x = self.embedding(inputs, hidden)
+        if self.token is not None:
+            x = torch.cat([self.token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+            valid = None if valid is None else F.pad(valid, (1, 0), value=True)
+        x = self.positions(x)
+        for layer, block in enumerate(self.blocks):
+            offset = None if score_offsets is None else score_offsets.get(layer)
+            x = block(x, valid, offset, observe)
+        return self.norm(x)
+
+    def classify(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Label logits (batch, classes)."""
+        return self.label_head(pool(features, self.config.readout, valid))
+
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """Values (batch, length, channels) in model units, or logits (batch, length, channels, levels | vocabulary)."""
+        out = self.reconstruction_head(features[:, 1:] if self.token is not None else features)
+        if self.target == "values":
+            return out
+        return out.unflatten(-1, (1 if self.spec.is_tokens else self.spec.channels, -1))
+
+
+def reconstruction_width(spec: Spec, target: ReconstructionTarget) -> int:
+    if spec.vocabulary is not None:
+        return spec.vocabulary
+    if target == "values":
+        return spec.channels
+    assert spec.levels is not None, "checked by the objective"
+    return spec.channels * spec.levels
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x)."""
+
+    def __init__(self, config: TransformerConfig, layer: int, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config.d_model, config.heads, layer=layer, causal=config.causal, rotary=rotary)
+        self.norm2 = nn.LayerNorm(config.d_model)
+        self.up = nn.Linear(config.d_model, config.d_mlp)
+        self.down = nn.Linear(config.d_mlp, config.d_model)
+
+    def forward(self, x: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None) -> Tensor:
+        x = x + self.attention(self.norm1(x), valid=valid, score_offset=score_offset, observe=observe)
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class ValueEmbedding(nn.Module):
+    """Real values plus one mask channel -> d_model. A hidden position has all values zero and the mask channel one."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Spec, d_model: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(spec.channels + 1, d_model)
+        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
+
+    def standardise(self, inputs: Tensor) -> Tensor:
+        """Stored values -> model units (zero mean, unit variance over the training set)."""
+        return (inputs.to(self.mean.dtype) - self.mean) / self.std
+
+    def forward(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
+        values = self.standardise(inputs)
+        if hidden is None:
+            return self.linear(F.pad(values, (0, 1)))
+        mask = hidden[..., None]
+        return self.linear(torch.cat([values.masked_fill(mask, 0.0), mask.to(values.dtype)], dim=-1))
+
+
+class TokenEmbedding(nn.Module):
+    """Token ids -> d_model. A hidden position holds the mask id."""
+
+    def __init__(self, spec: Spec, d_model: int) -> None:
+        super().__init__()
+        assert spec.vocabulary is not None
+        self.table = nn.Embedding(spec.vocabulary, d_model)
+
+    def forward(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
+        tokens = inputs.long()
+        return self.table(tokens if hidden is None else tokens.masked_fill(hidden, MASK_ID))
+
+
+def pool(features: Tensor, readout: str, valid: Tensor | None) -> Tensor:
+    """(batch, length, d_model) -> (batch, d_model); padded positions never contribute."""
+    if readout == "token":
+        return features[:, 0]
+    if readout == "last":
+        last = -1 if valid is None else valid.sum(1) - 1
+        return features[torch.arange(len(features), device=features.device), last]
+    if valid is None:
+        return features.mean(1) if readout == "mean" else features.amax(1)
+    if readout == "mean":
+        return (features * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
+    return features.masked_fill(~valid[..., None], -torch.inf).amax(1)

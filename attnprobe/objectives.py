@@ -1,0 +1,148 @@
+"""What a model is trained for: (model, batch) -> sums of losses and metrics, exact over any batching."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnprobe.config import require
+from attnprobe.errors import ConfigError
+from attnprobe.masking import bernoulli_mask
+from attnprobe.models import ReconstructionTarget, Transformer, TransformerConfig
+from attnprobe.tasks import Batch, Spec
+
+EVALUATION = -1  # the "epoch" of the fixed masks used on validation and test data
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Per-sequence sums; the mean loss of a batch is ``loss.sum() / count.sum()``."""
+
+    loss: Tensor  # (batch,) sum of the loss over what counts in each sequence, with gradient
+    count: Tensor  # (batch,) how much counts: 1 label, or the number of predicted positions
+    correct: Tensor | None  # (batch,) how many predictions were right; None for real-valued targets
+
+    def mean(self) -> Tensor:
+        return self.loss.sum() / self.count.sum().clamp(min=1)
+
+
+class Objective(Protocol):
+    """A frozen dataclass of settings. ``metric`` says which validation number selects the best epoch."""
+
+    __dataclass_fields__: Any
+    metric: ClassVar[Literal["accuracy", "loss"]]  # highest accuracy, or lowest loss
+
+    @property
+    def target(self) -> ReconstructionTarget | None:
+        """What the reconstruction head must produce; None if this objective does not use it."""
+        ...
+
+    def check(self, model: TransformerConfig, spec: Spec) -> None:
+        """Raise ConfigError if this objective makes no sense for the model or the data."""
+        ...
+
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        """``seed`` and ``epoch`` are the counters of whatever is random in the objective (the masks)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Cross-entropy of the pooled readout against the label."""
+
+    metric: ClassVar[Literal["accuracy", "loss"]] = "accuracy"
+    target: ClassVar[None] = None
+
+    def check(self, model: TransformerConfig, spec: Spec) -> None:
+        pass
+
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        logits = model.classify(model(batch.inputs, valid=batch.valid), batch.valid).float()
+        loss = F.cross_entropy(logits, batch.labels, reduction="none")
+        return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedReconstruction:
+    """Predict inputs that were hidden at random; only hidden positions enter the loss (Amos et al. 2023, masked SPT)."""
+
+    ratio: float = 0.5  # each position is hidden with this probability
+    loss: Literal["l1", "l2", "cross_entropy"] = "l1"  # cross_entropy: over token ids or grey levels
+
+    metric: ClassVar[Literal["accuracy", "loss"]] = "loss"
+
+    def __post_init__(self) -> None:
+        require(0 < self.ratio < 1, "ratio", f"must lie between 0 and 1, got {self.ratio}")
+
+    @property
+    def target(self) -> ReconstructionTarget:
+        return "classes" if self.loss == "cross_entropy" else "values"
+
+    def check(self, model: TransformerConfig, spec: Spec) -> None:
+        check_target(self.loss, spec)
+        require(
+            not model.causal, "model.causal", "must be false for masked reconstruction", hint="use objective causal"
+        )
+
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        hidden = bernoulli_mask(
+            self.ratio, seed=seed, sample=batch.sample, epoch=epoch, length=batch.inputs.shape[1], valid=batch.valid
+        )
+        prediction = model.reconstruct(model(batch.inputs, hidden=hidden, valid=batch.valid))
+        return reconstruction_losses(model, prediction, batch.inputs, hidden, self.loss)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CausalPrediction:
+    """Predict the next input from the past (Amos et al. 2023, causal SPT); needs a causal model."""
+
+    loss: Literal["l1", "l2", "cross_entropy"] = "l1"
+
+    metric: ClassVar[Literal["accuracy", "loss"]] = "loss"
+
+    @property
+    def target(self) -> ReconstructionTarget:
+        return "classes" if self.loss == "cross_entropy" else "values"
+
+    def check(self, model: TransformerConfig, spec: Spec) -> None:
+        check_target(self.loss, spec)
+        require(model.causal, "model.causal", "must be true for causal prediction: the model could see its answer")
+
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        prediction = model.reconstruct(model(batch.inputs, valid=batch.valid))[:, :-1]
+        following = batch.inputs[:, 1:]
+        scored = torch.ones(following.shape[:2], dtype=torch.bool, device=following.device)
+        scored = scored if batch.valid is None else batch.valid[:, 1:]
+        return reconstruction_losses(model, prediction, following, scored, self.loss)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "classification": Classification,
+    "masked": MaskedReconstruction,
+    "causal": CausalPrediction,
+}
+
+
+def check_target(loss: str, spec: Spec) -> None:
+    if loss == "cross_entropy" and not spec.is_tokens and spec.levels is None:
+        raise ConfigError(
+            "objective.loss cannot be 'cross_entropy': this task's values are continuous", hint="use l1 or l2"
+        )
+    if loss != "cross_entropy" and spec.is_tokens:
+        raise ConfigError(f"objective.loss cannot be {loss!r}: this task's inputs are tokens", hint="use cross_entropy")
+
+
+def reconstruction_losses(model: Transformer, prediction: Tensor, inputs: Tensor, scored: Tensor, loss: str) -> Losses:
+    """Sums over the ``scored`` positions (batch, length) of each sequence; channels of a position are averaged."""
+    if loss == "cross_entropy":
+        target = inputs.long() if inputs.dim() == 3 else inputs.long()[..., None]  # (batch, length, channels)
+        error = F.cross_entropy(prediction.float().flatten(0, -2), target.flatten(), reduction="none").view_as(target)
+        right = (prediction.argmax(-1) == target).float().mean(-1)
+        correct = (right * scored).sum(1)
+    else:
+        difference = prediction.float() - model.embedding.standardise(inputs)  # pyright: ignore[reportCallIssue]
+        error = difference.abs() if loss == "l1" else difference.square()
+        correct = None
+    return Losses(loss=(error.mean(-1) * scored).sum(1), count=scored.sum(1).float(), correct=correct)

@@ -1,0 +1,15 @@
+"""The data sets a model can learn. To add one, write a frozen dataclass with ``load`` and add one line here."""
+
+from attnprobe.tasks.data import MASK_ID as MASK_ID
+from attnprobe.tasks.data import Batch as Batch
+from attnprobe.tasks.data import Data as Data
+from attnprobe.tasks.data import Spec as Spec
+from attnprobe.tasks.data import Split as Split
+from attnprobe.tasks.data import Task as Task
+from attnprobe.tasks.fashion_mnist import FashionMNIST
+from attnprobe.tasks.textures import Textures
+
+TASKS: dict[str, type[Task]] = {
+    "textures": Textures,
+    "fashion-mnist": FashionMNIST,
+}

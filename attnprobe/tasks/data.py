@@ -1,0 +1,101 @@
+"""What every task hands over: tensors for three splits and a description of the inputs."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+MASK_ID = 0  # the token id that stands for a hidden position in every vocabulary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a model must know about a task's inputs and labels; plain data, kept in every checkpoint."""
+
+    length: int  # positions per sequence (the longest one where lengths differ)
+    classes: int
+    channels: int = 1  # real values per position; unused by token tasks
+    vocabulary: int | None = None  # number of token ids including MASK_ID; None = real-valued inputs
+    levels: int | None = None  # stored values are the integers 0 .. levels - 1 (grey levels); None = continuous
+    mean: tuple[float, ...] = (0.0,)  # per channel, in stored units: the model sees (stored - mean) / std
+    std: tuple[float, ...] = (1.0,)
+    grid: tuple[int, int] | None = None  # (height, width) if positions are the pixels of an image, row by row
+
+    @property
+    def is_tokens(self) -> bool:
+        return self.vocabulary is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    inputs: Tensor  # (batch, length) token ids or (batch, length, channels) stored values
+    labels: Tensor  # (batch,) int64
+    sample: Tensor  # (batch,) int64 position in the split: the counter of the mask hash
+    valid: Tensor | None = None  # (batch, length) bool, True = real position; None = no padding
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """Sequences of one split, kept whole on one device."""
+
+    inputs: Tensor  # (n, length) or (n, length, channels), in the smallest type that holds them
+    labels: Tensor  # (n,) int64
+    lengths: Tensor | None = None  # (n,) int64 number of real positions; None = all have the full length
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return Split(inputs=self.inputs.to(device), labels=self.labels.to(device), lengths=lengths)
+
+    def batch(self, index: Tensor) -> Batch:
+        """Gather the samples ``index`` (batch,), an int64 tensor on the split's device."""
+        valid = None
+        if self.lengths is not None:
+            valid = torch.arange(self.inputs.shape[1], device=index.device) < self.lengths[index, None]
+        return Batch(inputs=self.inputs[index], labels=self.labels[index], sample=index, valid=valid)
+
+    def head(self, n: int) -> "Split":
+        lengths = None if self.lengths is None else self.lengths[:n]
+        return Split(inputs=self.inputs[:n], labels=self.labels[:n], lengths=lengths)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    spec: Spec
+    train: Split
+    validation: Split
+    test: Split
+
+    def splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def to(self, device: torch.device) -> "Data":
+        return Data(spec=self.spec, **{name: split.to(device) for name, split in self.splits().items()})
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all tensors: two runs with equal fingerprints saw the same data."""
+        digest = hashlib.sha256()
+        for split in self.splits().values():
+            for tensor in (split.inputs, split.labels, split.lengths):
+                if tensor is not None:
+                    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                    digest.update(tensor.contiguous().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class Task(Protocol):
+    """A frozen dataclass of settings that can produce its data."""
+
+    __dataclass_fields__: Any
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        """Generate or read the three splits; ``data_dir`` is where the user keeps downloaded files."""
+        ...

@@ -1,0 +1,63 @@
+"""Oriented textures: the class can only be read from interactions of neighbouring pixels.
+
+Each image is a patch of a stationary Gaussian random field stretched along one of C orientations. Patches are
+standardised one by one, so no statistic of single pixels tells the class.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attnprobe.config import require, require_positive
+from attnprobe.tasks.data import Data, Spec, Split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Textures:
+    side: int = 10  # pixels; sequences have side * side positions
+    classes: int = 4  # orientations pi * c / classes
+    along: float = 3.0  # correlation length along the orientation, pixels
+    across: float = 0.8  # correlation length across it, pixels
+    n_train: int = 1000
+    n_validation: int = 500
+    n_test: int = 2000
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "side", "classes", "along", "across", "n_train", "n_validation", "n_test")
+        require(self.side >= 2, "side", f"must be at least 2 pixels, got {self.side}")
+        require(self.classes >= 2, "classes", f"must be at least 2, got {self.classes}")
+        require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        spec = Spec(length=self.side**2, classes=self.classes, grid=(self.side, self.side))
+        # One generator per split: the test images do not change with the number of training images.
+        generators = np.random.default_rng(self.data_seed).spawn(3)
+        sizes = (self.n_train, self.n_validation, self.n_test)
+        train, validation, test = (self._split(n, g) for n, g in zip(sizes, generators, strict=True))
+        return Data(spec=spec, train=train, validation=validation, test=test)
+
+    def _split(self, n: int, generator: np.random.Generator) -> Split:
+        labels = generator.permutation(np.arange(n) % self.classes)
+        amplitude = np.stack([self._amplitude(np.pi * c / self.classes) for c in range(self.classes)])
+        canvas = 2 * self.side
+        noise = generator.standard_normal((n, canvas, canvas))
+        field = np.fft.ifft2(np.fft.fft2(noise) * amplitude[labels]).real[:, : self.side, : self.side]
+        field -= field.mean((1, 2), keepdims=True)
+        field /= field.std((1, 2), keepdims=True)
+        inputs = torch.from_numpy(field.reshape(n, -1, 1).astype(np.float32))
+        return Split(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
+
+    def _amplitude(self, angle: float) -> np.ndarray:
+        """exp(-pi^2 ((along u)^2 + (across v)^2)) on the frequencies of a canvas twice as large as the crop.
+
+        u and v are cycles per pixel along and across the orientation; the larger canvas keeps opposite edges of the crop
+        independent although the field is periodic.
+        """
+        frequency = np.fft.fftfreq(2 * self.side)
+        y, x = np.meshgrid(frequency, frequency, indexing="ij")
+        u = x * np.cos(angle) + y * np.sin(angle)
+        v = -x * np.sin(angle) + y * np.cos(angle)
+        return np.exp(-(np.pi**2) * ((self.along * u) ** 2 + (self.across * v) ** 2))
