@@ -31,7 +31,7 @@ class Losses:
 class Objective(Protocol):
     """A frozen dataclass of settings. ``metric`` says which validation number selects the best epoch."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     metric: ClassVar[Literal["accuracy", "loss"]]  # highest accuracy, or lowest loss
 
     @property
@@ -53,7 +53,10 @@ class Classification:
     """Cross-entropy of the pooled readout against the label."""
 
     metric: ClassVar[Literal["accuracy", "loss"]] = "accuracy"
-    target: ClassVar[None] = None
+
+    @property
+    def target(self) -> None:
+        return None
 
     def check(self, model: TransformerConfig, spec: Spec) -> None:
         pass
@@ -66,7 +69,7 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedReconstruction:
-    """Predict inputs that were hidden at random; only hidden positions enter the loss (Amos et al. 2023, masked SPT)."""
+    """Predict inputs that were hidden at random; only hidden ones enter the loss (masked SPT, Amos et al. 2023)."""
 
     ratio: float = 0.5  # each position is hidden with this probability
     loss: Literal["l1", "l2", "cross_entropy"] = "l1"  # cross_entropy: over token ids or grey levels
@@ -82,9 +85,7 @@ class MaskedReconstruction:
 
     def check(self, model: TransformerConfig, spec: Spec) -> None:
         check_target(self.loss, spec)
-        require(
-            not model.causal, "model.causal", "must be false for masked reconstruction", hint="use objective causal"
-        )
+        require(not model.causal, "model.causal", "must be false for masked reconstruction")
 
     def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
         hidden = bernoulli_mask(

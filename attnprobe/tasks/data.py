@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -94,7 +94,7 @@ class Data:
 class Task(Protocol):
     """A frozen dataclass of settings that can produce its data."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def load(self, data_dir: Path | None = None) -> Data:
         """Generate or read the three splits; ``data_dir`` is where the user keeps downloaded files."""

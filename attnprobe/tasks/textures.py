@@ -53,8 +53,8 @@ class Textures:
     def _amplitude(self, angle: float) -> np.ndarray:
         """exp(-pi^2 ((along u)^2 + (across v)^2)) on the frequencies of a canvas twice as large as the crop.
 
-        u and v are cycles per pixel along and across the orientation; the larger canvas keeps opposite edges of the crop
-        independent although the field is periodic.
+        u and v are cycles per pixel along and across the orientation; the larger canvas keeps opposite edges of the
+        crop independent although the field is periodic.
         """
         frequency = np.fft.fftfreq(2 * self.side)
         y, x = np.meshgrid(frequency, frequency, indexing="ij")
