@@ -16,13 +16,15 @@ class Spec:
     """What a model must know about a task's inputs and labels; plain data, kept in every checkpoint."""
 
     length: int  # positions per sequence (the longest one where lengths differ)
-    classes: int
+    classes: int  # width of the label head; 1 if the label is a number
     channels: int = 1  # real values per position; unused by token tasks
     vocabulary: int | None = None  # number of token ids including MASK_ID; None = real-valued inputs
     levels: int | None = None  # stored values are the integers 0 .. levels - 1 (grey levels); None = continuous
     mean: tuple[float, ...] = (0.0,)  # per channel, in stored units: the model sees (stored - mean) / std
     std: tuple[float, ...] = (1.0,)
     grid: tuple[int, int] | None = None  # (height, width) if positions are the pixels of an image, row by row
+    pairs: bool = False  # every sample is two sequences with one label: inputs (n, 2, length), lengths (n, 2)
+    regression: bool = False  # labels are float32 numbers to be predicted, not classes
 
     @property
     def is_tokens(self) -> bool:
@@ -31,10 +33,10 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    inputs: Tensor  # (batch, length) token ids or (batch, length, channels) stored values
-    labels: Tensor  # (batch,) int64
+    inputs: Tensor  # (batch, length) token ids or (batch, length, channels) stored values; pairs: (batch, 2, length)
+    labels: Tensor  # (batch,) int64, or float32 for a regression
     sample: Tensor  # (batch,) int64 position in the split: the counter of the mask hash
-    valid: Tensor | None = None  # (batch, length) bool, True = real position; None = no padding
+    valid: Tensor | None = None  # (batch, length) bool, True = real position; None = no padding; pairs: as inputs
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,9 +46,9 @@ class Batch:
 class Split:
     """Sequences of one split, kept whole on one device."""
 
-    inputs: Tensor  # (n, length) or (n, length, channels), in the smallest type that holds them
-    labels: Tensor  # (n,) int64
-    lengths: Tensor | None = None  # (n,) int64 number of real positions; None = all have the full length
+    inputs: Tensor  # (n, length) or (n, length, channels), in the smallest type that holds them; pairs: (n, 2, length)
+    labels: Tensor  # (n,) int64, or float32 for a regression
+    lengths: Tensor | None = None  # (n,) int64 number of real positions; None = all full; pairs: (n, 2)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,12 +61,17 @@ class Split:
         """Gather the samples ``index`` (batch,), an int64 tensor on the split's device."""
         valid = None
         if self.lengths is not None:
-            valid = torch.arange(self.inputs.shape[1], device=index.device) < self.lengths[index, None]
+            length = self.inputs.shape[self.lengths.dim()]
+            valid = torch.arange(length, device=index.device) < self.lengths[index][..., None]
         return Batch(inputs=self.inputs[index], labels=self.labels[index], sample=index, valid=valid)
 
     def head(self, n: int) -> "Split":
-        lengths = None if self.lengths is None else self.lengths[:n]
-        return Split(inputs=self.inputs[:n], labels=self.labels[:n], lengths=lengths)
+        return self.take(slice(n))
+
+    def take(self, index: Tensor | slice) -> "Split":
+        """The samples ``index``, in that order."""
+        lengths = None if self.lengths is None else self.lengths[index]
+        return Split(inputs=self.inputs[index], labels=self.labels[index], lengths=lengths)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,12 +80,14 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    notes: dict[str, float] = dataclasses.field(default_factory=dict)  # measured while reading, such as truncated_share
 
     def splits(self) -> dict[str, Split]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def to(self, device: torch.device) -> "Data":
-        return Data(spec=self.spec, **{name: split.to(device) for name, split in self.splits().items()})
+        splits = {name: split.to(device) for name, split in self.splits().items()}
+        return dataclasses.replace(self, **splits)
 
     def fingerprint(self) -> str:
         """SHA-256 over all tensors: two runs with equal fingerprints saw the same data."""
