@@ -27,6 +27,12 @@ class Losses:
     def mean(self) -> Tensor:
         return self.loss.sum() / self.count.sum().clamp(min=1)
 
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Detached totals of loss, count and correct; correct is NaN where there is nothing to get right."""
+        loss = self.loss.detach().sum()
+        correct = torch.full_like(loss, torch.nan) if self.correct is None else self.correct.sum()
+        return loss, self.count.sum(), correct
+
 
 class Objective(Protocol):
     """A frozen dataclass of settings. ``metric`` says which validation number selects the best epoch."""

@@ -1,0 +1,60 @@
+"""The commands in one place, and what happens when one fails."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from attnprobe import __version__
+from attnprobe.cli.demo import demo
+from attnprobe.cli.output import console, print_error
+from attnprobe.cli.presets import presets
+from attnprobe.cli.probe import probe_app
+from attnprobe.cli.theory import theory_app
+from attnprobe.cli.train import train
+from attnprobe.errors import AttnprobeError
+
+CODES = """Exit codes: 0 ok, 1 run failed, 2 usage, 3 unreadable or incompatible file, 4 probe not applicable,
+5 a check failed, 130 interrupted. A traceback is shown with ATTNPROBE_DEBUG=1."""
+
+app = typer.Typer(
+    name="attnprobe",
+    help="Measure attention mechanisms and explain how their training signal shapes them.",
+    epilog=CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+app.command()(demo)
+app.command()(presets)
+app.add_typer(probe_app)
+app.add_typer(theory_app)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"attnprobe {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a person's mistake is one line with a hint, a bug is a traceback."""
+    try:
+        app(args=arguments)
+    except AttnprobeError as error:
+        if os.environ.get("ATTNPROBE_DEBUG"):
+            raise
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

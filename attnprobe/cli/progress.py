@@ -1,0 +1,66 @@
+"""What a person sees while a model trains: a live line on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Self
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attnprobe.cli.output import console, say
+from attnprobe.run import Phase
+
+SECONDS_BETWEEN_LINES = 10.0  # when not on a terminal
+SECONDS_BETWEEN_FRAMES = 0.1
+
+
+class TrainingProgress:
+    """A training monitor: phase, epoch, loss, accuracy, samples per second and time left."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        columns = (
+            TextColumn("{task.description:>10}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.live = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.live.stop()
+
+    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None:
+        self.phase, self.samples, self.done = phase, samples, done
+        self.bar: TaskID = self.live.add_task(name, total=samples, completed=done, numbers="")
+        self.done_at_start, self.start = done, time.perf_counter()
+        self.last_line = self.last_frame = self.start
+
+    def stepped(self, samples: int) -> None:
+        self.done += samples
+        if time.perf_counter() - self.last_frame > SECONDS_BETWEEN_FRAMES:
+            self.live.update(self.bar, completed=self.done)
+            self.last_frame = time.perf_counter()
+
+    def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
+        now = time.perf_counter()
+        rate = (self.done - self.done_at_start) / (now - self.start)
+        parts = [f"epoch {epoch + 1}/{self.phase.epochs}", f"loss {numbers['train_loss']:.3f}"]
+        if "train_accuracy" in numbers:
+            parts.append(f"train acc {numbers['train_accuracy']:.3f}")
+        for key, label in (("validation_loss", "val loss"), ("validation_accuracy", "val acc")):
+            if key in numbers:
+                parts.append(f"{label} {numbers[key]:.3f}")
+        parts.append(f"{rate:,.0f} samples/s")
+        self.live.update(self.bar, completed=self.done, numbers="  ".join(parts))
+        due = epoch + 1 == self.phase.epochs or now - self.last_line > SECONDS_BETWEEN_LINES
+        if due and not self.quiet and not console.is_terminal:
+            say(f"{name}: {', '.join(parts)}, {(self.samples - self.done) / rate:.0f} s left in this phase")
+            self.last_line = now
+
+    def message(self, text: str) -> None:
+        say(text, quiet=self.quiet)

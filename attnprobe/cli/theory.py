@@ -1,0 +1,105 @@
+"""attnprobe theory: the claims about local blindness, checked numerically."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnprobe.cli.output import Json, Quiet, Seed, console, print_json, print_table, say
+from attnprobe.cli.train import parse_seeds
+from attnprobe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from theory.rows import Row
+
+CHECK_FAILED = 5
+
+theory_app = typer.Typer(name="theory", help="Check the theory of local blindness.", no_args_is_help=True)
+
+
+@theory_app.callback()
+def theory() -> None:
+    pass  # with a single command Typer would drop the word "verify"
+
+
+@theory_app.command()
+def verify(
+    claims: Annotated[str | None, typer.Option(help="Only these, e.g. C1,C4.", show_default="all")] = None,
+    length: Annotated[int, typer.Option(help="Sequence length L, 3 to 512.")] = 64,
+    dim: Annotated[int, typer.Option(help="Input dimension d.")] = 5,
+    seed: Seed = 0,
+    seeds: Annotated[str | None, typer.Option(help="Several seeds: a number (5 = 0..4) or a list (0,3,7).")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the figures into this folder.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Verify every claim: predicted against measured, negative controls included. Exit code 5 if a row fails.
+
+    Examples:
+
+        attnprobe theory verify
+
+        attnprobe theory verify --claims C1,C4 --length 33
+
+        attnprobe theory verify --seeds 5 --json
+
+        attnprobe theory verify --figure figures
+    """
+    wanted = [name.strip() for name in claims.split(",")] if claims is not None else None
+    rows: list[tuple[int, Row]] = []
+    for number in parse_seeds(seeds) if seeds is not None else [seed]:
+        rows += [(number, row) for row in rows_for(wanted, length, dim, number, quiet=quiet or json)]
+    passed = all(row.passed for _, row in rows)
+    figures = draw(figure, length, dim, rows[0][0]) if figure is not None else []
+    if json:
+        records = [dataclasses.asdict(row) | {"seed": number} for number, row in rows]
+        print_json({"passed": passed, "rows": records, "figures": [str(path) for path in figures]})
+    elif not quiet:
+        show(rows, figures)
+    if not passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def rows_for(claims: list[str] | None, length: int, dim: int, seed: int, *, quiet: bool) -> "list[Row]":
+    from theory.checks import verify as verify_claims
+
+    with console.status("theory", spinner="line") as status:
+        status.update("checking")
+
+        def progress(text: str) -> None:
+            if not quiet:
+                status.update(text)
+
+        try:
+            return verify_claims(claims=claims, length=length, dim=dim, seed=seed, progress=progress)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+def draw(folder: Path, length: int, dim: int, seed: int) -> list[Path]:
+    from attnprobe.training.files import unwritable
+    from theory.figures import draw as draw_figures
+
+    try:
+        return draw_figures(folder, length=length, dim=dim, seed=seed)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def show(rows: "list[tuple[int, Row]]", figures: list[Path]) -> None:
+    several = len({number for number, _ in rows}) > 1
+    lines = []
+    for number, row in rows:
+        relation = ">" if row.control else "<="
+        line = [row.claim, row.quantity + (f" (seed {number})" if several else ""), f"{row.predicted:.6g}"]
+        line += [f"{row.measured:.6g}", f"{row.error:.1e}", f"{relation} {row.tolerance:.1e}"]
+        lines.append([*line, "control" if row.control else "", "pass" if row.passed else "FAIL"])
+    columns = ["claim", "quantity", "predicted", "measured", "error", "must be", "", "verdict"]
+    print_table(
+        "theory: predicted against measured (a control passes when the effect breaks)", columns, lines, numeric_from=2
+    )
+    failed = sum(not row.passed for _, row in rows)
+    say(f"{len(rows) - failed} of {len(rows)} rows pass" + (f"; {failed} FAIL" if failed else ""))
+    for path in figures:
+        say(f"figure: {path}")

@@ -1,0 +1,222 @@
+"""attnprobe train: one run, or one per seed."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json, print_table, say
+from attnprobe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attnprobe.run import RunConfig
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a setting, e.g. -s finetune.epochs=20. Repeatable."),
+]
+
+
+def train(
+    preset: Annotated[
+        str, typer.Argument(help="A preset's name (see attnprobe presets) or a .toml file.")
+    ] = "textures",
+    out: Annotated[Path | None, typer.Option(help="Run directory.", show_default="runs/<preset>-s<seed>")] = None,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation, order and masks.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several runs: a number (5 = 0..4) or a list (0,3,7).")] = None,
+    no_pretrain: Annotated[bool, typer.Option("--no-pretrain", help="Train from scratch.")] = False,
+    no_finetune: Annotated[bool, typer.Option("--no-finetune", help="Stop after self-pretraining.")] = False,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Finetune from this checkpoint instead of pretraining.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run exactly.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and stop.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model: self-pretrain on a task's inputs, then finetune on its labels.
+
+    Examples:
+
+        attnprobe train
+
+        attnprobe train --no-pretrain
+
+        attnprobe train textures -s finetune.transfer=qk -s finetune.epochs=50
+
+        attnprobe train fashion-mnist --seed 3 --out runs/clothes
+
+        attnprobe train mine.toml --seeds 5 --json
+
+    Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
+    Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
+    """
+    configs = load_configs(preset, settings or [], seed, seeds, no_pretrain, no_finetune, pretrained)
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    folders = run_folders(preset, configs, out)
+    if dry_run:
+        show_plan(configs, folders, data_dir, json)
+        return
+    results = []
+    for config, folder in zip(configs, folders, strict=True):
+        results.append(train_one(config, folder, device, data_dir, resume, overwrite, quiet=quiet or json))
+    if json:
+        print_json(results[0] if seeds is None else {"runs": results})
+    elif not quiet:
+        show_results(results)
+
+
+def load_configs(
+    preset: str,
+    settings: list[str],
+    seed: int | None,
+    seeds: str | None,
+    no_pretrain: bool,
+    no_finetune: bool,
+    pretrained: Path | None,
+) -> "list[RunConfig]":
+    """The settings of every run that the command line asks for, one per seed."""
+    from attnprobe import run
+    from attnprobe.config import environment_assignments, override
+
+    if seed is not None and seeds is not None:
+        raise ConfigError("--seed and --seeds exclude each other")
+    table = override(run.read_table(preset), [*environment_assignments(), *settings])
+    if no_pretrain or pretrained is not None:
+        table.pop("pretrain", None)
+    if no_finetune:
+        table.pop("finetune", None)
+    if pretrained is not None:
+        table["pretrained"] = str(pretrained)
+    wanted = parse_seeds(seeds) if seeds is not None else [table.get("seed", 0) if seed is None else seed]
+    return [run.from_table(table | {"seed": s}) for s in wanted]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "5" -> 0..4, "0,3,7" -> these."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    seeds = list(range(numbers[0])) if len(numbers) == 1 and "," not in text else numbers
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {text!r} is no list of different seeds", hint="write --seeds 5 or --seeds 0,3,7")
+    return seeds
+
+
+def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None) -> list[Path]:
+    if out is not None:
+        return [out] if len(configs) == 1 else [out / f"s{config.seed}" for config in configs]
+    arm = "" if configs[0].pretrain or configs[0].pretrained else "-scratch"
+    return [Path("runs") / f"{Path(preset).stem}{arm}-s{config.seed}" for config in configs]
+
+
+def train_one(
+    config: "RunConfig", folder: Path, device: str, data_dir: Path | None, resume: bool, overwrite: bool, *, quiet: bool
+) -> dict[str, Any]:
+    """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
+    from attnprobe.cli.progress import TrainingProgress
+    from attnprobe.training.execute import choose_device, execute
+    from attnprobe.training.loop import Interrupted
+
+    chosen = choose_device(device)
+    with stop_on_signal() as stop, TrainingProgress(quiet=quiet) as monitor:
+        try:
+            return execute(
+                config,
+                folder,
+                device=chosen,
+                monitor=monitor,
+                should_stop=stop.is_set,
+                data_dir=data_dir,
+                resume=resume,
+                overwrite=overwrite,
+            )
+        except Interrupted:
+            say(f"interrupted; saved in {folder}. Go on with the same command and --resume.")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        for known, handler in earlier.items():
+            signal.signal(known, handler)
+
+    for number in earlier:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def show_plan(configs: "list[RunConfig]", folders: list[Path], data_dir: Path | None, json: bool) -> None:
+    """What would be trained: sizes and steps, computed from the real data and model, nothing written."""
+    import tomli_w
+
+    from attnprobe import run
+    from attnprobe.models import make_model
+    from attnprobe.models.initialisation import parameter_count
+
+    config = configs[0]
+    phases = {}
+    model = None
+    for name, phase in config.phases().items():
+        data = config.task_of(phase).load(data_dir)
+        phase.objective.check(config.model, data.spec)
+        model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec), seed=config.seed)
+        steps = len(data.train) // min(phase.batch_size, len(data.train)) * phase.epochs
+        tokens = steps * min(phase.batch_size, len(data.train)) * data.spec.length
+        phases[name] = {"train_samples": len(data.train), "length": data.spec.length, "steps": steps, "tokens": tokens}
+    assert model is not None
+    plan = {
+        "run_dirs": [str(folder) for folder in folders],
+        "parameters": parameter_count(model),
+        "phases": phases,
+        "settings": run.to_table(config),
+    }
+    if json:
+        print_json(plan)
+        return
+    say(tomli_w.dumps(plan["settings"]))
+    rows = [[name, *(f"{value:,}" for value in numbers.values())] for name, numbers in phases.items()]
+    print_table(
+        f"{plan['parameters']:,} parameters; {len(folders)} run(s) into {folders[0]}"
+        + (f" .. {folders[-1]}" if len(folders) > 1 else ""),
+        ["phase", "training samples", "length", "steps", "tokens"],
+        rows,
+    )
+
+
+def show_results(results: list[dict[str, Any]]) -> None:
+    names = ("train", "validation", "test")
+    measure = "accuracy" if results[0]["test_accuracy"] is not None else "loss"
+    rows = []
+    for result in results:
+        numbers = [f"{result[f'{name}_{measure}']:.3f}" for name in names]
+        rows.append([result["run_dir"], str(result["seed"]), *numbers, f"{result['seconds']:.0f}"])
+    columns = ["run", "seed", *(f"{name} {measure}" for name in names), "seconds"]
+    print_table(f"{results[0]['phase']} ({results[0]['objective']})", columns, rows)
+    checkpoints = list(results[-1]["checkpoints"].values())
+    say("checkpoints: " + ", ".join(checkpoints))
+    say("next: attnprobe probe proximity " + " ".join(checkpoints))

@@ -1,0 +1,165 @@
+"""What one run is: a task, a model, and up to two phases of training. ``-s section.key=value`` reaches every field."""
+
+import dataclasses
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from attnprobe import config
+from attnprobe.config import require, require_positive
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.models import ReconstructionTarget, TransformerConfig
+from attnprobe.objectives import OBJECTIVES, Objective
+from attnprobe.tasks import TASKS, Spec, Task
+
+DEFAULT_PRESET = "textures"
+
+# Named sets of parameters for ``transfer`` and ``freeze``, as patterns over parameter names. "all" leaves out the label
+# head, which always starts fresh (Amos et al. 2023); ["*"] means literally every parameter.
+PARAMETER_SETS: dict[str, tuple[str, ...]] = {
+    "all": ("embedding.*", "token", "positions.*", "blocks.*", "norm.*", "reconstruction_head.*"),
+    "none": (),
+    "qk": ("blocks.*.attention.q.*", "blocks.*.attention.k.*"),
+    "attention": ("blocks.*.attention.*",),
+    "attention+positions": ("blocks.*.attention.*", "positions.*"),
+    "mlp": ("blocks.*.up.*", "blocks.*.down.*"),
+    "embedding": ("embedding.*", "token"),
+    "norms": ("blocks.*.norm1.*", "blocks.*.norm2.*", "norm.*"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW with a linear warm-up."""
+
+    lr: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: int | float = 0.05  # a whole number counts steps, a fraction is the share of all steps
+    weight_decay: float = 0.0
+    decay: Literal["matrices", "all"] = "matrices"  # all: also biases, norms and embeddings, as the published code does
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = None  # largest gradient norm; None = no clipping
+
+    def __post_init__(self) -> None:
+        require_positive(self, "lr")
+        require(self.weight_decay >= 0, "weight_decay", f"must not be negative, got {self.weight_decay}")
+        require(self.warmup >= 0, "warmup", f"must not be negative, got {self.warmup}")
+        fraction = isinstance(self.warmup, int) or self.warmup <= 1
+        require(fraction, "warmup", f"must be a share below 1 or a whole number of steps, got {self.warmup}")
+        require(all(0 <= b < 1 for b in self.betas), "betas", f"must lie in [0, 1), got {list(self.betas)}")
+        require(self.clip is None or self.clip > 0, "clip", f"must be greater than zero, got {self.clip}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stage of training: self-pretraining or finetuning, according to its objective."""
+
+    objective: Objective = dataclasses.field(metadata={"choices": OBJECTIVES})
+    epochs: int = 100
+    batch_size: int = 50
+    optimizer: Optimizer = Optimizer()
+    task: Task | None = dataclasses.field(default=None, metadata={"choices": TASKS})  # other data than the run's own
+    transfer: str | tuple[str, ...] = "all"  # what is carried over from the phase before: a set's name or patterns
+    freeze: str | tuple[str, ...] = "none"  # what stays fixed: a set's name or patterns
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size")
+        for field in ("transfer", "freeze"):
+            parameter_patterns(getattr(self, field), field)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How the arithmetic is done; changes speed, not what is computed (up to rounding)."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, parameters stay float32
+    compile: bool = False
+    evaluation_batch: int = 1000
+
+    def __post_init__(self) -> None:
+        require_positive(self, "evaluation_batch")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    task: Task = dataclasses.field(metadata={"choices": TASKS})
+    model: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
+    pretrain: Phase | None = None  # None = from scratch
+    finetune: Phase | None = None  # None = pretraining only
+    pretrained: Path | None = None  # start finetuning from this checkpoint instead of a pretraining phase
+    engine: Engine = Engine()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", f"must not be negative, got {self.seed}")
+        require(bool(self.pretrain or self.finetune), "finetune", "and pretrain are both missing: nothing to train")
+        if self.pretrained:
+            require(self.pretrain is None, "pretrained", "replaces the pretrain section; remove one of them")
+            require(self.finetune is not None, "pretrained", "needs a finetune section")
+
+    def phases(self) -> dict[str, Phase]:
+        """Phases in order, by the name their checkpoint bears."""
+        named = {"pretrained": self.pretrain, "finetuned": self.finetune}
+        return {name: phase for name, phase in named.items() if phase is not None}
+
+    def task_of(self, phase: Phase) -> Task:
+        return self.task if phase.task is None else phase.task
+
+
+def parameter_patterns(value: str | tuple[str, ...], field: str = "transfer") -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
+    if value not in PARAMETER_SETS:
+        hint = config.did_you_mean(value, PARAMETER_SETS)
+        raise ConfigError(f"{field} {value!r} is no named set of parameters", hint=f"{hint} or give a list of patterns")
+    return PARAMETER_SETS[value]
+
+
+def reconstruction_target(run: RunConfig, spec: Spec) -> ReconstructionTarget:
+    """What the reconstruction head of this run's models produces: what some phase trains it for, else values or ids."""
+    for phase in run.phases().values():
+        if phase.objective.target is not None:
+            return phase.objective.target
+    return "classes" if spec.is_tokens else "values"
+
+
+def presets() -> dict[str, str]:
+    """Name -> one-line description (the first comment line) of every preset."""
+    folder = resources.files("attnprobe") / "presets"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f.read_text().splitlines()[0].lstrip("# ") for f in files}
+
+
+def read_table(name_or_path: str) -> config.Table:
+    """The TOML table of a preset, or of a file if the name ends in .toml."""
+    if name_or_path.endswith(".toml"):
+        return config.read_toml(Path(name_or_path))
+    if name_or_path not in presets():
+        hint = config.did_you_mean(name_or_path, presets())
+        raise ConfigError(f"unknown preset {name_or_path!r}", hint=f"{hint} A file name must end in .toml")
+    with resources.as_file(resources.files("attnprobe") / "presets" / f"{name_or_path}.toml") as path:
+        return config.read_toml(path)
+
+
+def from_table(table: config.Table) -> RunConfig:
+    return config.build(RunConfig, table)
+
+
+def to_table(run: RunConfig) -> config.Table:
+    return config.dump(run)
+
+
+def fingerprint(run: RunConfig) -> str:
+    """A short hash of all settings: equal fingerprints ask for the same run."""
+    text = json.dumps(to_table(run), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def from_checkpoint_table(table: Any, where: str) -> RunConfig:
+    """The settings kept in an artefact; what cannot be read there is the file's fault, not the user's."""
+    try:
+        return from_table(table)
+    except ConfigError as error:
+        raise ArtifactError(f"{where} holds settings this version does not understand: {error}") from None

@@ -1,0 +1,155 @@
+"""Checkpoints: tensors and plain data in one file that opens without its data set and never runs code."""
+
+import dataclasses
+import fnmatch
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnprobe import __version__, run
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.models import ReconstructionTarget, Transformer, make_model
+from attnprobe.run import RunConfig
+from attnprobe.tasks import Spec, Task
+from attnprobe.training.files import write_atomically
+
+FORMAT = "attnprobe checkpoint"
+FORMAT_VERSION = 1
+
+# Heads depend on the task, so they may start afresh when shapes differ; anything else must fit.
+HEADS = ("label_head.", "reconstruction_head.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model at one moment of a run, with everything needed to use it again."""
+
+    run: RunConfig
+    phase: str  # "init", "pretrained", "finetuned", or "step-<n>"
+    task: Task  # the data the model was trained on in that phase
+    spec: Spec
+    target: ReconstructionTarget
+    epoch: int  # the selected epoch, counted from 1; 0 = initial
+    numbers: dict[str, float]  # training and validation metrics of that epoch
+    state: dict[str, Tensor]
+
+    def make_model(self) -> Transformer:
+        model = make_model(self.run.model, self.spec, self.target, seed=self.run.seed)
+        model.load_state_dict(self.state)
+        return model.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "attnprobe_version": __version__,
+        "run": run.to_table(checkpoint.run),
+        "phase": checkpoint.phase,
+        "spec": dataclasses.asdict(checkpoint.spec),
+        "target": checkpoint.target,
+        "epoch": checkpoint.epoch,
+        "numbers": checkpoint.numbers,
+        "state": {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()},
+    }
+    write_atomically(path, lambda file: torch.save(document, file))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; ArtifactError if the file is missing, damaged, of a newer format, or would run code."""
+    document = read_document(path, FORMAT, FORMAT_VERSION)
+    try:
+        settings = run.from_checkpoint_table(document["run"], str(path))
+        phases = settings.phases()
+        phase = phases.get(document["phase"]) or next(iter(phases.values()))
+        spec = Spec(**document["spec"])
+        checkpoint = Checkpoint(
+            run=settings,
+            phase=document["phase"],
+            task=settings.task_of(phase),
+            spec=spec,
+            target=document["target"],
+            epoch=document["epoch"],
+            numbers=document["numbers"],
+            state=document["state"],
+        )
+        checkpoint.make_model()
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is damaged or of an unknown layout: {error!r}".splitlines()[0]) from None
+    return checkpoint
+
+
+def read_document(path: Path, expected_format: str, newest_version: int) -> dict[str, Any]:
+    """Open a file written by torch.save without running code, and check what it says of itself."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        hint = "only files written by attnprobe are opened; pickles that hold code never are"
+        raise ArtifactError(f"{path} is no checkpoint, or holds code, and was not opened", hint=hint) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"{path} is damaged or truncated: {reason}") from None
+    if not isinstance(document, dict) or document.get("format") != expected_format:
+        raise ArtifactError(f"{path} was not written by attnprobe as {expected_format!r}")
+    if document["format_version"] > newest_version:
+        written_by = document.get("attnprobe_version", "a newer version")
+        message = f"{path} has format version {document['format_version']}, newer than {newest_version}"
+        raise ArtifactError(message, hint=f"it was written by attnprobe {written_by}; upgrade attnprobe")
+    return document
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What a fresh model took over from an earlier one, and what it did not."""
+
+    carried: tuple[str, ...]
+    fresh: tuple[str, ...]  # not asked for
+    unfit: tuple[str, ...]  # asked for, but a head of another size
+
+
+def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[str, ...]) -> Transfer:
+    """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``."""
+    own = dict(model.named_parameters())
+    selected = match_parameters(own, wanted, "transfer")
+    unfit = {n for n in selected if n not in source or source[n].shape != own[n].shape}
+    wrong = sorted(n for n in unfit if not n.startswith(HEADS))
+    if wrong:
+        have = tuple(source[wrong[0]].shape) if wrong[0] in source else "nothing of that name"
+        message = f"cannot carry over {wrong[0]}: shape {tuple(own[wrong[0]].shape)} is needed, the source has {have}"
+        raise ConfigError(message, hint="use the same model settings in both phases, or transfer fewer parameters")
+    with torch.no_grad():
+        for name in sorted(selected - unfit):
+            own[name].copy_(source[name])
+    return Transfer(
+        carried=tuple(sorted(selected - unfit)),
+        fresh=tuple(sorted(set(own) - selected)),
+        unfit=tuple(sorted(unfit)),
+    )
+
+
+def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
+    """Keep the parameters named by ``wanted`` fixed; returns their names."""
+    own = dict(model.named_parameters())
+    frozen = match_parameters(own, wanted, "freeze")
+    if frozen == set(own):
+        raise ConfigError("freeze leaves nothing to train")
+    for name in frozen:
+        own[name].requires_grad_(False)
+    return frozen
+
+
+def match_parameters(parameters: dict[str, nn.Parameter], wanted: str | tuple[str, ...], field: str) -> set[str]:
+    matches = {pattern: fnmatch.filter(parameters, pattern) for pattern in run.parameter_patterns(wanted, field)}
+    if isinstance(
+        wanted, tuple
+    ):  # a named set may hold patterns that this model has no use for; a person's list may not
+        for pattern, names in matches.items():
+            if not names:
+                hint = f"parameters are named like {', '.join(list(parameters)[:4])}"
+                raise ConfigError(f"{field} pattern {pattern!r} matches no parameter of this model", hint=hint)
+    return {name for names in matches.values() for name in names}

@@ -1,0 +1,218 @@
+"""Carry out a run: phase after phase, from settings to a finished run directory."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnprobe import run
+from attnprobe.config import choice_name
+from attnprobe.errors import ArtifactError, RunError
+from attnprobe.models import Transformer, make_model
+from attnprobe.models.initialisation import state_on_cpu
+from attnprobe.objectives import OBJECTIVES, Objective
+from attnprobe.run import Phase, RunConfig
+from attnprobe.tasks import Data, Task
+from attnprobe.training.checkpoint import (
+    Checkpoint,
+    freeze,
+    load_checkpoint,
+    read_document,
+    save_checkpoint,
+    transfer,
+)
+from attnprobe.training.files import write_atomically
+from attnprobe.training.loop import Monitor, Trainer, evaluate
+from attnprobe.training.records import RunDirectory, make_manifest, now
+
+RESUME_FORMAT = "attnprobe resume state"
+RESUME_VERSION = 1
+SECONDS_BETWEEN_SAVES = 15.0
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:N or mps; RunError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise run.ConfigError(f"unknown device {name!r}", hint="choose auto, cpu, cuda or cuda:N") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise RunError(f"there is no {device.type} device on this machine", hint="use --device auto or --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RunError(f"there are only {torch.cuda.device_count()} CUDA devices, so {name!r} does not exist")
+    return device
+
+
+@dataclasses.dataclass(kw_only=True)
+class Execution:
+    """One run on its way: what is fixed, and what has been reached so far."""
+
+    config: RunConfig
+    directory: RunDirectory
+    device: torch.device
+    monitor: Monitor
+    should_stop: Callable[[], bool]
+    data_dir: Path | None = None
+    resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
+    seconds_before: float = 0.0
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+    datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)
+    last_save: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def data(self, task: Task) -> Data:
+        if task not in self.datasets:
+            self.datasets[task] = task.load(self.data_dir).to(self.device)
+        return self.datasets[task]
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+
+def execute(
+    config: RunConfig,
+    out: Path,
+    *,
+    device: torch.device,
+    monitor: Monitor,
+    should_stop: Callable[[], bool] = lambda: False,
+    data_dir: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so."""
+    directory = RunDirectory(out)
+    execution = Execution(
+        config=config, directory=directory, device=device, monitor=monitor, should_stop=should_stop, data_dir=data_dir
+    )
+    for phase in config.phases().values():  # all data is read and all settings are checked before anything is written
+        phase.objective.check(config.model, execution.data(config.task_of(phase)).spec)
+    first = next(iter(config.phases().values()))
+    source = load_checkpoint(config.pretrained).state if config.pretrained else None
+    if directory.prepare(config, resume=resume, overwrite=overwrite):
+        finished = directory.read_result()
+        if finished is not None:
+            return finished
+        _restore(execution)
+    if execution.resumed is None:
+        fingerprint = execution.data(config.task_of(first)).fingerprint()
+        directory.write_json(directory.manifest, make_manifest(config, device, fingerprint))
+    model: Transformer | None = None
+    for name, phase in config.phases().items():
+        model = _run_phase(execution, name, phase, source)
+        source = state_on_cpu(model)
+    assert model is not None
+    return _finish(execution, model)
+
+
+def _run_phase(execution: Execution, name: str, phase: Phase, source: dict[str, Tensor] | None) -> Transformer:
+    """Train one phase, or take its checkpoint if it was finished before an interruption."""
+    config, directory = execution.config, execution.directory
+    path = directory.checkpoint(name)
+    if execution.resumed is not None and name in execution.resumed["finished"]:
+        return load_checkpoint(path).make_model().to(execution.device)
+    data = execution.data(config.task_of(phase))
+    model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec), seed=config.seed)
+    if source is not None:
+        carried = transfer(model, source, phase.transfer)
+        execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")
+        if carried.unfit:
+            execution.monitor.message(f"{name}: heads of another size start fresh: {_list(carried.unfit)}")
+    freeze(model, phase.freeze)
+    common = {"run": config, "task": config.task_of(phase), "spec": data.spec, "target": model.target}
+    if not directory.checkpoint("init").exists():
+        initial = Checkpoint(phase="init", epoch=0, numbers={}, state=state_on_cpu(model), **common)
+        save_checkpoint(directory.checkpoint("init"), initial)
+    trainer = Trainer(model.to(execution.device), data, name, phase, config.engine, seed=config.seed)
+    if execution.resumed is not None and execution.resumed["phase"] == name:
+        trainer.load_state_dict(execution.resumed["trainer"])
+    trainer.fit(
+        _Recorder(execution),
+        should_stop=execution.should_stop,
+        save=lambda force: _save_resume(execution, trainer, force),
+    )
+    best = trainer.progress
+    numbers, epoch = best.best_numbers, best.best_epoch + 1
+    save_checkpoint(path, Checkpoint(phase=name, epoch=epoch, numbers=numbers, state=state_on_cpu(model), **common))
+    return model
+
+
+def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
+    config, directory = execution.config, execution.directory
+    name, phase = list(config.phases().items())[-1]
+    data = execution.data(config.task_of(phase))
+    objective: Objective = phase.objective
+    result: dict[str, Any] = {
+        "run_dir": str(directory.path),
+        "checkpoints": directory.checkpoints(),
+        "seed": config.seed,
+        "phase": name,
+        "objective": choice_name(OBJECTIVES, objective),
+    }
+    for split_name, split in data.splits().items():
+        numbers = evaluate(model, split, objective, config.engine, seed=config.seed)
+        result[f"{split_name}_accuracy"] = numbers.get("accuracy")
+        result[f"{split_name}_loss"] = numbers["loss"]
+    result["seconds"] = round(execution.seconds(), 3)
+    directory.write_json(directory.result, result)
+    directory.resume.unlink(missing_ok=True)
+    return result
+
+
+def _save_resume(execution: Execution, trainer: Trainer, force: bool) -> None:
+    if not force and time.perf_counter() - execution.last_save < SECONDS_BETWEEN_SAVES:
+        return
+    names = list(execution.config.phases())
+    document = {
+        "format": RESUME_FORMAT,
+        "format_version": RESUME_VERSION,
+        "phase": trainer.name,
+        "finished": names[: names.index(trainer.name)],
+        "trainer": trainer.state_dict(),
+        "metrics_size": execution.directory.metrics_size(),
+        "seconds": execution.seconds(),
+    }
+    write_atomically(execution.directory.resume, lambda file: torch.save(document, file))
+    execution.last_save = time.perf_counter()
+
+
+def _restore(execution: Execution) -> None:
+    """Pick up resume.pt; a run that was killed before its first save starts again."""
+    directory = execution.directory
+    if not directory.resume.exists():
+        directory.truncate_metrics(0)
+        for path in directory.checkpoints().values():
+            Path(path).unlink()
+        return
+    document = read_document(directory.resume, RESUME_FORMAT, RESUME_VERSION)
+    missing = {"phase", "finished", "trainer", "metrics_size", "seconds"} - set(document)
+    if missing:
+        raise ArtifactError(f"{directory.resume} lacks {', '.join(sorted(missing))}", hint="start again: --overwrite")
+    execution.resumed = document
+    execution.seconds_before = document["seconds"]
+    directory.truncate_metrics(document["metrics_size"])
+
+
+class _Recorder:
+    """Passes progress on to the run's monitor and writes each finished epoch into metrics.jsonl."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.phase_started = execution.monitor.phase_started
+        self.stepped = execution.monitor.stepped
+        self.message = execution.monitor.message
+
+    def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
+        record = {"phase": name, "epoch": epoch + 1, **numbers, "seconds": round(self.execution.seconds(), 3)}
+        self.execution.directory.append_metrics(record | {"time": now()})
+        self.execution.monitor.epoch_finished(name, epoch, numbers)
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return "none" if not names else ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

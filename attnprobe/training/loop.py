@@ -1,0 +1,171 @@
+"""The training loop: one phase, from wherever it stands to its end.
+
+The data lives on the device. Each epoch visits a permutation that depends on (seed, phase, epoch) alone, masks come
+from counters, and no step waits for the device: sums are read once per epoch. A phase can therefore be stopped between
+any two steps and continued bit for bit from its ``Progress``.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from attnprobe.errors import RunError
+from attnprobe.models import Transformer
+from attnprobe.models.initialisation import generator_for
+from attnprobe.objectives import EVALUATION, Objective
+from attnprobe.run import Engine, Phase
+from attnprobe.tasks import Data, Split
+from attnprobe.training.optim import learning_rate, make_optimizer
+
+State = dict[str, Tensor]
+Numbers = dict[str, float]
+
+
+class Monitor(Protocol):
+    """Hears of progress; never changes it."""
+
+    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None: ...
+    def stepped(self, samples: int) -> None: ...
+    def epoch_finished(self, name: str, epoch: int, numbers: Numbers) -> None: ...
+    def message(self, text: str) -> None: ...
+
+
+class Interrupted(Exception):  # noqa: N818 - a request that was carried out, not an error
+    """Training was asked to stop between two steps; everything needed to go on has been saved."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Progress:
+    """Where a phase stands; with the model's and the optimizer's state all that is needed to continue exactly."""
+
+    step: int = 0  # updates made so far in this phase
+    sums: Tensor | None = None  # (3,) loss, count, correct of the running epoch
+    best_epoch: int = -1
+    best_numbers: Numbers = dataclasses.field(default_factory=dict)
+    best_state: State = dataclasses.field(default_factory=dict)
+
+
+class Trainer:
+    """Trains one model through one phase."""
+
+    def __init__(self, model: Transformer, data: Data, name: str, phase: Phase, engine: Engine, *, seed: int) -> None:
+        self.model, self.data, self.name, self.phase, self.engine, self.seed = model, data, name, phase, engine, seed
+        self.device = next(model.parameters()).device
+        self.optimizer = make_optimizer(phase.optimizer, model.named_parameters())
+        self.batch_size = min(phase.batch_size, len(data.train))
+        self.steps_per_epoch = len(data.train) // self.batch_size
+        self.steps = self.steps_per_epoch * phase.epochs
+        self.progress = Progress()
+        if engine.compile:
+            model.compile(dynamic=False)
+
+    def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> None:
+        """Train to the end of the phase and leave the best validation epoch's parameters in the model.
+
+        ``should_stop`` is asked between steps; if it says yes, ``save(True)`` is called and Interrupted is raised.
+        ``save(False)`` is called after each epoch and decides itself whether it is time to write.
+        """
+        state = self.progress
+        monitor.phase_started(self.name, self.phase, self.steps * self.batch_size, state.step * self.batch_size)
+        while state.step < self.steps:
+            epoch, first = divmod(state.step, self.steps_per_epoch)
+            order = self._order(epoch)
+            if state.sums is None:
+                state.sums = torch.zeros(3, device=self.device)
+            for position in range(first, self.steps_per_epoch):
+                if should_stop():
+                    save(True)
+                    raise Interrupted
+                index = order[position * self.batch_size : (position + 1) * self.batch_size]
+                state.sums += self._step(index, epoch)
+                state.step += 1
+                monitor.stepped(self.batch_size)
+            numbers = self._finish_epoch(epoch, state)
+            monitor.epoch_finished(self.name, epoch, numbers)
+            save(False)
+        self.model.load_state_dict(state.best_state)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": {f.name: getattr(self.progress, f.name) for f in dataclasses.fields(Progress)},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        if self.progress.sums is not None:
+            self.progress.sums = self.progress.sums.to(self.device)
+
+    def _order(self, epoch: int) -> Tensor:
+        """The epoch's permutation of the training samples; the last incomplete batch is left out."""
+        generator = generator_for(self.seed, f"order/{self.name}/{epoch}")
+        return torch.randperm(len(self.data.train), generator=generator).to(self.device, non_blocking=True)
+
+    def _step(self, index: Tensor, epoch: int) -> Tensor:
+        """One update; returns (3,) sums on the device: loss, count, correct."""
+        rate = learning_rate(self.phase.optimizer, self.progress.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(self.device, self.engine):
+            losses = self.phase.objective.losses(self.model, self.data.train.batch(index), seed=self.seed, epoch=epoch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        if self.phase.optimizer.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.phase.optimizer.clip)
+        self.optimizer.step()
+        return torch.stack(losses.sums())
+
+    def _finish_epoch(self, epoch: int, state: Progress) -> Numbers:
+        assert state.sums is not None
+        numbers = {f"train_{k}": v for k, v in means(state.sums, self.phase.objective).items()}
+        state.sums = None
+        if not math.isfinite(numbers["train_loss"]):
+            hint = "try a smaller optimizer.lr, or optimizer.clip=1.0"
+            raise RunError(f"the {self.name} phase diverged: loss {numbers['train_loss']} in epoch {epoch + 1}", hint)
+        objective = self.phase.objective
+        validation = evaluate(self.model, self.data.validation, objective, self.engine, seed=self.seed)
+        numbers |= {f"validation_{k}": v for k, v in validation.items()}
+        numbers["lr"] = learning_rate(self.phase.optimizer, state.step - 1, self.steps)
+        if is_better(numbers, state.best_numbers, objective):
+            state.best_epoch, state.best_numbers = epoch, numbers
+            state.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        return numbers
+
+
+def is_better(numbers: Numbers, best: Numbers, objective: Objective) -> bool:
+    """Strictly better on validation data, so that ties keep the earlier epoch."""
+    key = f"validation_{objective.metric}"
+    if not best:
+        return True
+    return numbers[key] > best[key] if objective.metric == "accuracy" else numbers[key] < best[key]
+
+
+@torch.inference_mode()
+def evaluate(model: Transformer, split: Split, objective: Objective, engine: Engine, *, seed: int) -> Numbers:
+    """Loss and accuracy over a whole split, every sample counted once; masks are the fixed ones of evaluation."""
+    device = split.labels.device
+    sums = torch.zeros(3, device=device, dtype=torch.float64)
+    for index in torch.arange(len(split), device=device).split(engine.evaluation_batch):
+        with autocast(device, engine):
+            losses = objective.losses(model, split.batch(index), seed=seed, epoch=EVALUATION)
+        sums += torch.stack(losses.sums())
+    return means(sums, objective)
+
+
+def means(sums: Tensor, objective: Objective) -> Numbers:
+    loss, count, correct = sums.tolist()
+    numbers = {"loss": loss / max(count, 1)}
+    if math.isfinite(correct):
+        numbers["accuracy"] = correct / max(count, 1)
+    return numbers
+
+
+def autocast(device: torch.device, engine: Engine) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=engine.precision == "bfloat16")

@@ -1,0 +1,145 @@
+"""The run directory: settings, manifest, metrics, checkpoints and result of one run."""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import tomli_w
+import torch
+
+from attnprobe import __version__, run
+from attnprobe.config import read_toml
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.run import RunConfig
+from attnprobe.training.files import unwritable, write_atomically
+
+
+class RunDirectory:
+    """Layout: run.toml, manifest.json, metrics.jsonl, checkpoints/*.pt, resume.pt while running, result.json."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = path / "run.toml"
+        self.manifest = path / "manifest.json"
+        self.metrics = path / "metrics.jsonl"
+        self.resume = path / "resume.pt"
+        self.result = path / "result.json"
+
+    def checkpoint(self, name: str) -> Path:
+        return self.path / "checkpoints" / f"{name}.pt"
+
+    def checkpoints(self) -> dict[str, str]:
+        files = sorted((self.path / "checkpoints").glob("*.pt"), key=lambda p: p.stat().st_mtime_ns)
+        return {p.stem: str(p) for p in files}
+
+    def prepare(self, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
+        """Claim the directory for ``config``; returns whether an earlier start of the same run is continued."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file", hint="choose another folder with --out")
+        occupied = self.path.exists() and any(self.path.iterdir())
+        if occupied and overwrite:
+            self._clear()
+        elif occupied and resume:
+            self._check_same(config)
+            return True
+        elif occupied:
+            hint = "--resume continues it, --overwrite replaces it, --out chooses another folder"
+            raise ConfigError(f"{self.path} is not empty", hint=hint)
+        self.write_text(self.settings, tomli_w.dumps(run.to_table(config)))
+        return False
+
+    def write_json(self, path: Path, document: Any) -> None:
+        self.write_text(path, json.dumps(document, indent=2) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise unwritable(self.metrics, error) from error
+
+    def metrics_size(self) -> int:
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def truncate_metrics(self, size: int) -> None:
+        """Forget what was recorded after the moment from which a run is continued."""
+        if self.metrics_size() > size:
+            os.truncate(self.metrics, size)
+
+    def read_result(self) -> dict[str, Any] | None:
+        if not self.result.exists():
+            return None
+        try:
+            return json.loads(self.result.read_text())
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{self.result} cannot be read: {error}") from None
+
+    def _clear(self) -> None:
+        if not self.settings.exists():
+            message = f"{self.path} is no run directory (it has no run.toml), so it is not overwritten"
+            raise ConfigError(message, hint="choose another folder with --out")
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def _check_same(self, config: RunConfig) -> None:
+        if not self.settings.exists():
+            raise ArtifactError(f"{self.path} holds no run to resume (no run.toml)", hint="choose another --out")
+        earlier = run.from_checkpoint_table(read_toml(self.settings), str(self.settings))
+        if run.fingerprint(earlier) != run.fingerprint(config):
+            hint = "resume with the settings it was started with, or choose another --out"
+            raise ConfigError(f"{self.path} was started with other settings", hint=hint)
+
+
+def make_manifest(config: RunConfig, device: torch.device, data_fingerprint: str) -> dict[str, Any]:
+    """Who ran what, where, with which versions, on which data."""
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    return {
+        "argv": sys.argv,
+        "fingerprint": run.fingerprint(config),
+        "seed": config.seed,
+        "attnprobe": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "commit": _git_commit(),
+        "device": str(device),
+        "device_name": device_name,
+        "precision": config.engine.precision,
+        "threads": torch.get_num_threads(),
+        "data_sha256": data_fingerprint,
+        "started": now(),
+    }
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree this package is imported from, with "+" if it was changed; None outside git."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            answer = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if not commit or git("ls-files", "--error-unmatch", __file__) is None:
+        return None
+    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
