@@ -1,0 +1,266 @@
+"""Error bars and nulls: an estimate always travels as an Interval.
+
+The resampling unit is the sequence (and, above it, the training seed). All statistics here are functions of means over
+sequences, so a bootstrap replicate is one weighted mean with multinomial weights: a matrix product, not a loop.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+Statistic = Callable[..., np.ndarray]  # means of the samples, each (replicate, ...) -> statistic (replicate, ...)
+
+RESAMPLES = 2000
+FEW = 10  # below this many units the percentiles of the replicates no longer reach into the tails
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A measured number. low and high are NaN where nothing can be said about its error (fewer than two units)."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float  # nominal coverage, 0.95 for a 95 % interval
+    n: int  # how many resampling units (sequences, or seeds) it rests on
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}] {self.unit}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number about one head; head (or layer) is None for a number about a whole layer (or model)."""
+
+    layer: int | None
+    head: int | None
+    quantity: str
+    interval: Interval
+    p_value: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Band:
+    """Intervals of an array-valued statistic: estimate, low and high have the statistic's shape."""
+
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    level: float
+    n: int
+
+    def interval(self, *index: int, unit: str) -> Interval:
+        estimate, low, high = (float(a[index]) for a in (self.estimate, self.low, self.high))
+        return Interval(estimate=estimate, low=low, high=high, level=self.level, n=self.n, unit=unit)
+
+
+def rows_to_records(rows: Iterable[Measurement], checkpoint: str) -> list[dict[str, Any]]:
+    """Tidy rows for CSV and strict JSON: one flat dict per measurement, None where a number is not finite."""
+    records = []
+    for row in rows:
+        numbers = dataclasses.asdict(row.interval)
+        record = {"checkpoint": checkpoint, "layer": row.layer, "head": row.head, "quantity": row.quantity}
+        record |= {key: numbers[key] for key in ("estimate", "low", "high", "level", "n", "unit")}
+        record |= {"p_value": row.p_value}
+        records.append({key: None if _not_finite(value) else value for key, value in record.items()})
+    return records
+
+
+def _not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def mean(x: np.ndarray) -> np.ndarray:
+    """The simplest statistic: the mean itself."""
+    return x
+
+
+def bootstrap(
+    *samples: np.ndarray,
+    statistic: Statistic = mean,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    generator: np.random.Generator,
+) -> Band:
+    """Bootstrap over sequences of a statistic that is a function of means.
+
+    samples: arrays (n, ...) that share the sequence axis 0 and are resampled together (so a statistic of several of
+    them is paired). statistic: takes their means, each (replicate, ...), and must work on the axes after the first;
+    a ratio of means is ``lambda a, b: a / b``. One sequence gives NaN bounds; equal sequences an interval of width 0.
+
+    Bounds are percentiles whose level is widened to what Student's t needs (Hesterberg 2015, section 5.3: plain
+    percentiles are too narrow by sqrt((n - 1) / n) and by z / t); with fewer than 10 sequences estimate +- t * s.e.
+    """
+    n = len(samples[0])
+    assert all(len(x) == n for x in samples), "samples must share the sequence axis"
+    estimate = statistic(*(x.mean(0, keepdims=True) for x in samples))[0]
+    if n == 1:
+        return unknown_band(estimate, level, n)
+    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    replicates = statistic(*(_weighted_means(weights, x) for x in samples))
+    return band_from_replicates(estimate, replicates, level=level, n=n)
+
+
+def hierarchical_bootstrap(
+    *samples: Sequence[np.ndarray],
+    statistic: Statistic = mean,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    generator: np.random.Generator,
+) -> Band:
+    """Bootstrap over training seeds and, within each drawn seed, over its sequences.
+
+    samples: for each argument of the statistic one array (n_s, ...) per seed. The statistic is computed seed by seed
+    and averaged over seeds. Bounds as in ``bootstrap`` with the number of seeds as n; a single seed gives NaN bounds,
+    because nothing is known about the spread between seeds. The bounds err on the wide side: the spread within seeds
+    is already part of the spread between their estimates.
+    """
+    seeds = len(samples[0])
+    assert all(len(x) == seeds for x in samples), "samples must share the seeds"
+    per_seed = [[x[s] for x in samples] for s in range(seeds)]
+    estimate = np.mean([statistic(*(x.mean(0, keepdims=True) for x in arrays))[0] for arrays in per_seed], axis=0)
+    if seeds == 1:
+        return unknown_band(estimate, level, 1)
+    drawn = generator.integers(seeds, size=(resamples, seeds))  # which seed fills each slot of each replicate
+    replicates = np.zeros((resamples, *estimate.shape))
+    for s, arrays in enumerate(per_seed):
+        rows, _ = np.nonzero(drawn == s)
+        n = len(arrays[0])
+        weights = generator.multinomial(n, np.full(n, 1 / n), size=len(rows)) / n
+        np.add.at(replicates, rows, statistic(*(_weighted_means(weights, x) for x in arrays)))
+    return band_from_replicates(estimate, replicates / seeds, level=level, n=seeds)
+
+
+def _weighted_means(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    means = weights @ x.reshape(len(x), -1).astype(np.float64)
+    return means.reshape(len(weights), *x.shape[1:])
+
+
+def band_from_replicates(estimate: np.ndarray, replicates: np.ndarray, *, level: float, n: int) -> Band:
+    """Bounds from bootstrap replicates (replicate, ...) of a statistic that rests on n units.
+
+    Undefined (NaN) replicates are left out; bounds are NaN where they could hide a whole tail.
+    """
+    estimate = np.asarray(estimate, dtype=np.float64)
+    if n < 2:
+        return unknown_band(estimate, level, n)
+    tail = (1 - level) / 2
+    undefined = np.isnan(estimate) | (np.isnan(replicates).mean(0) > tail)
+    usable = np.where(undefined, 0.0, replicates)
+    student = stats.t.isf(tail, n - 1) * math.sqrt(n / (n - 1))  # in bootstrap standard errors
+    if n < FEW:
+        margin = student * np.nanstd(usable, axis=0)
+        low, high = estimate - margin, estimate + margin
+    else:
+        outside = stats.norm.sf(student)
+        low, high = np.nanquantile(usable, [outside, 1 - outside], axis=0)
+    low, high = (np.where(undefined, np.nan, bound) for bound in (low, high))
+    return Band(estimate=estimate, low=low, high=high, level=level, n=n)
+
+
+def unknown_band(estimate: np.ndarray, level: float, n: int) -> Band:
+    """An estimate about whose error nothing is known."""
+    nothing = np.full_like(estimate, np.nan, dtype=np.float64)
+    return Band(estimate=np.asarray(estimate, dtype=np.float64), low=nothing, high=nothing, level=level, n=n)
+
+
+def permutation_p_value(
+    observed: np.ndarray | float,
+    null: np.ndarray,
+    *,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+) -> np.ndarray:
+    """(1 + how many null values are at least as extreme) / (1 + how many there are): never zero.
+
+    observed (...) and null (replicate, ...); two-sided compares absolute values, so the null must be centred on 0.
+    """
+    observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
+    if alternative == "less":
+        observed, null = -observed, -null
+    elif alternative == "two-sided":
+        observed, null = np.abs(observed), np.abs(null)
+    # Ties that differ by rounding only count as extreme: the conservative side.
+    slack = 1e-12 * np.abs(observed)
+    p = (1 + (null >= observed - slack).sum(0)) / (1 + len(null))
+    return np.where(np.isnan(observed) | np.isnan(null).any(0), np.nan, p)
+
+
+def sign_flip_p_value(
+    samples: np.ndarray,
+    *,
+    permutations: int = 999,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Test that the mean of ``samples`` (n, ...) is zero; under the null each sequence's sign is a coin toss."""
+    n = len(samples)
+    signs = generator.integers(0, 2, size=(permutations, n)) * 2.0 - 1.0
+    return permutation_p_value(samples.mean(0), _weighted_means(signs / n, samples), alternative=alternative)
+
+
+def false_discovery_rate(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Benjamini-Hochberg adjusted p-values over all entries; undefined (NaN) entries are no tests and stay NaN."""
+    p = np.asarray(p_values, dtype=np.float64)
+    tested = ~np.isnan(p)
+    adjusted = np.full_like(p, np.nan)
+    if tested.any():
+        adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
+    return adjusted
+
+
+def noise_corrected_cosine(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    generator: np.random.Generator,
+) -> Interval:
+    """Cosine of the two mean vectors that x (n, d) and y (n, d) are noisy draws of, sequence by sequence.
+
+    The plain cosine of averages is biased: noise inflates both norms, and noise common to x and y the inner product.
+    See ``noise_corrected_cosine_from_products``, which this calls.
+    """
+    x, y = x.reshape(len(x), -1).astype(np.float64), y.reshape(len(y), -1).astype(np.float64)
+    return noise_corrected_cosine_from_products(
+        x @ x.T, y @ y.T, x @ y.T, level=level, resamples=resamples, generator=generator
+    )
+
+
+def noise_corrected_cosine_from_products(
+    xx: np.ndarray,
+    yy: np.ndarray,
+    xy: np.ndarray,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    generator: np.random.Generator,
+) -> Interval:
+    """The same from inner products between sequences, each (n, n): for vectors too long to keep.
+
+    Every mean product is taken over pairs of *different* sequences, which is the average over all ways to split the
+    set into two halves of the product of the half means: unbiased. The estimate may therefore leave [-1, 1] by noise;
+    it is NaN where a squared norm comes out negative, that is where the mean is not resolved at all.
+    """
+    n = len(xx)
+    assert xx.shape == yy.shape == xy.shape == (n, n)
+    symmetric = (xy + xy.T) / 2
+
+    def cosine(weights: np.ndarray) -> np.ndarray:
+        pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+        between = [
+            (np.einsum("ri,ri->r", weights @ m, weights) - weights**2 @ np.diag(m)) / np.where(pairs > 0, pairs, np.nan)
+            for m in (xx, yy, symmetric)
+        ]
+        resolved = (between[0] > 0) & (between[1] > 0)
+        norms = np.sqrt(np.where(resolved, between[0] * between[1], np.nan))
+        return between[2] / norms
+
+    estimate = cosine(np.ones((1, n)))[0]
+    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    return band_from_replicates(estimate, cosine(weights), level=level, n=n).interval(unit="cosine")

@@ -1,0 +1,206 @@
+"""Coverage of the intervals, uniformity of the nulls, and agreement with scipy where it has the same thing."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from attnprobe.probes import statistics as s
+
+DATA_SETS = 1000
+
+
+def covers(band: s.Band, truth: float) -> float:
+    """Share of the data sets (the last axis of the statistic) whose interval holds the truth."""
+    return float(np.mean((band.low <= truth) & (truth <= band.high)))
+
+
+@pytest.mark.parametrize("n", [2, 5, 10, 30, 101])
+def test_a_95_percent_interval_of_a_mean_covers_95_percent(n: int) -> None:
+    g = np.random.default_rng(n)
+    band = s.bootstrap(g.normal(3.0, 2.0, size=(n, DATA_SETS)), generator=g, resamples=1000)
+    assert 0.92 <= covers(band, 3.0) <= 0.98
+
+
+@pytest.mark.parametrize("n", [10, 31, 101])
+def test_a_95_percent_interval_of_a_ratio_of_means_covers_95_percent(n: int) -> None:
+    g = np.random.default_rng(n)
+    below = g.exponential(size=(n, DATA_SETS)) + 0.5
+    above = 2 * below + g.normal(0, 0.5, size=below.shape)
+    band = s.bootstrap(above, below, statistic=lambda a, b: a / b, generator=g, resamples=1000)
+    assert 0.92 <= covers(band, 2.0) <= 0.98
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.99])
+def test_other_levels_cover_as_they_say(level: float) -> None:
+    g = np.random.default_rng(7)
+    band = s.bootstrap(g.normal(size=(40, DATA_SETS)), generator=g, resamples=2000, level=level)
+    assert abs(covers(band, 0.0) - level) < 4 * math.sqrt(level * (1 - level) / DATA_SETS) + 0.005
+
+
+@pytest.mark.parametrize(("seeds", "n"), [(3, 20), (5, 20), (12, 20)])
+def test_hierarchical_intervals_cover_the_mean_over_seeds(seeds: int, n: int) -> None:
+    g = np.random.default_rng(seeds)
+    centre = g.normal(1.0, 0.5, size=(seeds, DATA_SETS))
+    samples = [c + g.normal(size=(n, DATA_SETS)) for c in centre]
+    band = s.hierarchical_bootstrap(samples, generator=g, resamples=400)
+    assert covers(band, 1.0) >= 0.92
+    # It errs on the wide side, because the spread within seeds enters twice: variance 0.25 + 2 / 20, not 0.25 + 1 / 20.
+    means = np.stack([x.mean(0) for x in samples])
+    narrowest = 2 * stats.t.isf(0.025, seeds - 1) * means.std(0, ddof=1) / math.sqrt(seeds)
+    assert np.mean((band.high - band.low) ** 2) <= 1.4 * np.mean(narrowest**2)
+    pooled = s.bootstrap(np.concatenate(samples), generator=g, resamples=400)
+    assert covers(pooled, 1.0) < 0.9  # forgetting the seeds does not cover
+
+
+def test_hierarchical_replicates_match_a_loop_that_draws_seeds_and_then_sequences() -> None:
+    g = np.random.default_rng(0)
+    samples = [g.exponential(size=n) + c for n, c in [(7, 0.0), (11, 1.0), (5, 0.3), (13, 0.1)]]
+    band = s.hierarchical_bootstrap(samples, statistic=np.sqrt, generator=g, resamples=20_000)
+    loop = []
+    for _ in range(4000):
+        drawn = [samples[i] for i in g.integers(4, size=4)]
+        loop.append(np.mean([math.sqrt(g.choice(x, size=len(x)).mean()) for x in drawn]))
+    assert band.estimate == pytest.approx(np.mean([math.sqrt(x.mean()) for x in samples]), abs=1e-12)
+    margin = stats.t.isf(0.025, 3) * math.sqrt(4 / 3) * np.std(loop)
+    assert (band.high - band.low) / 2 == pytest.approx(margin, rel=0.06)
+
+
+def test_percentiles_agree_with_scipy_at_the_widened_level() -> None:
+    g = np.random.default_rng(3)
+    x = g.exponential(size=23)
+    band = s.bootstrap(x, statistic=lambda m: np.log(m), generator=g, resamples=60_000)
+    outside = stats.norm.sf(stats.t.isf(0.025, 22) * math.sqrt(23 / 22))
+    reference = stats.bootstrap(
+        (x,),
+        lambda v, axis: np.log(np.mean(v, axis=axis)),
+        confidence_level=1 - 2 * outside,
+        n_resamples=60_000,
+        method="percentile",
+        rng=g,
+    )
+    width = band.high - band.low
+    assert band.low == pytest.approx(reference.confidence_interval.low, abs=0.03 * width)
+    assert band.high == pytest.approx(reference.confidence_interval.high, abs=0.03 * width)
+
+
+def test_degenerate_samples_have_a_definite_meaning() -> None:
+    g = np.random.default_rng(0)
+    one = s.bootstrap(np.array([2.0]), generator=g).interval(unit="nats")
+    assert one.estimate == 2.0
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    for n in (3, 20):
+        equal = s.bootstrap(np.full(n, 2.0), generator=g).interval(unit="nats")
+        assert (equal.estimate, equal.low, equal.high) == pytest.approx((2.0, 2.0, 2.0), abs=1e-12)
+    undefined = s.bootstrap(np.zeros(20), statistic=lambda m: np.where(m == 0, np.nan, m), generator=g)
+    assert np.isnan([undefined.estimate, undefined.low, undefined.high]).all()
+    single_seed = s.hierarchical_bootstrap([np.arange(9.0)], generator=g)
+    assert single_seed.estimate == 4.0
+    assert np.isnan(single_seed.low)
+
+
+@given(st.integers(2, 40), st.integers(0, 2**32 - 1))
+def test_bounds_enclose_the_estimate_and_scale_with_the_data(n: int, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=n)
+    band = s.bootstrap(x, generator=np.random.default_rng(1), resamples=500)
+    assert band.low <= band.estimate <= band.high
+    scaled = s.bootstrap(3 * x + 5, generator=np.random.default_rng(1), resamples=500)
+    assert scaled.low == pytest.approx(3 * band.low + 5, abs=1e-9)
+    assert scaled.high == pytest.approx(3 * band.high + 5, abs=1e-9)
+
+
+def test_permutation_p_values_are_uniform_under_the_null() -> None:
+    g = np.random.default_rng(11)
+    p = s.permutation_p_value(g.normal(size=DATA_SETS), g.normal(size=(199, DATA_SETS)))
+    assert p.min() >= 1 / 200
+    jitter = p - g.uniform(size=DATA_SETS) / 200  # p lives on a grid of 1/200
+    assert stats.kstest(jitter, "uniform").pvalue > 0.01
+
+
+def test_sign_flip_p_values_are_uniform_under_the_null_and_small_under_an_effect() -> None:
+    g = np.random.default_rng(12)
+    x = g.laplace(size=(25, DATA_SETS))
+    p = s.sign_flip_p_value(x, permutations=199, generator=g)
+    assert stats.kstest(p - g.uniform(size=DATA_SETS) / 200, "uniform").pvalue > 0.01
+    assert np.mean(s.sign_flip_p_value(x + 1.5, permutations=199, generator=g) < 0.05) > 0.95
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_sign_flips_agree_with_the_exact_test_of_scipy(alternative: str) -> None:
+    g = np.random.default_rng(13)
+    x = g.normal(0.4, 1.0, size=10)  # 1024 sign patterns: scipy enumerates them
+    exact = stats.permutation_test(
+        (x,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative, vectorized=False
+    ).pvalue
+    p = s.sign_flip_p_value(x, permutations=20_000, alternative=alternative, generator=g)  # type: ignore[arg-type]
+    assert float(p) == pytest.approx(exact, abs=0.015)
+
+
+def test_a_p_value_counts_itself_and_its_ties() -> None:
+    null = np.array([0.0, 1.0, 2.0, 3.0])
+    assert s.permutation_p_value(5.0, null) == pytest.approx(1 / 5)
+    assert s.permutation_p_value(2.0, null, alternative="greater") == pytest.approx(3 / 5)
+    assert s.permutation_p_value(2.0, null, alternative="less") == pytest.approx(4 / 5)
+    assert s.permutation_p_value(-2.0, -null) == pytest.approx(3 / 5)
+    assert np.isnan(s.permutation_p_value(np.nan, null))
+
+
+def test_false_discovery_rate_by_hand_and_with_gaps() -> None:
+    p = np.array([[0.01, np.nan], [0.04, 0.03]])
+    assert s.false_discovery_rate(p) == pytest.approx(np.array([[0.03, np.nan], [0.04, 0.04]]), nan_ok=True)
+    assert np.isnan(s.false_discovery_rate([np.nan])).all()
+
+
+def test_noise_corrected_cosine_finds_the_cosine_of_the_means() -> None:
+    d, n, truth = 50, 40, 0.6
+    a = np.zeros(d)
+    b = np.zeros(d)
+    a[0] = 1.0
+    b[:2] = truth, math.sqrt(1 - truth**2)
+    g = np.random.default_rng(5)
+    found, plain, covered = [], [], []
+    for _ in range(200):
+        shared = g.normal(0, 0.4, size=(n, d))  # noise common to both would fake agreement
+        x, y = a + shared + g.normal(0, 0.5, (n, d)), b + shared + g.normal(0, 0.5, (n, d))
+        interval = s.noise_corrected_cosine(x, y, generator=g, resamples=300)
+        found.append(interval.estimate)
+        covered.append(interval.low <= truth <= interval.high)
+        plain.append(x.mean(0) @ y.mean(0) / np.linalg.norm(x.mean(0)) / np.linalg.norm(y.mean(0)))
+    spread = np.std(found) / math.sqrt(200)
+    assert abs(np.mean(found) - truth) < 4 * spread + 0.005
+    assert abs(np.mean(plain) - truth) > 5 * spread  # what the correction is for
+    assert 0.9 <= np.mean(covered) <= 0.99
+
+
+def test_noise_corrected_cosine_is_the_average_over_split_halves() -> None:
+    g = np.random.default_rng(6)
+    x, y = g.normal(1, 1, size=(6, 3)), g.normal(1, 1, size=(6, 3))
+    found = s.noise_corrected_cosine(x, y, generator=g).estimate
+    products = np.zeros(3)
+    for code in range(2**6):
+        half = np.array([code >> i & 1 for i in range(6)], dtype=bool)
+        if half.sum() == 3:
+            for k, (u, v) in enumerate([(x, x), (y, y), (x, y)]):
+                products[k] += u[half].mean(0) @ v[~half].mean(0)
+    assert found == pytest.approx(products[2] / math.sqrt(products[0] * products[1]), rel=1e-12)
+
+
+def test_an_unresolved_mean_has_no_cosine() -> None:
+    x = np.array([[1.0], [-1.0], [1.0], [-1.0]])
+    assert math.isnan(s.noise_corrected_cosine(x, x, generator=np.random.default_rng(0)).estimate)
+
+
+def test_records_are_tidy_and_strict_json() -> None:
+    interval = s.Interval(estimate=1.5, low=math.nan, high=math.inf, level=0.95, n=1, unit="nats")
+    rows = [s.Measurement(layer=0, head=2, quantity="entropy", interval=interval)]
+    (record,) = s.rows_to_records(rows, "final")
+    keys = ["checkpoint", "layer", "head", "quantity", "estimate", "low", "high", "level", "n", "unit", "p_value"]
+    assert list(record) == keys
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert (record["estimate"], record["low"], record["high"], record["p_value"]) == (1.5, None, None, None)
+    assert str(interval).endswith("nats")
