@@ -1,0 +1,277 @@
+"""Named directions in the space of attention scores, and the projection of score gradients on them.
+
+A direction is a matrix Delta over (query, key). Adding a constant to a row of the scores changes nothing, so every
+direction is centred in each row over the keys that query can see, and scaled to unit Frobenius norm. It is zero at
+keys hidden by causality and, with a class token, in the token's row and column. None of it needs the matrix: rows are
+made in blocks, and a direction that depends on the offset alone only meets the gradient folded by offset.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.models import Transformer
+
+BLOCK = 2**22  # scores per block when norms are computed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreSpace:
+    """Queries and keys of one head: ``length`` positions of the sequence after ``leading`` class tokens."""
+
+    length: int
+    grid: tuple[int, int] | None = None  # (height, width): offsets are (dy, dx), row by row
+    leading: int = 0
+    causal: bool = False
+
+    @classmethod
+    def of(cls, model: Transformer) -> "ScoreSpace":
+        """Raises NotApplicableError where scores cannot matter: no attention layer, or a single position."""
+        if len(getattr(model, "blocks", ())) == 0:
+            raise NotApplicableError("this model has no attention layer, so it has no scores")
+        if model.spec.length < 2:
+            raise NotApplicableError("a sequence of one position has one score per head: its softmax is always 1")
+        leading = int(model.config.readout == "token")
+        return cls(length=model.spec.length, grid=model.spec.grid, leading=leading, causal=model.config.causal)
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of the score matrix."""
+        return self.leading + self.length
+
+    @property
+    def profile_shape(self) -> tuple[int, ...]:
+        """(2 length - 1,) or (2 height - 1, 2 width - 1); offset 0 sits in the middle."""
+        return (2 * self.length - 1,) if self.grid is None else (2 * self.grid[0] - 1, 2 * self.grid[1] - 1)
+
+    def row_blocks(self, rows: int) -> list[slice]:
+        """Consecutive query rows, at most about ``rows`` each; whole image rows on a grid, which ``fold`` needs."""
+        unit = 1 if self.grid is None else self.grid[1]
+        step = max(rows // unit, 1) * unit
+        return [slice(first, min(first + step, self.length)) for first in range(0, self.length, step)]
+
+    def visible(self, rows: slice, device: torch.device | None = None) -> Tensor:
+        """(rows, length) bool: may the query see the key, padding aside?"""
+        key = torch.arange(self.length, device=device)
+        query = key[rows, None]
+        return key <= query if self.causal else (key >= 0).expand(len(query), -1)
+
+    def offsets(self) -> Tensor:
+        """(*profile_shape, 1 or 2) int64: the offset, or (dy, dx), of each entry of a profile."""
+        axes = [torch.arange(size) - size // 2 for size in self.profile_shape]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+    def distances(self) -> Tensor:
+        """(*profile_shape,) float64: |offset|, or the Euclidean distance on the grid."""
+        return self.offsets().double().square().sum(-1).sqrt()
+
+    def counts(self) -> Tensor:
+        """(*profile_shape,) float64: how many visible (query, key) pairs have each offset."""
+        total = torch.zeros(self.profile_shape, dtype=torch.float64)
+        for rows in self.row_blocks(max(BLOCK // self.length, 1)):
+            total += self.fold(self.visible(rows).double(), rows)
+        return total
+
+    def expand(self, profile: Tensor, rows: slice) -> Tensor:
+        """Profile (..., *profile_shape) -> its matrix at these queries (..., rows, length)."""
+        key = torch.arange(self.length, device=profile.device)
+        query = key[rows, None]
+        if self.grid is None:
+            return profile[..., key - query + self.length - 1]
+        height, width = self.grid
+        dy, dx = key // width - query // width, key % width - query % width
+        return profile[..., dy + height - 1, dx + width - 1]
+
+    def fold(self, block: Tensor, rows: slice) -> Tensor:
+        """Sum (..., rows, length) over the pairs of each offset -> (..., *profile_shape); the adjoint of ``expand``."""
+        if self.grid is None:
+            before = self.length - rows.stop
+            return F.pad(_fold_diagonals(block), (before, rows.start))
+        height, width = self.grid
+        grid = block.unflatten(-1, (height, width)).unflatten(-3, (-1, width)).transpose(-3, -2)  # qy, ky, qx, kx
+        columns = _fold_diagonals(grid).movedim(-1, -3)  # dx, qy, ky
+        return F.pad(_fold_diagonals(columns), (height - rows.stop // width, rows.start // width)).mT
+
+
+def _fold_diagonals(m: Tensor) -> Tensor:
+    """Sum a block (..., rows, cols) along its diagonals -> (..., rows + cols - 1), lowest column - row first.
+
+    Each (flipped) row gets ``rows`` zeros; reading the flat buffer with rows one shorter shifts every row one place
+    further right. No scatter, hence the same sum every time on a GPU too.
+    """
+    rows, cols = m.shape[-2:]
+    flat = F.pad(m.flip(-2), (0, rows)).flatten(-2)
+    return flat[..., : rows * (rows + cols - 1)].unflatten(-1, (rows, rows + cols - 1)).sum(-2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Direction:
+    """A named direction before centring and scaling: exactly one of the three forms is given.
+
+    Axes (layer, head) may lead a profile or a matrix; without them the direction is the same in every head.
+    """
+
+    name: str
+    profile: Tensor | None = None  # ([layer, head,] *profile_shape): depends on the offset only
+    factors: tuple[Tensor, Tensor] | None = None  # (length,) over queries and (length,) over keys: their outer product
+    matrix: Tensor | None = None  # ([layer, head,] length, length)
+
+    def __post_init__(self) -> None:
+        assert (self.profile is None) + (self.factors is None) + (self.matrix is None) == 2, "one form"
+
+    def block(self, space: ScoreSpace, rows: slice) -> Tensor:
+        """(layer or 1, head or 1, rows, length) as given, not centred, not scaled."""
+        if self.profile is not None:
+            block = space.expand(self.profile, rows)
+        elif self.matrix is not None:
+            block = self.matrix[..., rows, :]
+        else:
+            assert self.factors is not None
+            block = self.factors[0][rows, None] * self.factors[1]
+        return block if block.dim() == 4 else block[None, None]
+
+
+def centred(space: ScoreSpace, block: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """Centre each row over its visible keys: the centred block, zero where hidden, and the means (..., rows)."""
+    visible = space.visible(rows, block.device)
+    mean = (block * visible).sum(-1) / visible.sum(-1)
+    return (block - mean[..., None]) * visible, mean
+
+
+class Projector:
+    """Projects score gradients on several directions at once, block by block of query rows.
+
+    ``norm`` (layer, head, direction) is the Frobenius norm of each direction after centring.
+    Raises NotApplicableError if a direction vanishes: then nothing can be measured along it.
+    """
+
+    def __init__(self, space: ScoreSpace, directions: Sequence[Direction], *, layers: int, heads: int) -> None:
+        self.space = space
+        # The forms are projected differently; results come in the order profile, factors, matrix.
+        self.directions = [
+            *(d for d in directions if d.profile is not None),
+            *(d for d in directions if d.factors is not None),
+            *(d for d in directions if d.matrix is not None),
+        ]
+        self.names = [d.name for d in self.directions]
+        if len(set(self.names)) < len(self.names):
+            raise ConfigError(f"directions must have different names, got {', '.join(self.names)}")
+        shape = (layers, heads)
+        measured = [_norm_and_means(space, d) for d in self.directions]
+        self.norm = torch.stack([norm.expand(shape) for norm, _ in measured], -1)
+        self._means = torch.stack([m.expand(*shape, -1) for _, m in measured], -1) if space.leading else None
+        profiles = [d.profile for d in self.directions if d.profile is not None]
+        pairs = [d.factors for d in self.directions if d.factors is not None]
+        flat = [_per_head(p, shape, len(space.profile_shape)).flatten(2) for p in profiles]
+        self._profiles = torch.stack(flat, -1) if flat else None
+        self._left = torch.stack([left for left, _ in pairs], -1) if pairs else None
+        self._right = torch.stack([right for _, right in pairs], -1) if pairs else None
+        matrices = [d.matrix for d in self.directions if d.matrix is not None]
+        self._matrices = [_per_head(m, shape, 2) for m in matrices]
+
+    def project(self, block: Tensor, folded: Tensor, layer: int, rows: slice) -> Tensor:
+        """Share of these rows in the projections: sum the answers over all blocks of rows.
+
+        block: (..., head, rows, length) score gradients; folded: the same after ``space.fold``. -> (..., head, n)
+        """
+        like = {"dtype": block.dtype, "device": block.device}
+        parts = []
+        if self._profiles is not None:
+            flat = folded.flatten(-len(self.space.profile_shape))
+            parts.append((flat[..., None, :] @ self._profiles[layer].to(**like)).squeeze(-2))
+        if self._left is not None and self._right is not None:
+            parts.append(((block @ self._right.to(**like)) * self._left[rows].to(**like)).sum(-2))
+        parts += [(block * m[layer][:, rows].to(**like)).sum((-2, -1))[..., None] for m in self._matrices]
+        projection = torch.cat(parts, -1)
+        if self._means is not None:  # without a class token rows of a score gradient sum to zero over the sequence
+            row_sums = block.sum(-1)[..., None, :]
+            projection = projection - (row_sums @ self._means[layer][:, rows].to(**like)).squeeze(-2)
+        return projection / self.norm[layer].to(**like)
+
+    def matrix(self, name: str) -> Tensor:
+        """The direction itself, dense, zero at the class token: (layer, head, size, size); for small sizes."""
+        index = self.names.index(name)
+        rows = slice(0, self.space.length)
+        block, _ = centred(self.space, self.directions[index].block(self.space, rows), rows)
+        return F.pad(block / self.norm[..., index, None, None], (self.space.leading, 0, self.space.leading, 0))
+
+
+def _per_head(values: Tensor, shape: tuple[int, int], dims: int) -> Tensor:
+    """([layer, head,] ...) with ``dims`` last axes -> (layer, head, ...)."""
+    values = values if values.dim() == dims + 2 else values[None, None]
+    return values.expand(*shape, *values.shape[2:])
+
+
+def _norm_and_means(space: ScoreSpace, direction: Direction) -> tuple[Tensor, Tensor]:
+    """Frobenius norm (layer, head) and row means (layer, head, length) in float64, axes of size 1 where shared."""
+    energy, means, largest = torch.zeros(1, 1, dtype=torch.float64), [], 0.0
+    for rows in space.row_blocks(max(BLOCK // space.length, 1)):
+        given = direction.block(space, rows).double()
+        block, mean = centred(space, given, rows)
+        energy, largest = energy + block.square().sum((-2, -1)), max(largest, float(given.abs().max()))
+        means.append(mean)
+    if not bool((energy > (1e-12 * largest) ** 2).all()):
+        raise NotApplicableError(f"direction {direction.name!r} is zero once its rows are centred")
+    return energy.sqrt(), torch.cat(means, -1)
+
+
+def named_directions(
+    space: ScoreSpace,
+    *,
+    reach: int | None = None,
+    radii: Sequence[float] = (1.0, 2.0, 4.0),
+    controls: int = 2,
+    generator: np.random.Generator,
+) -> list[Direction]:
+    """The standard set.
+
+    | name             | Delta at (query i, key j)                                                        |
+    |------------------|----------------------------------------------------------------------------------|
+    | offset 3         | 1 where j - i = 3; "offset (-1, 2)" = (rows, columns) on a grid                  |
+    | proximity r=2    | exp(-distance / 2), distance as in ``ScoreSpace.distances``                      |
+    | key position     | j: depends on the key only; "key row" and "key column" on a grid                 |
+    | shuffled r=2     | control: the proximity values, permuted over the offsets                         |
+    | random 1         | control: outer product of two Gaussian vectors                                   |
+
+    ``reach``: single offsets up to this many positions in every axis (8 on a line, 2 on a grid unless given).
+    ``controls``: how many random directions.
+    """
+    offsets, distances = space.offsets(), space.distances()
+    near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if space.grid is None else 2)
+    seen = near & (space.counts() > 0)
+    directions = [_single_offset(space, index, offsets) for index in seen.nonzero()]
+    for radius in radii:
+        directions.append(Direction(name=f"proximity r={radius:g}", profile=torch.exp(-distances / radius)))
+    for name, key in _key_positions(space).items():
+        directions.append(Direction(name=f"key {name}", factors=(torch.ones_like(key), key)))
+    for radius in radii:
+        kernel = torch.exp(-distances / radius).numpy().ravel()
+        profile = torch.from_numpy(generator.permutation(kernel)).view(space.profile_shape)
+        directions.append(Direction(name=f"shuffled r={radius:g}", profile=profile))
+    for i in range(controls):
+        left, right = (torch.from_numpy(generator.standard_normal(space.length)) for _ in range(2))
+        directions.append(Direction(name=f"random {i + 1}", factors=(left, right)))
+    return directions
+
+
+def _single_offset(space: ScoreSpace, index: Tensor, offsets: Tensor) -> Direction:
+    profile = torch.zeros(space.profile_shape, dtype=torch.float64)
+    profile[tuple(index)] = 1.0
+    offset = offsets[tuple(index)].tolist()
+    return Direction(name=f"offset {offset[0] if space.grid is None else tuple(offset)}", profile=profile)
+
+
+def _key_positions(space: ScoreSpace) -> dict[str, Tensor]:
+    """Coordinates of the keys (length,), each centred and of unit variance, so that none is lost to rounding."""
+    position = torch.arange(space.length, dtype=torch.float64)
+    if space.grid is None:
+        coordinates = {"position": position}
+    else:
+        coordinates = {"row": position // space.grid[1], "column": position % space.grid[1]}
+    varying = {name: x for name, x in coordinates.items() if x.min() < x.max()}  # a grid may be one pixel wide
+    return {name: (x - x.mean()) / x.std(correction=0) for name, x in varying.items()}

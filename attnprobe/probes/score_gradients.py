@@ -1,0 +1,174 @@
+"""Per-sequence gradients along the attention scores, in blocks of query rows.
+
+Two ways to the same numbers. "dense" adds a zero score offset of shape (batch, head, query, key) and differentiates
+with respect to it. "streamed" differentiates with respect to each attention output O only and uses
+dS = P o (dO V^T - rowsum(dO o O)), block by block, so nothing of size length x length is kept (the identity behind the
+backward pass of FlashAttention, Dao et al. 2022).
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attnprobe.errors import NotApplicableError, RunError
+from attnprobe.models import AttentionCall, Observer, Transformer
+from attnprobe.probes.directions import ScoreSpace
+from attnprobe.tasks import Batch
+
+Method = Literal["dense", "streamed"]
+Forward = Callable[[Transformer, Batch], Tensor]  # -> (batch, target): one number per sequence and target
+
+# Allowed row sum of a score gradient, as a share of the largest |dO_i| |v_j| in the row (what the terms that cancel
+# are made of). float32 leaves room for tensor cores.
+ROW_SUM_TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientBlock:
+    """d target / d scores for some queries of one layer, class token excluded."""
+
+    layer: int
+    rows: slice  # of the sequence's queries
+    values: Tensor  # (target, batch, head, rows, length)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One forward pass whose graph is kept, ready to be differentiated along the scores."""
+
+    space: ScoreSpace
+    targets: Tensor  # (batch, target), with gradient
+    calls: list[AttentionCall]  # by layer
+    offsets: list[Tensor] | None  # the zero score offsets of the dense method, by layer
+    valid: Tensor | None
+
+    def blocks(self, rows: int) -> Iterator[GradientBlock]:
+        """Gradients of every target, layer by layer, about ``rows`` queries at a time; keeps the graph.
+
+        Raises RunError naming the layer if a row does not sum to zero or a hidden entry is not zero.
+        """
+        by_target = [self._backward(column) for column in self.targets.unbind(1)]
+        for layer, call in enumerate(self.calls):
+            of_output = torch.stack([outputs[layer] for outputs, _ in by_target])
+            of_offset = None if self.offsets is None else torch.stack([offsets[layer] for _, offsets in by_target])
+            for block in self.space.row_blocks(rows):
+                queries = slice(block.start + self.space.leading, block.stop + self.space.leading)
+                if of_offset is None:
+                    values = streamed_gradient(call, of_output, queries)
+                else:
+                    values = of_offset[..., queries, :]
+                self._check(call, values, of_output, queries)
+                yield GradientBlock(layer=layer, rows=block, values=values[..., self.space.leading :])
+
+    def _backward(self, target: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Gradients of the summed target with respect to all outputs and all score offsets."""
+        outputs = [call.output for call in self.calls]
+        inputs = outputs + (self.offsets or [])
+        gradients = torch.autograd.grad(target.sum(), inputs, retain_graph=True, materialize_grads=True)
+        return gradients[: len(outputs)], gradients[len(outputs) :]
+
+    @torch.no_grad()
+    def _check(self, call: AttentionCall, values: Tensor, of_output: Tensor, queries: slice) -> None:
+        scale = of_output[..., queries, :].norm(dim=-1) * call.v.norm(dim=-1).amax(-1, keepdim=True)
+        tolerance = ROW_SUM_TOLERANCE[call.output.dtype]
+        worst = float((values.sum(-1).abs() - tolerance * scale).amax())
+        if not worst <= 0:  # also catches NaN
+            raise RunError(
+                f"layer {call.layer}: the rows of the score gradient do not sum to zero",
+                hint="the attention output is not softmax(scores) times the values that were observed",
+            )
+        hidden = ~visible_rows(call, queries)
+        if self.valid is not None:  # nothing reads a padded query
+            padded = F.pad(~self.valid, (self.space.leading, 0))
+            hidden = hidden | padded[:, None, queries, None]
+        if bool((values * hidden).count_nonzero()):
+            raise RunError(f"layer {call.layer}: the score gradient is not zero at hidden keys or padded queries")
+
+
+def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method) -> Trace:
+    """Run ``forward`` with gradients and keep what ``Trace.blocks`` needs; parameters may be frozen.
+
+    Raises RunError naming layer and head if a query, key, value or output is not finite.
+    """
+    space = ScoreSpace.of(model)
+    calls: list[AttentionCall] = []
+    offsets = None
+    if method == "dense":
+        shape = (len(batch), model.config.heads, space.size, space.size)
+        parameter = next(model.parameters())
+        layers = range(len(model.blocks))
+        offsets = [parameter.new_zeros(shape).requires_grad_() for _ in layers]
+    # A fused CPU kernel refuses a mask that needs a gradient; torch then falls back to the plain one, but says so
+    # nowhere. Naming the plain one keeps that from depending on the version.
+    pinned = sdpa_kernel(SDPBackend.MATH) if method == "dense" else contextlib.nullcontext()
+    by_layer = None if offsets is None else dict(enumerate(offsets))
+    with torch.enable_grad(), _trainable(model), tapped(model, score_offsets=by_layer, observe=calls.append), pinned:
+        targets = forward(model, batch)
+    if not calls:
+        raise NotApplicableError("no attention layer took part in this forward pass, so there are no scores")
+    for call in calls:
+        check_finite(call)
+    return Trace(space=space, targets=targets, calls=calls, offsets=offsets, valid=batch.valid)
+
+
+@torch.no_grad()
+def streamed_gradient(call: AttentionCall, of_output: Tensor, queries: slice) -> Tensor:
+    """dS = P o (dO V^T - rowsum(dO o O)) at some queries: (target, batch, head, query, d_head) -> (..., rows, key)."""
+    dtype = torch.promote_types(call.q.dtype, torch.float32)
+    q, k, v, output = (x.to(dtype) for x in (call.q[..., queries, :], call.k, call.v, call.output[..., queries, :]))
+    gradient = of_output[..., queries, :].to(dtype)
+    scores = q @ k.mT * call.scale
+    pattern = scores.masked_fill(~visible_rows(call, queries), -torch.inf).softmax(-1)
+    return pattern * (gradient @ v.mT - (gradient * output).sum(-1, keepdim=True))
+
+
+def visible_rows(call: AttentionCall, queries: slice) -> Tensor:
+    """Bool, broadcastable to (batch, head, rows, key)."""
+    if call.visible is None:
+        return torch.ones((), dtype=torch.bool, device=call.q.device)
+    visible = call.visible
+    return visible[..., queries, :] if visible.shape[-2] > 1 else visible
+
+
+def check_finite(call: AttentionCall) -> None:
+    """Raise RunError naming layer and head if anything the scores are made of is NaN or infinite."""
+    for name in ("q", "k", "v", "output"):
+        broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)
+        if bool(broken.any()):
+            head = int(broken.nonzero()[0])
+            raise RunError(f"layer {call.layer}, head {head}: {name} holds NaN or infinite values")
+
+
+@contextlib.contextmanager
+def tapped(
+    model: Transformer, *, score_offsets: Mapping[int, Tensor] | None = None, observe: Observer | None = None
+) -> Iterator[None]:
+    """While open, every forward pass of ``model`` has these taps, whoever calls it (an objective, for instance)."""
+
+    def add(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, kwargs | {"score_offsets": score_offsets, "observe": observe}
+
+    handle = model.register_forward_pre_hook(add, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _trainable(model: Transformer) -> Iterator[None]:
+    """Frozen parameters would cut the graph before the attention outputs."""
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
