@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def read_document(path: Path, expected_format: str, newest_version: int) -> dict
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch comments on unusual pickles; our own word follows
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         hint = "only files written by attnprobe are opened; pickles that hold code never are"
         raise ArtifactError(f"{path} is no checkpoint, or holds code, and was not opened", hint=hint) from None

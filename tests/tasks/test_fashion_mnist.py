@@ -1,0 +1,108 @@
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.tasks import fashion_mnist
+from attnprobe.tasks.fashion_mnist import FashionMNIST, read_idx
+
+HAVE = (fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").exists()
+
+
+def idx_bytes(array: np.ndarray, magic: int | None = None) -> bytes:
+    magic = 0x0800 + array.ndim if magic is None else magic
+    return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The true layout with 70 training and 30 test images instead of 60 000 and 10 000."""
+    for name, size in (("N_TRAIN", 70), ("N_TEST", 30), ("N_VALIDATION", 20)):
+        monkeypatch.setattr(fashion_mnist, name, size)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "nothing")
+    generator = np.random.default_rng(0)
+    for stem, n in (("train", 70), ("t10k", 30)):
+        images = generator.integers(0, 256, (n, 28, 28))
+        (tmp_path / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
+        labels = np.arange(n) % 10
+        (tmp_path / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    return tmp_path
+
+
+def test_reads_splits_and_pools(folder: Path) -> None:
+    full = FashionMNIST(n_train=50).load(folder)
+    assert full.train.inputs.shape == (50, 784, 1)
+    assert full.train.inputs.dtype == torch.uint8
+    assert len(full.validation) == 20
+    assert len(full.test) == 30
+    pooled = FashionMNIST(side=14, n_train=50).load(folder)
+    blocks = full.train.inputs[0].view(14, 2, 14, 2).double().mean((1, 3))
+    assert torch.equal(pooled.train.inputs[0].view(14, 14).double(), blocks.round())
+    values = pooled.train.inputs.double()
+    assert pooled.spec.mean[0] == pytest.approx(values.mean().item())
+    fewer = FashionMNIST(n_train=10).load(folder)
+    assert torch.equal(fewer.train.inputs, full.train.inputs[:10])
+    assert torch.equal(fewer.validation.inputs, full.validation.inputs)
+
+
+def test_environment_variable_and_missing_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
+    with pytest.raises(ArtifactError, match="was not found; looked for") as caught:
+        FashionMNIST(n_train=10).load()
+    assert str(tmp_path / "cache") in str(caught.value)
+    assert "apt-get install" in caught.value.hint
+    (tmp_path / "cache").mkdir()
+    folder_in_cache = tmp_path / "cache" / "fashion-mnist"
+    folder_in_cache.mkdir()
+    for file in folder.glob("*.gz"):
+        (folder_in_cache / file.name).write_bytes(file.read_bytes())
+    assert len(FashionMNIST(n_train=10).load().train) == 10
+    (folder_in_cache / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(ArtifactError, match=r"t10k-labels-idx1-ubyte\.gz is missing"):
+        FashionMNIST(n_train=10).load()
+
+
+def damage(path: Path, change) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("train-images-idx3", lambda b: b[: len(b) // 2], "damaged or truncated"),
+        ("train-images-idx3", lambda b: b"not gzip at all", "damaged or truncated"),
+        ("train-images-idx3", lambda b: gzip.compress(gzip.decompress(b)[:-5]), "fewer bytes"),
+        ("train-images-idx3", lambda b: gzip.compress(gzip.decompress(b) + b"x"), "more bytes"),
+        ("train-labels-idx1", lambda b: gzip.compress(idx_bytes(np.zeros(70), 2051)), "magic number 00000803"),
+        ("train-labels-idx1", lambda b: gzip.compress(idx_bytes(np.zeros(69))), "shape (69,), expected (70,)"),
+        ("train-images-idx3", lambda b: gzip.compress(idx_bytes(np.zeros((70, 28, 27)))), "(70, 28, 27)"),
+        ("train-labels-idx1", lambda b: gzip.compress(idx_bytes(np.full(70, 10))), "label 10"),
+        ("t10k-labels-idx1", lambda b: gzip.compress(b""), "magic number"),
+    ],
+)
+def test_damaged_files_are_one_clear_error(folder: Path, file: str, change, message: str) -> None:
+    damage(folder / f"{file}-ubyte.gz", change)
+    with pytest.raises(ArtifactError) as caught:
+        FashionMNIST(n_train=10).load(folder)
+    assert message in str(caught.value)
+    assert file in str(caught.value)
+
+
+def test_impossible_settings() -> None:
+    with pytest.raises(ConfigError, match="side must be one of"):
+        FashionMNIST(side=13)
+    with pytest.raises(ConfigError, match="n_train can be at most 55000"):
+        FashionMNIST(n_train=60_000)
+
+
+@pytest.mark.skipif(not HAVE, reason="Debian's package dataset-fashion-mnist is not installed")
+def test_the_real_files() -> None:
+    labels = read_idx(fashion_mnist.DEBIAN_FOLDER / "train-labels-idx1-ubyte.gz", 60_000)
+    assert np.bincount(labels).tolist() == [6000] * 10  # published: perfectly balanced
+    images = read_idx(fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz", 60_000)
+    assert images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)  # published constants
+    assert images.std() / 255 == pytest.approx(0.3530, abs=1e-4)

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from attnprobe.tasks.textures import Textures
+
+SMALL = Textures(side=7, classes=3, n_train=2000, n_validation=11, n_test=13)
+
+
+def test_shapes_balance_and_standardisation() -> None:
+    data = SMALL.load()
+    assert data.train.inputs.shape == (2000, 49, 1)
+    assert len(data.validation) == 11
+    assert len(data.test) == 13
+    assert data.spec.grid == (7, 7)
+    counts = torch.bincount(data.train.labels)
+    assert counts.max() - counts.min() <= 1
+    pixels = data.train.inputs[..., 0]
+    assert pixels.mean(1).abs().max() < 1e-5
+    assert (pixels.var(1, correction=0) - 1).abs().max() < 1e-4
+
+
+def test_same_seed_same_images_and_more_training_data_leaves_test_alone() -> None:
+    data, again = SMALL.load(), SMALL.load()
+    assert data.fingerprint() == again.fingerprint()
+    larger = Textures(side=7, classes=3, n_train=2001, n_validation=11, n_test=13).load()
+    assert torch.equal(larger.test.inputs, data.test.inputs)
+    assert Textures(side=7, classes=3, n_train=2000, data_seed=1).load().fingerprint() != data.fingerprint()
+
+
+def test_neighbours_are_correlated_along_the_class_orientation_as_the_spectrum_says() -> None:
+    """The field's autocorrelation is the Fourier transform of the squared amplitude: a Gaussian with both lengths.
+
+    Amplitude exp(-pi^2 l^2 u^2) squared is exp(-2 pi^2 l^2 u^2), whose transform is exp(-r^2 / (2 l^2)). Standardising
+    each small image removes its own mean, so only the order of the correlations is tested on images, and the exact
+    kernel on the raw amplitude.
+    """
+    amplitude = Textures(side=16, along=2.0, across=1.0)._amplitude(0.0)
+    kernel = np.fft.ifft2(amplitude**2).real
+    kernel /= kernel[0, 0]
+    lag = np.arange(5)
+    assert np.allclose(kernel[0, :5], np.exp(-(lag**2) / (2 * 2.0**2)), atol=1e-3)  # x is along orientation 0
+    # Across, the spectrum at the Nyquist frequency is exp(-2 pi^2 / 4) = 0.007: aliasing shows in the third digit.
+    assert np.allclose(kernel[:5, 0], np.exp(-(lag**2) / 2), atol=0.02)
+    images = Textures(classes=2, n_train=4000).load().train
+    grid = images.inputs.view(-1, 10, 10)
+    for label, along, across in ((0, 2, 1), (1, 1, 2)):
+        field = grid[images.labels == label]
+        correlation = [(field.narrow(d, 0, 9) * field.narrow(d, 1, 9)).mean() for d in (1, 2)]
+        assert correlation[along - 1] > correlation[across - 1] + 0.2
+
+
+def test_single_pixels_do_not_tell_the_class() -> None:
+    """Per-image sorted pixel values (all that single pixels can say) classify at chance."""
+    data = Textures(n_train=4000, n_test=4000).load()
+
+    def features(split):
+        return torch.sort(split.inputs[..., 0], dim=1).values
+
+    x, y = features(data.train), torch.nn.functional.one_hot(data.train.labels).float()
+    weights = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1)], 1), y, driver="gelsd").solution
+    t = features(data.test)
+    guess = (torch.cat([t, torch.ones(len(t), 1)], 1) @ weights).argmax(1)
+    # orientation changes how many pixels agree on a square grid a little; far from what interactions give
+    assert (guess == data.test.labels).float().mean() < 0.40
+
+
+@pytest.mark.parametrize("setting", [{"side": 0}, {"classes": 1}, {"along": -1.0}, {"n_train": 0}, {"data_seed": -1}])
+def test_impossible_settings(setting: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        Textures(**setting)
