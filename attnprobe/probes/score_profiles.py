@@ -1,0 +1,207 @@
+"""Raw scores by offset without the length x length matrix: cross-correlations by FFT, on sequences and pixel grids.
+
+The sum of q_i . k_(i + offset) over i is, channel by channel, a cross-correlation of two signals: O(L log L).
+
+Scores are centred first: adding a constant to all scores of a query changes nothing after the softmax, so the mean
+over the query's visible keys is taken off. The centred score is again an inner product (``centre``), hence every sum
+here is exact, with padding and causality, in O(length) memory.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+
+import scipy.fft
+import torch
+from torch import Tensor
+
+BLOCK = 256  # queries per step where a running sum over earlier keys is needed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How positions lie: one axis for a sequence, (height, width) for pixels row by row. offset = key - query."""
+
+    shape: tuple[int, ...]
+    causal: bool = False  # a query sees only itself and what comes before it in the sequence
+
+    @property
+    def length(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Shape of all arrays by offset; offset o sits at index o + size - 1 of its axis."""
+        return tuple(2 * size - 1 for size in self.shape)
+
+    def axes(self) -> list[Tensor]:
+        """The offsets along each axis, int64, shaped to broadcast to ``offsets``."""
+        ranges = [torch.arange(1 - size, size) for size in self.shape]
+        return list(torch.meshgrid(*ranges, indexing="ij"))
+
+    def distance(self) -> Tensor:
+        """|offset| in positions, or the Euclidean distance in pixels: float64 of shape ``offsets``."""
+        return torch.stack([axis.double() for axis in self.axes()]).square().sum(0).sqrt()
+
+    def reachable(self) -> Tensor:
+        """bool of shape ``offsets``: whether a query can see a key at that offset at all."""
+        if not self.causal:
+            return torch.ones(self.offsets, dtype=torch.bool)
+        axes = self.axes()
+        if len(axes) == 1:
+            return axes[0] <= 0
+        return (axes[0] < 0) | ((axes[0] == 0) & (axes[1] <= 0))
+
+
+def centre(q: Tensor, k: Tensor, valid: Tensor | None, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """q', k' (batch, head, length, d_head [+ 1]) whose inner products are the row-centred scores on visible pairs.
+
+    Without causality the mean visible key is taken off every key. With it the mean differs from query to query; one
+    more channel, minus the mean score of the query times one, takes it off. Padded positions become zero vectors.
+    """
+    if valid is None:
+        k = k - k.mean(-2, keepdim=True)
+        if not causal:
+            return q, k
+        real = k.new_ones(1, 1, k.shape[-2], 1)
+    else:
+        real = valid[:, None, :, None].to(k.dtype)
+        k = (k - (k * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp(min=1)) * real
+        q = q * real
+        if not causal:
+            return q, k
+    running = k.cumsum(-2) / real.cumsum(-2).clamp(min=1)
+    row_mean = (q * running).sum(-1, keepdim=True)
+    return torch.cat([q, -row_mean], -1), torch.cat([k, real.expand_as(row_mean)], -1)
+
+
+def score_moments(
+    q: Tensor,
+    k: Tensor,
+    layout: Layout,
+    *,
+    scale: float,
+    valid: Tensor | None = None,
+    squares: bool = False,
+    block_bytes: int = 2**28,
+) -> tuple[Tensor, Tensor | None]:
+    """Sums (and sums of squares) of the centred scores over all visible pairs at each offset.
+
+    q, k (batch, head, length, d_head), valid (batch, length) bool -> (batch, head, *layout.offsets); divide by
+    ``pair_counts``. Squares are correlations of all d_head (d_head + 1) / 2 products of two channels. ``block_bytes``
+    bounds the work space; one channel at a time is the least.
+    """
+    q, k = centre(q, k, valid, causal=layout.causal)
+    reachable = layout.reachable().to(q.device)
+    channel_bytes = 8 * math.prod(_fft_size(layout)) * q[..., 0, 0].numel() * q.element_size()
+    block = max(1, block_bytes // channel_bytes)
+    sums = cross_correlate(((q[..., c], k[..., c]) for c in _blocks(q.shape[-1], block)), layout) * scale
+    if not squares:
+        return sums * reachable, None
+    products = cross_correlate(_channel_products(q, k, block), layout) * scale**2
+    return sums * reachable, products.clamp(min=0) * reachable
+
+
+def pair_counts(layout: Layout, valid: Tensor | None = None) -> Tensor:
+    """Visible (query, key) pairs at each offset, float64: (batch or 1, *layout.offsets)."""
+    if valid is None:
+        # A box against itself: the count at an offset is the product over axes of size - |offset|.
+        sizes = [size - axis.abs() for size, axis in zip(layout.shape, layout.axes(), strict=True)]
+        counts = torch.stack(sizes).prod(0).double()[None]
+    else:
+        real = valid[:, None, :, None].double()
+        counts = cross_correlate([(real, real)], layout)[:, 0].round()
+    return counts * layout.reachable().to(counts.device)
+
+
+def _channel_products(q: Tensor, k: Tensor, block: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(q . k)^2 = sum over channel pairs a <= b of (q_a q_b) (k_a k_b), twice where a < b."""
+    first, second = torch.triu_indices(q.shape[-1], q.shape[-1], device=q.device)
+    weight = torch.where(first == second, 1.0, 2.0).to(q.dtype)
+    for c in _blocks(len(first), block):
+        a, b = first[c], second[c]
+        yield q[..., a] * q[..., b] * weight[c], k[..., a] * k[..., b]
+
+
+def _blocks(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, total, size))
+
+
+def cross_correlate(channels: Iterable[tuple[Tensor, Tensor]], layout: Layout) -> Tensor:
+    """Sum over i of x_i . y_(i + offset), (batch, head, *offsets), from blocks of channels (batch, head, length, -)."""
+    size, axes = _fft_size(layout), len(layout.shape)
+    dims = tuple(range(-axes, 0))
+    spectrum: Tensor | None = None
+    for x, y in channels:
+        x, y = (t.movedim(-1, 0).unflatten(-1, layout.shape) for t in (x, y))
+        product = (torch.fft.rfftn(x, s=size, dim=dims).conj() * torch.fft.rfftn(y, s=size, dim=dims)).sum(0)
+        spectrum = product if spectrum is None else spectrum + product
+    assert spectrum is not None
+    sums = torch.fft.irfftn(spectrum, s=size, dim=dims)
+    # Negative offsets sit at the end of every axis.
+    sums = sums.roll([n - 1 for n in layout.shape], dims)
+    for dim, n in zip(dims, layout.offsets, strict=True):
+        sums = sums.narrow(dim, 0, n)
+    return sums
+
+
+def _fft_size(layout: Layout) -> tuple[int, ...]:
+    return tuple(scipy.fft.next_fast_len(n, real=True) for n in layout.offsets)  # pyright: ignore[reportReturnType]
+
+
+def square_sum(q: Tensor, k: Tensor, layout: Layout, *, scale: float, valid: Tensor | None = None) -> Tensor:
+    """Sum of the squared centred scores over all visible pairs: (batch, head), in O(length d_head^2).
+
+    Zero where all scores of every query are equal up to rounding.
+    """
+    size = q.norm(dim=-1).square().sum(-1) * k.norm(dim=-1).square().sum(-1)  # bounds the raw sum of squares
+    q, k = centre(q, k, valid, causal=layout.causal)
+    if not layout.causal:
+        total = _quadratic(q, k.mT @ k).sum(-1)
+    else:
+        total = q.new_zeros(q.shape[:2])
+        past = q.new_zeros(*q.shape[:2], q.shape[-1], q.shape[-1])  # sum of k_j k_j^T over earlier blocks
+        for c in _blocks(q.shape[-2], BLOCK):
+            rows, keys = q[..., c, :], k[..., c, :]
+            total += _quadratic(rows, past).sum(-1) + (rows @ keys.mT).tril().square().sum((-2, -1))
+            past += keys.mT @ keys
+    total = total.clamp(min=0)
+    floor = size * (64 * torch.finfo(q.dtype).eps) ** 2
+    return torch.where(total <= floor, torch.zeros_like(total), total) * scale**2
+
+
+def _quadratic(x: Tensor, matrix: Tensor) -> Tensor:
+    """x^T matrix x for every row: (..., rows, d), (..., d, d) -> (..., rows)."""
+    return ((x @ matrix) * x).sum(-1)
+
+
+def contrast_keys(q: Tensor, weights: Tensor, layout: Layout, *, scale: float, valid: Tensor | None = None) -> Tensor:
+    """u (batch, head, length, d_head) with sum_j u_j . k_j = sum over visible pairs of weights[offset] * centred score.
+
+    weights: shape ``layout.offsets``. The sum is linear in the keys, so a statistic of the scores under any other
+    order of the keys costs one inner product instead of a new matrix of scores.
+    """
+    weights = (weights * layout.reachable()).to(q)
+    real = q.new_ones(1, 1, layout.length) if valid is None else valid[:, None].to(q)
+    q = q * real[..., None]
+    direct = _correlate_with_weights(q.movedim(-1, 2), weights, layout).movedim(2, -1)
+    # Centring a row of scores is the same as centring the row of weights that it is multiplied with.
+    seen = real.cumsum(-1) if layout.causal else real.sum(-1, keepdim=True)
+    reflected = weights.flip(tuple(range(weights.dim())))
+    row_mean = _correlate_with_weights(real, reflected, layout) / seen.clamp(min=1)
+    spread = q * row_mean[..., None]
+    # Every key takes the part of all queries that see it; under causality those at or behind it.
+    spread = spread.flip(-2).cumsum(-2).flip(-2) if layout.causal else spread.sum(-2, keepdim=True)
+    return (direct - spread) * real[..., None] * scale
+
+
+def _correlate_with_weights(x: Tensor, weights: Tensor, layout: Layout) -> Tensor:
+    """Sum over i of x_i weights[j - i]: (..., length) -> (..., length)."""
+    axes = len(layout.shape)
+    dims = tuple(range(-axes, 0))
+    size = _fft_size(layout)  # what wraps around lands outside the part that is kept
+    spectrum = torch.fft.rfftn(x.unflatten(-1, layout.shape), s=size, dim=dims)
+    result = torch.fft.irfftn(spectrum * torch.fft.rfftn(weights, s=size, dim=dims), s=size, dim=dims)
+    for dim, n in zip(dims, layout.shape, strict=True):
+        result = result.narrow(dim, n - 1, n)
+    return result.flatten(-axes)
