@@ -7,6 +7,7 @@ made in blocks, and a direction that depends on the offset alone only meets the 
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,18 +17,18 @@ from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import Transformer
+from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.streaming import fold
 
 BLOCK = 2**22  # scores per block when norms are computed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreSpace:
-    """Queries and keys of one head: ``length`` positions of the sequence after ``leading`` class tokens."""
+    """Queries and keys of one head: the positions of a layout after ``leading`` class tokens."""
 
-    length: int
-    grid: tuple[int, int] | None = None  # (height, width): offsets are (dy, dx), row by row
+    layout: Layout
     leading: int = 0
-    causal: bool = False
 
     @classmethod
     def of(cls, model: Transformer) -> "ScoreSpace":
@@ -36,22 +37,21 @@ class ScoreSpace:
             raise NotApplicableError("this model has no attention layer, so it has no scores")
         if model.spec.length < 2:
             raise NotApplicableError("a sequence of one position has one score per head: its softmax is always 1")
-        leading = int(model.config.readout == "token")
-        return cls(length=model.spec.length, grid=model.spec.grid, leading=leading, causal=model.config.causal)
+        layout = Layout(shape=model.spec.grid or (model.spec.length,), causal=model.config.causal)
+        return cls(layout=layout, leading=int(model.config.readout == "token"))
+
+    @property
+    def length(self) -> int:
+        return self.layout.length
 
     @property
     def size(self) -> int:
         """Rows and columns of the score matrix."""
         return self.leading + self.length
 
-    @property
-    def profile_shape(self) -> tuple[int, ...]:
-        """(2 length - 1,) or (2 height - 1, 2 width - 1); offset 0 sits in the middle."""
-        return (2 * self.length - 1,) if self.grid is None else (2 * self.grid[0] - 1, 2 * self.grid[1] - 1)
-
     def row_blocks(self, rows: int) -> list[slice]:
         """Consecutive query rows, at most about ``rows`` each; whole image rows on a grid, which ``fold`` needs."""
-        unit = 1 if self.grid is None else self.grid[1]
+        unit = math.prod(self.layout.shape[1:])
         step = max(rows // unit, 1) * unit
         return [slice(first, min(first + step, self.length)) for first in range(0, self.length, step)]
 
@@ -59,54 +59,26 @@ class ScoreSpace:
         """(rows, length) bool: may the query see the key, padding aside?"""
         key = torch.arange(self.length, device=device)
         query = key[rows, None]
-        return key <= query if self.causal else (key >= 0).expand(len(query), -1)
-
-    def offsets(self) -> Tensor:
-        """(*profile_shape, 1 or 2) int64: the offset, or (dy, dx), of each entry of a profile."""
-        axes = [torch.arange(size) - size // 2 for size in self.profile_shape]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-
-    def distances(self) -> Tensor:
-        """(*profile_shape,) float64: |offset|, or the Euclidean distance on the grid."""
-        return self.offsets().double().square().sum(-1).sqrt()
-
-    def counts(self) -> Tensor:
-        """(*profile_shape,) float64: how many visible (query, key) pairs have each offset."""
-        total = torch.zeros(self.profile_shape, dtype=torch.float64)
-        for rows in self.row_blocks(max(BLOCK // self.length, 1)):
-            total += self.fold(self.visible(rows).double(), rows)
-        return total
+        return key <= query if self.layout.causal else (key >= 0).expand(len(query), -1)
 
     def expand(self, profile: Tensor, rows: slice) -> Tensor:
-        """Profile (..., *profile_shape) -> its matrix at these queries (..., rows, length)."""
+        """Profile (..., *layout.offsets) -> its matrix at these queries (..., rows, length)."""
         key = torch.arange(self.length, device=profile.device)
         query = key[rows, None]
-        if self.grid is None:
+        if len(self.layout.shape) == 1:
             return profile[..., key - query + self.length - 1]
-        height, width = self.grid
+        height, width = self.layout.shape
         dy, dx = key // width - query // width, key % width - query % width
         return profile[..., dy + height - 1, dx + width - 1]
 
     def fold(self, block: Tensor, rows: slice) -> Tensor:
-        """Sum (..., rows, length) over the pairs of each offset -> (..., *profile_shape); the adjoint of ``expand``."""
-        if self.grid is None:
-            before = self.length - rows.stop
-            return F.pad(_fold_diagonals(block), (before, rows.start))
-        height, width = self.grid
+        """Sum (..., rows, length) over the pairs of each offset -> (..., *layout.offsets); adjoint of ``expand``."""
+        if len(self.layout.shape) == 1:
+            return F.pad(fold(block), (self.length - rows.stop, rows.start))
+        height, width = self.layout.shape
         grid = block.unflatten(-1, (height, width)).unflatten(-3, (-1, width)).transpose(-3, -2)  # qy, ky, qx, kx
-        columns = _fold_diagonals(grid).movedim(-1, -3)  # dx, qy, ky
-        return F.pad(_fold_diagonals(columns), (height - rows.stop // width, rows.start // width)).mT
-
-
-def _fold_diagonals(m: Tensor) -> Tensor:
-    """Sum a block (..., rows, cols) along its diagonals -> (..., rows + cols - 1), lowest column - row first.
-
-    Each (flipped) row gets ``rows`` zeros; reading the flat buffer with rows one shorter shifts every row one place
-    further right. No scatter, hence the same sum every time on a GPU too.
-    """
-    rows, cols = m.shape[-2:]
-    flat = F.pad(m.flip(-2), (0, rows)).flatten(-2)
-    return flat[..., : rows * (rows + cols - 1)].unflatten(-1, (rows, rows + cols - 1)).sum(-2)
+        columns = fold(grid).movedim(-1, -3)  # dx, qy, ky
+        return F.pad(fold(columns), (height - rows.stop // width, rows.start // width)).mT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +89,7 @@ class Direction:
     """
 
     name: str
-    profile: Tensor | None = None  # ([layer, head,] *profile_shape): depends on the offset only
+    profile: Tensor | None = None  # ([layer, head,] *layout.offsets): depends on the offset only
     factors: tuple[Tensor, Tensor] | None = None  # (length,) over queries and (length,) over keys: their outer product
     matrix: Tensor | None = None  # ([layer, head,] length, length)
 
@@ -167,7 +139,7 @@ class Projector:
         self._means = torch.stack([m.expand(*shape, -1) for _, m in measured], -1) if space.leading else None
         profiles = [d.profile for d in self.directions if d.profile is not None]
         pairs = [d.factors for d in self.directions if d.factors is not None]
-        flat = [_per_head(p, shape, len(space.profile_shape)).flatten(2) for p in profiles]
+        flat = [_per_head(p, shape, len(space.layout.offsets)).flatten(2) for p in profiles]
         self._profiles = torch.stack(flat, -1) if flat else None
         self._left = torch.stack([left for left, _ in pairs], -1) if pairs else None
         self._right = torch.stack([right for _, right in pairs], -1) if pairs else None
@@ -182,7 +154,7 @@ class Projector:
         like = {"dtype": block.dtype, "device": block.device}
         parts = []
         if self._profiles is not None:
-            flat = folded.flatten(-len(self.space.profile_shape))
+            flat = folded.flatten(-len(self.space.layout.offsets))
             parts.append((flat[..., None, :] @ self._profiles[layer].to(**like)).squeeze(-2))
         if self._left is not None and self._right is not None:
             parts.append(((block @ self._right.to(**like)) * self._left[rows].to(**like)).sum(-2))
@@ -233,7 +205,7 @@ def named_directions(
     | name             | Delta at (query i, key j)                                                        |
     |------------------|----------------------------------------------------------------------------------|
     | offset 3         | 1 where j - i = 3; "offset (-1, 2)" = (rows, columns) on a grid                  |
-    | proximity r=2    | exp(-distance / 2), distance as in ``ScoreSpace.distances``                      |
+    | proximity r=2    | exp(-distance / 2), distance as in ``Layout.distance``                      |
     | key position     | j: depends on the key only; "key row" and "key column" on a grid                 |
     | shuffled r=2     | control: the proximity values, permuted over the offsets                         |
     | random 1         | control: outer product of two Gaussian vectors                                   |
@@ -241,17 +213,18 @@ def named_directions(
     ``reach``: single offsets up to this many positions in every axis (8 on a line, 2 on a grid unless given).
     ``controls``: how many random directions.
     """
-    offsets, distances = space.offsets(), space.distances()
-    near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if space.grid is None else 2)
-    seen = near & (space.counts() > 0)
-    directions = [_single_offset(space, index, offsets) for index in seen.nonzero()]
+    layout = space.layout
+    offsets, distances = torch.stack(layout.axes(), -1), layout.distance()
+    near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if len(layout.shape) == 1 else 2)
+    seen = near & (layout.reachable())
+    directions = [_single_offset(index, offsets) for index in seen.nonzero()]
     for radius in radii:
         directions.append(Direction(name=f"proximity r={radius:g}", profile=torch.exp(-distances / radius)))
     for name, key in _key_positions(space).items():
         directions.append(Direction(name=f"key {name}", factors=(torch.ones_like(key), key)))
     for radius in radii:
         kernel = torch.exp(-distances / radius).numpy().ravel()
-        profile = torch.from_numpy(generator.permutation(kernel)).view(space.profile_shape)
+        profile = torch.from_numpy(generator.permutation(kernel)).view(layout.offsets)
         directions.append(Direction(name=f"shuffled r={radius:g}", profile=profile))
     for i in range(controls):
         left, right = (torch.from_numpy(generator.standard_normal(space.length)) for _ in range(2))
@@ -259,19 +232,19 @@ def named_directions(
     return directions
 
 
-def _single_offset(space: ScoreSpace, index: Tensor, offsets: Tensor) -> Direction:
-    profile = torch.zeros(space.profile_shape, dtype=torch.float64)
+def _single_offset(index: Tensor, offsets: Tensor) -> Direction:
+    profile = torch.zeros(offsets.shape[:-1], dtype=torch.float64)
     profile[tuple(index)] = 1.0
     offset = offsets[tuple(index)].tolist()
-    return Direction(name=f"offset {offset[0] if space.grid is None else tuple(offset)}", profile=profile)
+    return Direction(name=f"offset {offset[0] if len(offset) == 1 else tuple(offset)}", profile=profile)
 
 
 def _key_positions(space: ScoreSpace) -> dict[str, Tensor]:
     """Coordinates of the keys (length,), each centred and of unit variance, so that none is lost to rounding."""
     position = torch.arange(space.length, dtype=torch.float64)
-    if space.grid is None:
+    if len(space.layout.shape) == 1:
         coordinates = {"position": position}
     else:
-        coordinates = {"row": position // space.grid[1], "column": position % space.grid[1]}
+        coordinates = {"row": position // space.layout.shape[1], "column": position % space.layout.shape[1]}
     varying = {name: x for name, x in coordinates.items() if x.min() < x.max()}  # a grid may be one pixel wide
     return {name: (x - x.mean()) / x.std(correction=0) for name, x in varying.items()}

@@ -1,0 +1,167 @@
+"""Do labels pull the attention scores where reconstruction pulls them, and could labels pull there at all?
+
+For every sequence both losses are differentiated along named directions in score space. An untrained readout gives a
+label gradient that is never zero, so the label gradient is compared with its own null, shuffled labels: the gradient
+of the cross-entropy is sum_c (softmax_c - [c = label]) d logit_c, so with every d logit_c at hand any relabelling is a
+recombination, exactly.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import Transformer
+from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.probes.alignment_gather import DENSE_LIMIT, Gathered, ProbedLoss, Progress, gather, make_plan
+from attnprobe.probes.alignment_statistics import (
+    AlignmentRow,
+    Settings,
+    cosine_rows,
+    label_rows,
+    reconstruction_rows,
+    share_rows,
+)
+from attnprobe.probes.directions import Direction, Projector, ScoreSpace, named_directions
+from attnprobe.probes.score_gradients import Method
+from attnprobe.probes.statistics import rows_to_records
+from attnprobe.tasks import Batch, Split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """``rows`` say, by quantity (t = mean / standard error; everything per layer and head):
+
+    | quantity                    | meaning                                                                          |
+    |-----------------------------|----------------------------------------------------------------------------------|
+    | label.mean, label.t         | projection of the label gradient; compare t with label.t.null, not with zero     |
+    | label.t.null                | mean and band of label.t over shuffled labels                                    |
+    | label.dependent.mean        | the part that depends on the labels; its p_value is that of shuffled labels      |
+    | label.dependent.t           | its t                                                                            |
+    | label.dependent.sequences   | how many sequences detect it at this level, (z sigma / mu)^2; infinite: not seen |
+    | reconstruction.mean         | projection of the reconstruction gradient; p_value against zero                  |
+    | reconstruction.t            | its t                                                                            |
+    | reconstruction.sequences    | how many sequences detect it                                                     |
+    | LOSS.offset_share           | share of the energy of single gradients that depends on the offset only          |
+    | LOSS.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
+    | offset_share.chance         | what a random gradient would have                                                |
+    | cosine.WHERE, .WHERE.raw    | cosine of the two mean gradients along scores (up to 1024 positions), offsets,   |
+    |                             | W_Q, W_K: corrected for noise, and as it is                                      |
+
+    LOSS is label or reconstruction.
+    """
+
+    rows: list[AlignmentRow]
+    space: ScoreSpace
+    profiles: dict[str, np.ndarray]  # LOSS -> t of the gradient's sum at every offset, (layer, head, *offsets)
+
+    def records(self, checkpoint: str) -> list[dict[str, Any]]:
+        """Tidy records as of ``rows_to_records`` with one more key, direction (None where there is none)."""
+        records = rows_to_records(self.rows, checkpoint)
+        return [record | {"direction": row.direction} for row, record in zip(self.rows, records, strict=True)]
+
+    def select(self, quantity: str) -> list[AlignmentRow]:
+        return [row for row in self.rows if row.quantity == quantity]
+
+
+def measure(
+    model: Transformer,
+    split: Split,
+    *,
+    label: Classification,
+    reconstruction: MaskedReconstruction | CausalPrediction,
+    n: int | None = None,
+    directions: list[Direction] | None = None,
+    shuffles: int = 999,
+    level: float = 0.95,
+    groups: int = 20,
+    method: Method = "streamed",
+    memory_limit: int = 2 * 2**30,
+    seed: int = 0,
+    generator: np.random.Generator,
+    progress: Progress | None = None,
+) -> Alignment:
+    """Compare the two losses of one model on ``n`` random sequences of ``split`` (all of them by default).
+
+    A sequence's reconstruction loss is the mean over its own predicted positions, so every sequence weighs the same.
+    directions: ``named_directions`` by default. groups: how many group means the cosines are computed from. method:
+    "dense" (a score offset per pair, up to 1024 positions) or "streamed"; they agree. seed: of the masks.
+    Raises NotApplicableError if the question has no meaning here, RunError on NaN and on inconsistent gradients.
+    """
+    space = ScoreSpace.of(model)
+    if method == "dense" and space.length > DENSE_LIMIT:
+        raise NotApplicableError(f"the dense method keeps {space.length} x {space.length} scores; use streamed")
+    n = len(split) if n is None else min(n, len(split))
+    chosen = generator.permutation(len(split))[:n]
+    _check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
+    reconstruction.check(model.config, model.spec)
+    groups = min(groups, n)
+    if directions is None:
+        directions = named_directions(space, generator=generator)
+    projector = Projector(space, directions, layers=len(model.blocks), heads=model.config.heads)
+    gathered: dict[str, Gathered] = {}
+    losses = (label_loss(), reconstruction_loss(reconstruction, seed))
+    for number, probed in enumerate(losses):
+        plan = make_plan(
+            model,
+            space,
+            sequences=n,
+            groups=groups,
+            targets=model.spec.classes if probed.name == "label" else 1,
+            directions=len(directions),
+            method=method,
+            memory_limit=memory_limit,
+        )
+        report = None if progress is None else lambda done, total, part=number: progress(part * n + done, 2 * n)
+        parts = np.array_split(chosen, groups)
+        gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)
+    labels = split.labels.cpu().numpy()[chosen]
+    z = float(stats.norm.isf((1 - level) / 2))
+    settings = Settings(level=level, shuffles=shuffles, z=z, generator=generator)
+    rows = [
+        *label_rows(gathered["label"], labels, projector.names, settings),
+        *reconstruction_rows(gathered["reconstruction"], projector.names, settings),
+        *share_rows(gathered, space, settings),
+        *cosine_rows(gathered, settings),
+    ]
+    return Alignment(rows=rows, space=space, profiles={name: g.profile_t() for name, g in gathered.items()})
+
+
+def label_loss() -> ProbedLoss:
+    """Its targets are the logits: (batch, class)."""
+
+    def logits(model: Transformer, batch: Batch) -> Tensor:
+        return model.classify(model(batch.inputs, valid=batch.valid), batch.valid)
+
+    return ProbedLoss(
+        name="label",
+        forward=logits,
+        loss=lambda targets, batch: F.cross_entropy(targets, batch.labels, reduction="none"),
+    )
+
+
+def reconstruction_loss(objective: MaskedReconstruction | CausalPrediction, seed: int) -> ProbedLoss:
+    """Its only target is the loss itself, a mean over the predicted positions of the sequence: (batch, 1)."""
+
+    def mean_loss(model: Transformer, batch: Batch) -> Tensor:
+        losses = objective.losses(model, batch, seed=seed, epoch=EVALUATION)
+        return (losses.loss / losses.count.clamp(min=1))[:, None]
+
+    return ProbedLoss(name="reconstruction", forward=mean_loss, loss=lambda targets, batch: targets[:, 0])
+
+
+def _check_labels(model: Transformer, labels: Tensor) -> None:
+    if model.spec.pairs or model.spec.regression:
+        kind = "pairs of sequences" if model.spec.pairs else "numbers, not classes"
+        raise NotApplicableError(f"this task's labels belong to {kind}: shuffling classes has no meaning")
+    if len(labels) < 2:
+        raise NotApplicableError(f"{len(labels)} labelled sequences: at least two are needed")
+    if bool((labels < 0).any()):
+        raise NotApplicableError("some sequences have no label (a negative one)")
+    if bool((labels == labels[0]).all()):
+        raise NotApplicableError("all sequences have the same label: shuffling labels changes nothing")

@@ -1,0 +1,191 @@
+"""One pass over the data for one loss: everything about its score gradients that the alignment probe needs.
+
+What is kept per sequence is small: projections, energies and the values that were differentiated. Whole gradients are
+kept as means over groups of sequences, because cosines that are free of noise only need different groups.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnprobe.models import Transformer
+from attnprobe.probes.directions import Projector, ScoreSpace
+from attnprobe.probes.score_gradients import Forward, Method, trace
+from attnprobe.probes.score_profiles import pair_counts
+from attnprobe.tasks import Batch, Split
+
+DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
+Progress = Callable[[int, int], None]  # (sequences done, sequences in all)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbedLoss:
+    """A per-sequence loss written as a function of few targets, whose gradients are measured one by one."""
+
+    name: str
+    forward: Forward  # (model, batch) -> targets (batch, target)
+    loss: Callable[[Tensor, Batch], Tensor]  # (targets, batch) -> (batch,) loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is held at once."""
+
+    method: Method
+    batch: int  # sequences
+    rows: int  # queries
+    keep_scores: bool  # mean gradients over (query, key), not only by offset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """Sequences in the order of the groups; all arrays on the CPU."""
+
+    targets: np.ndarray  # (n, target)
+    projections: np.ndarray  # (n, target, layer, head, direction) of every target's gradient
+    projection: np.ndarray  # (n, layer, head, direction) of the loss's gradient
+    energy: np.ndarray  # (n, layer, head) squared norm of the loss's score gradient
+    offset_energy: np.ndarray  # (n, layer, head) of its part that depends on the offset only
+    profile: np.ndarray  # (layer, head, *offsets) mean of the gradient's sums by offset
+    profile_error: np.ndarray  # (layer, head, *offsets) standard error of that mean
+    group_means: dict[str, np.ndarray]  # (group, layer, head, ...): "offsets", "W_Q", "W_K" and perhaps "scores"
+
+    def profile_t(self) -> np.ndarray:
+        """t of the gradient's sum at every offset (layer, head, *offsets); NaN at offsets that are never seen."""
+        error = self.profile_error
+        return np.divide(self.profile, error, out=np.full_like(error, np.nan), where=error > 0)
+
+
+def gather(
+    model: Transformer,
+    split: Split,
+    groups: Sequence[np.ndarray],
+    probed: ProbedLoss,
+    projector: Projector,
+    plan: Plan,
+    progress: Progress | None = None,
+) -> Gathered:
+    """Differentiate ``probed`` along the scores for the sequences in ``groups`` (arrays of indices into the split)."""
+    total, done = sum(map(len, groups)), 0
+    parts: list[_Part] = []
+    group_means: dict[str, list[np.ndarray]] = {}
+    for group in groups:
+        sums: dict[str, Tensor] = {}
+        for first in range(0, len(group), plan.batch):
+            index = torch.as_tensor(group[first : first + plan.batch], device=split.labels.device)
+            part = _differentiate(model, split.batch(index), probed, projector, plan, sums)
+            parts.append(part)
+            done += len(index)
+            if progress is not None:
+                progress(done, total)
+        for name, value in sums.items():
+            group_means.setdefault(name, []).append(value.double().cpu().numpy() / len(group))
+    targets, projections, coefficients, energy, profile = (
+        torch.cat([getattr(part, field.name) for part in parts]).cpu().numpy() for field in dataclasses.fields(_Part)
+    )
+    counts = pair_counts(projector.space.layout)[0].numpy()
+    axes = tuple(range(3, profile.ndim))
+    return Gathered(
+        targets=targets,
+        projections=projections,
+        projection=np.einsum("ntlhd,nt->nlhd", projections, coefficients),
+        energy=energy,
+        offset_energy=(profile**2 / np.maximum(counts, 1)).sum(axes),
+        profile=profile.mean(0),
+        profile_error=profile.std(0, ddof=1) / math.sqrt(total),
+        group_means={name: np.stack(values) for name, values in group_means.items()},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One batch, float64 on the model's device."""
+
+    targets: Tensor  # (batch, target)
+    projections: Tensor  # (batch, target, layer, head, direction)
+    coefficients: Tensor  # (batch, target) d loss / d target
+    energy: Tensor  # (batch, layer, head)
+    profile: Tensor  # (batch, layer, head, *offsets)
+
+
+def _differentiate(
+    model: Transformer,
+    batch: Batch,
+    probed: ProbedLoss,
+    projector: Projector,
+    plan: Plan,
+    sums: dict[str, Tensor],
+) -> _Part:
+    """Per-sequence statistics of a batch; gradients summed over it are added to ``sums`` by name."""
+    space, layers, heads = projector.space, len(model.blocks), model.config.heads
+    traced = trace(model, batch, probed.forward, method=plan.method)
+    targets = traced.targets.detach().requires_grad_()
+    (coefficients,) = torch.autograd.grad(probed.loss(targets, batch).sum(), targets)
+    _add(sums, _weight_gradients(model, (traced.targets * coefficients).sum()))
+    kind = {"dtype": torch.float64, "device": targets.device}
+    projections = torch.zeros(*targets.shape, layers, heads, len(projector.names), **kind)
+    energy = torch.zeros(len(batch), layers, heads, **kind)
+    profile = torch.zeros(len(batch), layers, heads, *space.layout.offsets, **kind)
+    scores = torch.zeros(layers, heads, space.length, space.length, **kind) if plan.keep_scores else None
+    for block in traced.blocks(plan.rows):
+        folded = space.fold(block.values, block.rows)
+        projected = projector.project(block.values, folded, block.layer, block.rows)  # target, batch, head, direction
+        projections[:, :, block.layer] += projected.transpose(0, 1)
+        of_loss = torch.einsum("tb...,bt->b...", block.values, coefficients.to(block.values.dtype))
+        energy[:, block.layer] += of_loss.double().square().sum((-2, -1))
+        profile[:, block.layer] += torch.einsum("tb...,bt->b...", folded, coefficients.to(folded.dtype))
+        if scores is not None:
+            scores[block.layer, :, block.rows] += of_loss.sum(0)
+    # Scaled so that inner products are those of the matrices that depend on the offset only.
+    counts = pair_counts(space.layout)[0].to(targets.device).clamp(min=1)
+    _add(sums, {"offsets": (profile.sum(0) / counts.sqrt()).flatten(2)})
+    if scores is not None:
+        _add(sums, {"scores": scores.flatten(2)})
+    return _Part(targets.detach().double(), projections, coefficients.double(), energy, profile)
+
+
+def _weight_gradients(model: Transformer, total: Tensor) -> dict[str, Tensor]:
+    """Gradient of the summed loss with respect to W_Q and W_K: (layer, head, d_head * d_model) each."""
+    attentions = [block.attention for block in model.blocks]
+    weights = [a.q.weight for a in attentions] + [a.k.weight for a in attentions]
+    gradients = torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True)
+    per_head = [g.unflatten(0, (model.config.heads, -1)).flatten(1).double() for g in gradients]
+    return {"W_Q": torch.stack(per_head[: len(attentions)]), "W_K": torch.stack(per_head[len(attentions) :])}
+
+
+def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def make_plan(
+    model: Transformer,
+    space: ScoreSpace,
+    *,
+    sequences: int,
+    groups: int,
+    targets: int,
+    directions: int,
+    method: Method,
+    memory_limit: int,
+) -> Plan:
+    """Fit batches, blocks of rows and kept matrices into about ``memory_limit`` bytes (a rough count of tensors)."""
+    config, itemsize = model.config, next(model.parameters()).element_size()
+    layers, pairs = len(model.blocks), config.heads * space.length**2
+    kept = 2 * 8 * groups * layers * pairs  # both losses, float64
+    keep_scores = space.length <= DENSE_LIMIT and kept <= memory_limit / 2
+    offsets = math.prod(space.layout.offsets)
+    # Activations and their gradients, profiles and projections of one sequence.
+    sequence = itemsize * layers * space.size * (config.d_model * (16 + targets) + 3 * config.d_mlp)
+    sequence += 8 * layers * config.heads * (3 * offsets + targets * directions)
+    row = itemsize * config.heads * (3 + 3 * targets) * space.size  # scores, pattern and gradients of one query
+    if method == "dense":
+        sequence += itemsize * layers * config.heads * space.size**2 * (6 + targets)
+    budget = memory_limit / 4
+    batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
+    rows = max(1, min(space.length, int(budget / (batch * row))))
+    return Plan(method=method, batch=batch, rows=rows, keep_scores=keep_scores)
