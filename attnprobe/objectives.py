@@ -65,12 +65,36 @@ class Classification:
         return None
 
     def check(self, model: TransformerConfig, spec: Spec) -> None:
-        pass
+        if spec.regression:
+            raise ConfigError(
+                "objective cannot be 'classification': this task's labels are numbers", hint="use regression"
+            )
 
     def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
-        logits = model.classify(model(batch.inputs, valid=batch.valid), batch.valid).float()
+        logits = label_outputs(model, batch)
         loss = F.cross_entropy(logits, batch.labels, reduction="none")
         return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regression:
+    """Squared error of the pooled readout against a real label."""
+
+    metric: ClassVar[Literal["accuracy", "loss"]] = "loss"
+
+    @property
+    def target(self) -> None:
+        return None
+
+    def check(self, model: TransformerConfig, spec: Spec) -> None:
+        if not spec.regression:
+            raise ConfigError(
+                "objective cannot be 'regression': this task's labels are classes", hint="use classification"
+            )
+
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        loss = (label_outputs(model, batch)[:, 0] - batch.labels).square()
+        return Losses(loss=loss, count=torch.ones_like(loss), correct=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +118,7 @@ class MaskedReconstruction:
         require(not model.causal, "model.causal", "must be false for masked reconstruction")
 
     def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        batch = sequences(model, batch)
         hidden = bernoulli_mask(
             self.ratio, seed=seed, sample=batch.sample, epoch=epoch, length=batch.inputs.shape[1], valid=batch.valid
         )
@@ -118,6 +143,7 @@ class CausalPrediction:
         require(model.causal, "model.causal", "must be true for causal prediction: the model could see its answer")
 
     def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+        batch = sequences(model, batch)
         prediction = model.reconstruct(model(batch.inputs, valid=batch.valid))[:, :-1]
         following = batch.inputs[:, 1:]
         scored = torch.ones(following.shape[:2], dtype=torch.bool, device=following.device)
@@ -127,9 +153,22 @@ class CausalPrediction:
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "classification": Classification,
+    "regression": Regression,
     "masked": MaskedReconstruction,
     "causal": CausalPrediction,
 }
+
+
+def sequences(model: Transformer, batch: Batch) -> Batch:
+    """What the encoder sees: the two sequences of a pair are encoded side by side."""
+    return batch.unpaired() if model.spec.pairs else batch
+
+
+def label_outputs(model: Transformer, batch: Batch) -> Tensor:
+    """The label head's outputs (batch, classes), float32 at least."""
+    seen = sequences(model, batch)
+    outputs = model.classify(model(seen.inputs, valid=seen.valid), seen.valid)
+    return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
 
 
 def check_target(loss: str, spec: Spec) -> None:
@@ -143,13 +182,15 @@ def check_target(loss: str, spec: Spec) -> None:
 
 def reconstruction_losses(model: Transformer, prediction: Tensor, inputs: Tensor, scored: Tensor, loss: str) -> Losses:
     """Sums over the ``scored`` positions (batch, length) of each sequence; channels of a position are averaged."""
+    if prediction.dtype == torch.bfloat16:
+        prediction = prediction.float()
     if loss == "cross_entropy":
         target = inputs.long() if inputs.dim() == 3 else inputs.long()[..., None]  # (batch, length, channels)
-        error = F.cross_entropy(prediction.float().flatten(0, -2), target.flatten(), reduction="none").view_as(target)
+        error = F.cross_entropy(prediction.flatten(0, -2), target.flatten(), reduction="none").view_as(target)
         right = (prediction.argmax(-1) == target).float().mean(-1)
         correct = (right * scored).sum(1)
     else:
-        difference = prediction.float() - model.embedding.standardise(inputs)  # pyright: ignore[reportCallIssue]
+        difference = prediction - model.embedding.standardise(inputs)  # pyright: ignore[reportCallIssue]
         error = difference.abs() if loss == "l1" else difference.square()
         correct = None
     return Losses(loss=(error.mean(-1) * scored).sum(1), count=scored.sum(1).float(), correct=correct)

@@ -1,2 +1,166 @@
-def demo() -> None:
-    """x"""
+"""attnprobe demo: the whole story on textures, from two training runs to a verdict with figures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnprobe.cli.output import Device, Json, Quiet, print_json, print_table, say
+from attnprobe.cli.train import parse_seeds, train_one
+
+if TYPE_CHECKING:
+    from attnprobe.probes.proximity import Proximity
+
+ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs, tables and figures.")] = Path("demo"),
+    seeds: Annotated[str, typer.Option(help="A number (5 = 0..4) or a list (0,3,7). One takes about 3 minutes.")] = "1",
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train from scratch and self-pretrained, measure proximity bias in both, check the theory, draw it all.
+
+    Examples:
+
+        attnprobe demo
+
+        attnprobe demo --seeds 5 --out demo5
+
+    Runs that are finished in the folder already are used again, interrupted ones continued.
+    """
+    silent = quiet or json
+    numbers = parse_seeds(seeds)
+    results = {arm: [train_arm(arm, seed, out, device, silent) for seed in numbers] for arm in ARMS}
+    say("measuring proximity bias", quiet=silent)
+    measured = measure_runs(results, device)
+    say("checking the theory", quiet=silent)
+    summary = {
+        "accuracy": accuracy_table(results),
+        "gain": gain(results),
+        "proximity": [row for label, proximity in measured.items() for row in proximity_rows(label, proximity)],
+        "theory": theory_verdict(),
+        "figures": [str(path) for path in draw(out, results, measured)],
+        "runs": {arm: [r["run_dir"] for r in runs] for arm, runs in results.items()},
+    }
+    save_summary(out, summary)
+    if json:
+        print_json(summary)
+    elif not quiet:
+        show(out, summary)
+    if not summary["theory"]["passed"]:
+        raise typer.Exit(5)
+
+
+def train_arm(arm: str, seed: int, out: Path, device: str, quiet: bool) -> dict[str, Any]:
+    from attnprobe import run
+
+    say(f"training {ARMS[arm]}, seed {seed}", quiet=quiet)
+    table = run.read_table(run.DEFAULT_PRESET) | {"seed": seed}
+    if arm == "scratch":
+        del table["pretrain"]
+    folder = out / "runs" / f"{arm}-s{seed}"
+    return train_one(run.from_table(table), folder, device, None, folder.exists(), False, quiet=quiet)
+
+
+def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
+    """Proximity of the first seed's models at every stage, by label."""
+    from attnprobe.cli.probe import measure_proximity
+
+    spt, scratch = results["pretrained"][0]["checkpoints"], results["scratch"][0]["checkpoints"]
+    stages = {
+        "initial": spt["init"],
+        "from scratch": scratch["finetuned"],
+        "pretrained": spt["pretrained"],
+        "finetuned": spt["finetuned"],
+    }
+    return {label: measure_proximity(Path(path), device=device) for label, path in stages.items()}
+
+
+def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    import numpy as np
+
+    splits = ("train", "validation", "test")
+    rows = []
+    for arm, runs in results.items():
+        values = {f"{s}_accuracy": float(np.mean([r[f"{s}_accuracy"] for r in runs])) for s in splits}
+        rows.append({"arm": ARMS[arm], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))})
+    return rows
+
+
+def gain(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Test accuracy gained by self-pretraining, paired by seed; the interval (Student's t) needs two seeds or more."""
+    import numpy as np
+    from scipy import stats
+
+    pairs = zip(results["pretrained"], results["scratch"], strict=True)
+    differences = np.array([a["test_accuracy"] - b["test_accuracy"] for a, b in pairs])
+    low = high = None
+    if len(differences) > 1:
+        low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    return {
+        "estimate": float(differences.mean()),
+        "low": None if low is None else float(low),
+        "high": None if high is None else float(high),
+        "level": 0.95,
+        "n": len(differences),
+        "unit": "test accuracy",
+        "per_seed": differences.round(4).tolist(),
+    }
+
+
+def proximity_rows(label: str, proximity: "Proximity") -> list[dict[str, Any]]:
+    from attnprobe.probes.statistics import rows_to_records
+
+    return [r for r in rows_to_records(proximity.rows, label) if r["quantity"] == "proximity_bias"]
+
+
+def theory_verdict() -> dict[str, Any]:
+    from attnprobe.cli.theory import rows_for
+
+    rows = rows_for(None, 64, 5, 0, quiet=True)
+    failed = [row.quantity for row in rows if not row.passed]
+    return {"passed": not failed, "rows": len(rows), "failed": failed}
+
+
+def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[str, Proximity]") -> list[Path]:
+    from attnprobe.report.figures import draw_maps, draw_profiles
+    from attnprobe.report.training_figures import draw_learning_curves
+
+    runs = {ARMS[arm]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
+    files = draw_learning_curves(runs, out / "learning_curves")
+    files += draw_profiles(measured, out / "proximity_profiles")
+    files += draw_maps(measured, out / "proximity_maps")
+    return files
+
+
+def save_summary(out: Path, summary: dict[str, Any]) -> None:
+    from attnprobe.cli.output import to_json
+    from attnprobe.training.files import write_atomically
+
+    write_atomically(out / "summary.json", lambda file: file.write(to_json(summary).encode()))
+
+
+def show(out: Path, summary: dict[str, Any]) -> None:
+    rows = []
+    for r in summary["accuracy"]:
+        accuracies = [f"{r[f'{s}_accuracy']:.3f}" for s in ("train", "validation", "test")]
+        rows.append([r["arm"], str(r["n"]), *accuracies, f"{r['seconds']:.0f}"])
+    print_table("accuracy on textures", ["arm", "seeds", "train", "validation", "test", "seconds"], rows)
+    gained = summary["gain"]
+    interval = "" if gained["low"] is None else f", 95 % interval {100 * gained['low']:.1f} to {100 * gained['high']:.1f}"
+    say(f"self-pretraining gains {100 * gained['estimate']:.1f} points of test accuracy (n = {gained['n']}{interval})\n")
+    heads = sorted({(r["layer"], r["head"]) for r in summary["proximity"]})
+    lines = {}
+    for r in summary["proximity"]:
+        lines.setdefault(r["checkpoint"], {})[r["layer"], r["head"]] = f"{r['estimate']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
+    print_table(
+        "proximity bias of the scores (sd of scores; 95 % interval over sequences), seed by seed the first",
+        ["model", *(f"layer {layer} head {head}" for layer, head in heads)],
+        [[label, *(found[h] for h in heads)] for label, found in lines.items()],
+    )
+    theory = summary["theory"]
+    say(f"theory: {theory['rows'] - len(theory['failed'])} of {theory['rows']} rows pass")
+    say(f"figures and summary.json: {out}")

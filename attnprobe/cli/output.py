@@ -28,9 +28,14 @@ Device = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the task's original data files.", show_default=False)]
 
 
+def to_json(document: Any) -> str:
+    """Strict JSON; numbers that are not finite become null."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
 def print_json(document: Any) -> None:
-    """One strict JSON document on stdout; numbers that are not finite become null."""
-    sys.stdout.write(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
+    """One strict JSON document on stdout."""
+    sys.stdout.write(to_json(document))
 
 
 def print_error(error: AttnprobeError) -> None:

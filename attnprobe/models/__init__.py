@@ -3,7 +3,7 @@
 from attnprobe.models.attention import Attention as Attention
 from attnprobe.models.attention import AttentionCall as AttentionCall
 from attnprobe.models.attention import Observer as Observer
+from attnprobe.models.heads import ReconstructionTarget as ReconstructionTarget
 from attnprobe.models.initialisation import make_model as make_model
-from attnprobe.models.transformer import ReconstructionTarget as ReconstructionTarget
 from attnprobe.models.transformer import Transformer as Transformer
 from attnprobe.models.transformer import TransformerConfig as TransformerConfig

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from attnprobe.models.attention import Attention
+from attnprobe.models.heads import ReconstructionTarget
 from attnprobe.models.positions import LearnedPositions
-from attnprobe.models.transformer import ReconstructionTarget, Transformer, TransformerConfig
+from attnprobe.models.transformer import Transformer, TransformerConfig
 from attnprobe.tasks import Spec
 
 

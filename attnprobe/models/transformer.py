@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
 from attnprobe.models.attention import Attention, Observer
+from attnprobe.models.embeddings import TokenEmbedding, ValueEmbedding
+from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_width
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions
-from attnprobe.tasks import MASK_ID, Spec
-
-ReconstructionTarget = Literal["values", "classes"]
+from attnprobe.tasks import Spec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,10 @@ class TransformerConfig:
     heads: int = 4
     d_mlp: int = 128
     positions: Literal["none", "learned", "sinusoidal", "rotary"] = "sinusoidal"
-    readout: Literal["mean", "max", "last", "token"] = "mean"
+    readout: Readout = "mean"
+    label_head: Literal["linear", "mlp"] = "linear"  # pairs of sequences always have their own head
     causal: bool = False
+    padding: Literal["masked", "attended"] = "masked"  # attended: pads are keys like any other, as published
     init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
 
     def __post_init__(self) -> None:
@@ -33,10 +35,8 @@ class TransformerConfig:
         require(fits, "d_model", f"must be divisible by heads, got {self.d_model} and {self.heads} heads")
         even = self.positions != "rotary" or (self.d_model // self.heads) % 2 == 0
         require(even, "positions", "rotary needs an even number of channels per head")
-        blind_token = self.readout == "token" and self.causal
-        require(
-            not blind_token, "readout", "token cannot be causal: the class token stands first and would see nothing"
-        )
+        sees_nothing = self.readout == "token" and self.causal
+        require(not sees_nothing, "readout", "token cannot be causal: the class token stands first")
 
 
 class Transformer(nn.Module):
@@ -56,7 +56,7 @@ class Transformer(nn.Module):
         rotary = Rotary(length, d // config.heads) if config.positions == "rotary" else None
         self.blocks = nn.ModuleList(Block(config, layer, rotary) for layer in range(config.layers))
         self.norm = nn.LayerNorm(d)
-        self.label_head = nn.Linear(d, spec.classes)
+        self.label_head = label_head(spec, d, config.label_head)
         self.reconstruction_head = nn.Linear(d, reconstruction_width(spec, target))
 
     def forward(
@@ -75,6 +75,8 @@ class Transformer(nn.Module):
         AttentionCall.
         """
         x = self.embedding(inputs, hidden)
+        if self.config.padding == "attended":
+            valid = None
         if self.token is not None:
             x = torch.cat([self.token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
             valid = None if valid is None else F.pad(valid, (1, 0), value=True)
@@ -85,7 +87,7 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def classify(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Label logits (batch, classes)."""
+        """Label logits (batch, classes); of pairs, two neighbouring rows of features give one row of logits."""
         return self.label_head(pool(features, self.config.readout, valid))
 
     def reconstruct(self, features: Tensor) -> Tensor:
@@ -94,15 +96,6 @@ class Transformer(nn.Module):
         if self.target == "values":
             return out
         return out.unflatten(-1, (1 if self.spec.is_tokens else self.spec.channels, -1))
-
-
-def reconstruction_width(spec: Spec, target: ReconstructionTarget) -> int:
-    if spec.vocabulary is not None:
-        return spec.vocabulary
-    if target == "values":
-        return spec.channels
-    assert spec.levels is not None, "checked by the objective"
-    return spec.channels * spec.levels
 
 
 class Block(nn.Module):
@@ -119,54 +112,3 @@ class Block(nn.Module):
     def forward(self, x: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None) -> Tensor:
         x = x + self.attention(self.norm1(x), valid=valid, score_offset=score_offset, observe=observe)
         return x + self.down(F.gelu(self.up(self.norm2(x))))
-
-
-class ValueEmbedding(nn.Module):
-    """Real values plus one mask channel -> d_model. A hidden position has all values zero and the mask channel one."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, spec: Spec, d_model: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(spec.channels + 1, d_model)
-        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
-
-    def standardise(self, inputs: Tensor) -> Tensor:
-        """Stored values -> model units (zero mean, unit variance over the training set)."""
-        return (inputs.to(self.mean.dtype) - self.mean) / self.std
-
-    def forward(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
-        values = self.standardise(inputs)
-        if hidden is None:
-            return self.linear(F.pad(values, (0, 1)))
-        mask = hidden[..., None]
-        return self.linear(torch.cat([values.masked_fill(mask, 0.0), mask.to(values.dtype)], dim=-1))
-
-
-class TokenEmbedding(nn.Module):
-    """Token ids -> d_model. A hidden position holds the mask id."""
-
-    def __init__(self, spec: Spec, d_model: int) -> None:
-        super().__init__()
-        assert spec.vocabulary is not None
-        self.table = nn.Embedding(spec.vocabulary, d_model)
-
-    def forward(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
-        tokens = inputs.long()
-        return self.table(tokens if hidden is None else tokens.masked_fill(hidden, MASK_ID))
-
-
-def pool(features: Tensor, readout: str, valid: Tensor | None) -> Tensor:
-    """(batch, length, d_model) -> (batch, d_model); padded positions never contribute."""
-    if readout == "token":
-        return features[:, 0]
-    if readout == "last":
-        last = -1 if valid is None else valid.sum(1) - 1
-        return features[torch.arange(len(features), device=features.device), last]
-    if valid is None:
-        return features.mean(1) if readout == "mean" else features.amax(1)
-    if readout == "mean":
-        return (features * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
-    return features.masked_fill(~valid[..., None], -torch.inf).amax(1)

@@ -41,6 +41,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def unpaired(self) -> "Batch":
+        """A batch of pairs as (2 * batch) plain sequences: the two of a pair become neighbours, each with a sample
+        number of its own and both with the pair's label.
+        """
+        both = torch.stack([2 * self.sample, 2 * self.sample + 1], dim=1).flatten()
+        valid = None if self.valid is None else self.valid.flatten(0, 1)
+        return Batch(
+            inputs=self.inputs.flatten(0, 1), labels=self.labels.repeat_interleave(2), sample=both, valid=valid
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:

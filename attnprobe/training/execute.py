@@ -158,7 +158,7 @@ def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
     for split_name, split in data.splits().items():
         numbers = evaluate(model, split, objective, config.engine, seed=config.seed)
         result[f"{split_name}_accuracy"] = numbers.get("accuracy")
-        result[f"{split_name}_loss"] = numbers["loss"]
+        result |= {f"{split_name}_{key}": value for key, value in numbers.items()}
     result["seconds"] = round(execution.seconds(), 3)
     directory.write_json(directory.result, result)
     directory.resume.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from attnprobe.errors import RunError
 from attnprobe.models import Transformer
 from attnprobe.models.initialisation import generator_for
-from attnprobe.objectives import EVALUATION, Objective
+from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Data, Split
 from attnprobe.training.optim import learning_rate, make_optimizer
@@ -156,7 +156,10 @@ def evaluate(model: Transformer, split: Split, objective: Objective, engine: Eng
         with autocast(device, engine):
             losses = objective.losses(model, split.batch(index), seed=seed, epoch=EVALUATION)
         sums += torch.stack(losses.sums())
-    return means(sums, objective)
+    numbers = means(sums, objective)
+    if isinstance(objective, Regression):
+        numbers["r2"] = 1 - numbers["loss"] / split.labels.double().var(correction=0).item()
+    return numbers
 
 
 def means(sums: Tensor, objective: Objective) -> Numbers:

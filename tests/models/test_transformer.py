@@ -125,7 +125,7 @@ def test_a_zero_score_offset_changes_nothing_and_its_gradient_is_the_finite_diff
     ends = [loss({layer: sign * eps * d for layer, d in enumerate(direction)}) for sign in (1, -1)]
     slope = ((ends[0] - ends[1]) / (2 * eps)).item()
     assert slope == pytest.approx(
-        sum((g * d).sum().item() for g, d in zip(gradients, direction, strict=True)), rel=1e-8
+        sum((g * d).sum().item() for g, d in zip(gradients, direction, strict=True)), rel=1e-6
     )
     for gradient in gradients:
         assert gradient.sum(-1).abs().max() < 1e-15  # a constant added to a row changes nothing

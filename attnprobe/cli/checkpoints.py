@@ -1,0 +1,59 @@
+"""What every probe needs first: a model from a checkpoint, and data of the task it was trained on."""
+
+import dataclasses
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnprobe.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from attnprobe.models import Transformer
+    from attnprobe.tasks import Split
+    from attnprobe.training.checkpoint import Checkpoint
+
+
+class SplitName(StrEnum):
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    path: Path
+    label: str  # a short name, different for each checkpoint of one command
+    checkpoint: "Checkpoint"
+    model: "Transformer"
+    split: "Split"
+
+
+def open_checkpoint(
+    path: Path, *, label: str | None = None, split: SplitName = SplitName.test, device: str, data_dir: Path | None = None
+) -> Opened:
+    """Load a checkpoint and its data onto the device; ArtifactError if the data is not what the model was trained on."""
+    from attnprobe.training.checkpoint import load_checkpoint
+    from attnprobe.training.execute import choose_device
+
+    chosen = choose_device(device)
+    checkpoint = load_checkpoint(path)
+    data = checkpoint.task.load(data_dir)
+    if data.spec != checkpoint.spec:
+        raise ArtifactError(f"the data found now differs from what {path} was trained on", hint="choose with --data-dir")
+    return Opened(
+        path=path,
+        label=label or checkpoint.phase,
+        checkpoint=checkpoint,
+        model=checkpoint.make_model().to(chosen),
+        split=data.splits()[split].to(chosen),
+    )
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """File stems where they tell the checkpoints apart, else with the run's name before them, else whole paths."""
+    for name in (lambda p: p.stem, lambda p: f"{p.resolve().parent.parent.name}/{p.stem}", str):
+        found = [name(path) for path in paths]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
