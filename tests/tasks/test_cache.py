@@ -1,0 +1,152 @@
+import dataclasses
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnprobe.errors import ArtifactError, RunError
+from attnprobe.tasks import Textures
+from attnprobe.tasks.cache import build_once, cache_dir, load_task, locked, store_task, stored_path
+from attnprobe.tasks.data import Data, Spec, Split
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_environment_names_the_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_dir() == cache
+    monkeypatch.setenv("ATTNPROBE_DATA", "~/elsewhere")
+    assert cache_dir() == Path.home() / "elsewhere"
+
+
+def test_without_environment_the_system_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ATTNPROBE_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg" / "attnprobe"
+
+
+def test_a_folder_is_built_once(cache: Path) -> None:
+    calls = []
+
+    def make(path: Path) -> None:
+        calls.append(path)
+        path.mkdir()
+        (path / "file").write_text("content")
+
+    for _ in range(2):
+        target = build_once(cache / "deep" / "target", make)
+        assert (target / "file").read_text() == "content"
+    assert len(calls) == 1
+
+
+def test_a_failed_build_leaves_nothing(cache: Path) -> None:
+    def fail(path: Path) -> None:
+        path.mkdir()
+        (path / "half").write_text("done")
+        raise ArtifactError("no")
+
+    with pytest.raises(ArtifactError):
+        build_once(cache / "target", fail)
+    assert [path.name for path in cache.rglob("*") if not path.name.endswith(".lock")] == []
+
+
+def test_what_a_killed_process_left_is_removed(cache: Path) -> None:
+    remains = cache / ".target-abc123" / "content"
+    remains.mkdir(parents=True)
+    build_once(cache / "target", lambda path: path.mkdir())
+    assert not remains.parent.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_a_place_that_cannot_be_written_is_one_line(cache: Path) -> None:
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text("a file where a folder should be")
+    with pytest.raises(RunError, match="cannot write to"):
+        build_once(cache / "target", lambda path: path.mkdir())
+
+
+def _slow_builder(target: Path, log: Path) -> None:
+    def make(path: Path) -> None:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        path.mkdir()
+        for i in range(5):
+            (path / f"{i}").write_text("x")
+            time.sleep(0.02)
+
+    build_once(target, make)
+    assert len(list(target.iterdir())) == 5  # never seen half done
+
+
+def test_processes_share_one_build(cache: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_slow_builder, args=(cache / "target", tmp_path / "log")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert len((tmp_path / "log").read_text().split()) == 1
+
+
+def test_the_lock_is_free_after_an_error(cache: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(cache / "target"):
+        _ = 1 / 0
+    with locked(cache / "target"):
+        pass
+
+
+TASK = Textures(side=3, n_train=5, n_validation=4, n_test=3)
+
+
+def test_stored_data_equal_generated_data() -> None:
+    path = store_task("textures", TASK)
+    assert path == stored_path("textures", TASK)
+    stored, fresh = load_task("textures", TASK), TASK.load()
+    assert stored.spec == fresh.spec
+    assert stored.fingerprint() == fresh.fingerprint()
+
+
+def test_stored_data_are_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    store_task("textures", TASK)
+    monkeypatch.setattr(Textures, "load", lambda self, data_dir=None: pytest.fail("generated again"))
+    assert len(load_task("textures", TASK).train) == 5
+    store_task("textures", TASK)  # nothing to do
+
+
+def test_other_settings_have_other_files() -> None:
+    assert stored_path("textures", TASK) != stored_path("textures", dataclasses.replace(TASK, data_seed=1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Everything:
+    """All that a split can hold."""
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        split = Split(
+            inputs=torch.arange(24, dtype=torch.uint8).view(3, 2, 4),
+            labels=torch.tensor([0.5, 1.5, -2.0]),
+            lengths=torch.tensor([[1, 2], [3, 4], [4, 4]]),
+        )
+        spec = Spec(length=4, classes=1, vocabulary=24, pairs=True, regression=True, mean=(1.0, 2.0), grid=(2, 2))
+        return Data(spec=spec, train=split, validation=split, test=split, notes={"truncated_share": 0.25})
+
+
+def test_pairs_lengths_and_notes_survive() -> None:
+    store_task("all", _Everything())
+    stored, fresh = load_task("all", _Everything()), _Everything().load()
+    assert (stored.spec, stored.notes, stored.fingerprint()) == (fresh.spec, fresh.notes, fresh.fingerprint())
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip file", None])
+def test_a_damaged_copy_is_an_artifact_error(content: bytes | None) -> None:
+    path = store_task("textures", TASK)
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        load_task("textures", TASK)
