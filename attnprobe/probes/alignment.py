@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
-from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
 from attnprobe.probes.alignment_gather import DENSE_LIMIT, Gathered, ProbedLoss, Progress, gather, make_plan
 from attnprobe.probes.alignment_statistics import (
     AlignmentRow,
@@ -99,7 +99,8 @@ def measure(
     n = len(split) if n is None else min(n, len(split))
     chosen = generator.permutation(len(split))[:n]
     _check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
-    reconstruction.check(model.config, model.spec)
+    for objective in (label, reconstruction):
+        objective.check(model.config, model.spec)
     groups = min(groups, n)
     if directions is None:
         directions = named_directions(space, generator=generator)
@@ -135,12 +136,9 @@ def measure(
 def label_loss() -> ProbedLoss:
     """Its targets are the logits: (batch, class)."""
 
-    def logits(model: Transformer, batch: Batch) -> Tensor:
-        return model.classify(model(batch.inputs, valid=batch.valid), batch.valid)
-
     return ProbedLoss(
         name="label",
-        forward=logits,
+        forward=label_outputs,
         loss=lambda targets, batch: F.cross_entropy(targets, batch.labels, reduction="none"),
     )
 
@@ -156,9 +154,10 @@ def reconstruction_loss(objective: MaskedReconstruction | CausalPrediction, seed
 
 
 def _check_labels(model: Transformer, labels: Tensor) -> None:
-    if model.spec.pairs or model.spec.regression:
-        kind = "pairs of sequences" if model.spec.pairs else "numbers, not classes"
-        raise NotApplicableError(f"this task's labels belong to {kind}: shuffling classes has no meaning")
+    if model.spec.regression:
+        raise NotApplicableError("this task's labels are numbers: the label null shuffles classes")
+    if model.spec.pairs:
+        raise NotApplicableError("a label of this task belongs to a pair of sequences, a reconstruction to one")
     if len(labels) < 2:
         raise NotApplicableError(f"{len(labels)} labelled sequences: at least two are needed")
     if bool((labels < 0).any()):

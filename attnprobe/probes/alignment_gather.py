@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer
 from attnprobe.probes.directions import Projector, ScoreSpace
-from attnprobe.probes.score_gradients import Forward, Method, trace
+from attnprobe.probes.score_gradients import Forward, Method, attentions, trace
 from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.tasks import Batch, Split
 
@@ -71,6 +72,8 @@ def gather(
 ) -> Gathered:
     """Differentiate ``probed`` along the scores for the sequences in ``groups`` (arrays of indices into the split)."""
     total, done = sum(map(len, groups)), 0
+    layout = projector.space.layout
+    profile = np.zeros((2, len(model.blocks), model.config.heads, *layout.offsets))  # sum and sum of squares
     parts: list[_Part] = []
     group_means: dict[str, list[np.ndarray]] = {}
     for group in groups:
@@ -79,24 +82,25 @@ def gather(
             index = torch.as_tensor(group[first : first + plan.batch], device=split.labels.device)
             part = _differentiate(model, split.batch(index), probed, projector, plan, sums)
             parts.append(part)
+            profile += sums.pop("profile").cpu().numpy()
             done += len(index)
             if progress is not None:
                 progress(done, total)
         for name, value in sums.items():
             group_means.setdefault(name, []).append(value.double().cpu().numpy() / len(group))
-    targets, projections, coefficients, energy, profile = (
+    targets, projections, coefficients, energy, offset_energy = (
         torch.cat([getattr(part, field.name) for part in parts]).cpu().numpy() for field in dataclasses.fields(_Part)
     )
-    counts = pair_counts(projector.space.layout)[0].numpy()
-    axes = tuple(range(3, profile.ndim))
+    mean = profile[0] / total
+    variance = (profile[1] / total - mean**2).clip(min=0)
     return Gathered(
         targets=targets,
         projections=projections,
         projection=np.einsum("ntlhd,nt->nlhd", projections, coefficients),
         energy=energy,
-        offset_energy=(profile**2 / np.maximum(counts, 1)).sum(axes),
-        profile=profile.mean(0),
-        profile_error=profile.std(0, ddof=1) / math.sqrt(total),
+        offset_energy=offset_energy,
+        profile=mean,
+        profile_error=np.sqrt(variance / max(total - 1, 1)),
         group_means={name: np.stack(values) for name, values in group_means.items()},
     )
 
@@ -109,7 +113,7 @@ class _Part:
     projections: Tensor  # (batch, target, layer, head, direction)
     coefficients: Tensor  # (batch, target) d loss / d target
     energy: Tensor  # (batch, layer, head)
-    profile: Tensor  # (batch, layer, head, *offsets)
+    offset_energy: Tensor  # (batch, layer, head)
 
 
 def _differentiate(
@@ -142,19 +146,21 @@ def _differentiate(
             scores[block.layer, :, block.rows] += of_loss.sum(0)
     # Scaled so that inner products are those of the matrices that depend on the offset only.
     counts = pair_counts(space.layout)[0].to(targets.device).clamp(min=1)
-    _add(sums, {"offsets": (profile.sum(0) / counts.sqrt()).flatten(2)})
+    scaled = (profile / counts.sqrt()).flatten(3)
+    _add(sums, {"offsets": scaled.sum(0), "profile": torch.stack([profile.sum(0), profile.square().sum(0)])})
     if scores is not None:
         _add(sums, {"scores": scores.flatten(2)})
-    return _Part(targets.detach().double(), projections, coefficients.double(), energy, profile)
+    offset_energy = scaled.square().sum(-1)
+    return _Part(targets.detach().double(), projections, coefficients.double(), energy, offset_energy)
 
 
 def _weight_gradients(model: Transformer, total: Tensor) -> dict[str, Tensor]:
     """Gradient of the summed loss with respect to W_Q and W_K: (layer, head, d_head * d_model) each."""
-    attentions = [block.attention for block in model.blocks]
-    weights = [a.q.weight for a in attentions] + [a.k.weight for a in attentions]
+    found = attentions(model)
+    weights = [a.q.weight for a in found] + [a.k.weight for a in found]
     gradients = torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True)
     per_head = [g.unflatten(0, (model.config.heads, -1)).flatten(1).double() for g in gradients]
-    return {"W_Q": torch.stack(per_head[: len(attentions)]), "W_K": torch.stack(per_head[len(attentions) :])}
+    return {"W_Q": torch.stack(per_head[: len(found)]), "W_K": torch.stack(per_head[len(found) :])}
 
 
 def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
@@ -185,6 +191,10 @@ def make_plan(
     row = itemsize * config.heads * (3 + 3 * targets) * space.size  # scores, pattern and gradients of one query
     if method == "dense":
         sequence += itemsize * layers * config.heads * space.size**2 * (6 + targets)
+    least = sequence + row
+    if least > memory_limit:
+        needed = f"{least / 2**20:.0f} MiB"
+        raise ConfigError(f"memory_limit is too small: one sequence needs about {needed}", hint="raise it")
     budget = memory_limit / 4
     batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
     rows = max(1, min(space.length, int(budget / (batch * row))))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import softmax
@@ -38,7 +37,7 @@ class Settings:
 
 
 def direction_rows(
-    samples: np.ndarray, quantity: str, names: Sequence[str], settings: Settings, *, p_values: np.ndarray | None = None
+    samples: np.ndarray, quantity: str, names: list[str], settings: Settings, *, p_values: np.ndarray | None = None
 ) -> list[AlignmentRow]:
     """Mean, t and price of detection of per-sequence projections (n, layer, head, direction).
 
@@ -53,10 +52,12 @@ def direction_rows(
         in_errors = _scaled(mean, float(error[layer, head, d]), "standard errors")
         price = detection_price(mean, float(deviation[layer, head, d]), settings.z)
         p = None if p_values is None else float(p_values[layer, head, d])
-        place = {"layer": layer, "head": head, "direction": names[d]}
-        rows.append(AlignmentRow(quantity=f"{quantity}.mean", interval=mean, p_value=p, **place))
-        rows.append(AlignmentRow(quantity=f"{quantity}.t", interval=in_errors, **place))
-        rows.append(AlignmentRow(quantity=f"{quantity}.sequences", interval=price, **place))
+        row = AlignmentRow(
+            layer=layer, head=head, direction=names[d], quantity=f"{quantity}.mean", interval=mean, p_value=p
+        )
+        rows.append(row)
+        for what, interval in (("t", in_errors), ("sequences", price)):
+            rows.append(dataclasses.replace(row, quantity=f"{quantity}.{what}", interval=interval, p_value=None))
     return rows
 
 
@@ -76,14 +77,14 @@ def detection_price(mean: Interval, deviation: float, z: float) -> Interval:
     )
 
 
-def reconstruction_rows(gathered: Gathered, names: Sequence[str], settings: Settings) -> list[AlignmentRow]:
+def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings) -> list[AlignmentRow]:
     """p_value: sign flips, that is against a mean of zero."""
     samples = gathered.projection
     p_values = sign_flip_p_value(samples, permutations=settings.shuffles, generator=settings.generator)
     return direction_rows(samples, "reconstruction", names, settings, p_values=p_values)
 
 
-def label_rows(gathered: Gathered, labels: np.ndarray, names: Sequence[str], settings: Settings) -> list[AlignmentRow]:
+def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], settings: Settings) -> list[AlignmentRow]:
     """The label gradient, its shuffled-label null, and the part of it that depends on the labels.
 
     With g_c the projection of d logit_c and f_c the share of class c, the gradient is

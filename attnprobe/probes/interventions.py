@@ -11,19 +11,25 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import AttentionCall, Transformer
+from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, Objective
-from attnprobe.probes.directions import ScoreSpace, centred
-from attnprobe.probes.score_gradients import check_finite, tapped
-from attnprobe.probes.score_profiles import pair_counts, score_moments
+from attnprobe.probes.directions import ScoreSpace
+from attnprobe.probes.intervention_profiles import (
+    batch_size,
+    batches,
+    dense_space,
+    offset_profile,
+    score_offsets,
+    selection,
+    shuffled_profiles,
+)
+from attnprobe.probes.score_gradients import attentions, tapped
 from attnprobe.probes.statistics import Measurement, bootstrap, rows_to_records
 from attnprobe.tasks import Split
 
-DENSE_LIMIT = 1024  # an intervention holds one matrix over (query, key) per head and layer
 DOSES = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 Kind = Literal["own", "shuffled", "clamp"]
 Progress = Callable[[int, int], None]  # (model runs over all sequences done, runs in all)
@@ -88,11 +94,11 @@ def dose_response(
     given: (layer, head, *offsets) profile for kind "clamp", left out without it. controls: shuffled profiles, whose
     results are averaged sequence by sequence. Raises NotApplicableError above 1024 positions.
     """
-    space = _dense_space(model)
+    space = dense_space(model)
     chosen = _choose(split, n, generator)
-    batch = _batch(model, space, memory_limit)
+    batch = batch_size(model, space, memory_limit)
     own = offset_profile(model, split, index=chosen, batch=batch)
-    where = _selection(model, layers, heads)
+    where = selection(model, layers, heads)
     plans: dict[str, list[Tensor]] = {"own": [own], "shuffled": shuffled_profiles(space, own, controls, generator)}
     if given is not None:
         if given.shape != own.shape:
@@ -122,13 +128,13 @@ def dose_response(
 def swap_projections(model: Transformer, donor: Transformer, layers: Sequence[int] | None = None) -> Transformer:
     """A copy of ``model`` with W_Q and W_K (and their biases) of ``donor`` in the chosen layers (all by default)."""
     mixed = copy.deepcopy(model)
-    shapes = [[p.shape for b in m.blocks for p in (b.attention.q.weight, b.attention.k.weight)] for m in (model, donor)]
+    shapes = [[p.shape for a in attentions(m) for p in (a.q.weight, a.k.weight)] for m in (model, donor)]
     if shapes[0] != shapes[1] or model.config.heads != donor.config.heads:
         raise NotApplicableError("W_Q and W_K can only be swapped between models of the same depth, width and heads")
-    for layer in range(len(mixed.blocks)) if layers is None else layers:
-        for name in ("q", "k"):
-            source = getattr(donor.blocks[layer].attention, name)
-            getattr(mixed.blocks[layer].attention, name).load_state_dict(source.state_dict())
+    targets, sources = attentions(mixed), attentions(donor)
+    for layer in range(len(targets)) if layers is None else layers:
+        targets[layer].q.load_state_dict(sources[layer].q.state_dict())
+        targets[layer].k.load_state_dict(sources[layer].k.state_dict())
     return mixed
 
 
@@ -147,7 +153,7 @@ def swap_response(
 ) -> list[InterventionRow]:
     """Both models as they are and with each other's W_Q and W_K; changes are against the model that was changed."""
     space = ScoreSpace.of(first)
-    chosen, batch = _choose(split, n, generator), _batch(first, space, memory_limit)
+    chosen, batch = _choose(split, n, generator), batch_size(first, space, memory_limit)
     rows = []
     for name, model, donor_name, donor in (("first", first, "second", second), ("second", second, "first", first)):
         mixed = swap_projections(model, donor, layers)
@@ -155,53 +161,6 @@ def swap_response(
         rows += _rows(alone, alone, name, None, level, generator)
         rows += _rows(swapped, alone, f"{name} with W_Q, W_K of {donor_name}", None, level, generator)
     return rows
-
-
-@torch.no_grad()
-def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch: int) -> Tensor:
-    """Mean row-centred score at every offset, (layer, head, *offsets) float64 on the CPU; 0 where never seen."""
-    space = ScoreSpace.of(model)
-    calls: list[AttentionCall] = []
-    sums, counts = torch.zeros(()), torch.zeros(())
-    for part in _batches(split, index, batch):
-        calls.clear()
-        model(part.inputs, valid=part.valid, observe=calls.append)
-        by_layer = []
-        for call in calls:
-            check_finite(call)
-            q, k = (x[..., space.leading :, :].double() for x in (call.q, call.k))
-            moments, _ = score_moments(q, k, space.layout, scale=call.scale, valid=part.valid)
-            by_layer.append(moments.sum(0).cpu())
-        sums = sums + torch.stack(by_layer)
-        pairs = pair_counts(space.layout, part.valid).cpu()
-        counts = counts + (pairs.sum(0) if part.valid is not None else pairs[0] * len(part))
-    return sums / counts.clamp(min=1)
-
-
-def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, generator: np.random.Generator) -> list[Tensor]:
-    """The values of each head permuted over the offsets, then scaled to the norm of the row-centred original."""
-    reachable = space.layout.reachable()
-    rows = slice(0, space.length)
-
-    def norm(p: Tensor) -> Tensor:
-        return centred(space, space.expand(p, rows), rows)[0].square().sum((-2, -1)).sqrt()
-
-    shuffled = []
-    for _ in range(number):
-        values = torch.from_numpy(generator.permuted(profile[..., reachable].numpy(), axis=-1))
-        mixed = torch.zeros_like(profile)
-        mixed[..., reachable] = values
-        factor = torch.nan_to_num(norm(profile) / norm(mixed), nan=0.0, posinf=0.0)
-        mixed *= factor.reshape(*factor.shape, *(1 for _ in space.layout.shape))
-        shuffled.append(mixed)
-    return shuffled
-
-
-def score_offsets(model: Transformer, space: ScoreSpace, profile: Tensor) -> dict[int, Tensor]:
-    """Profile (layer, head, *offsets) -> layer -> (1, head, size, size) for ``score_offsets``; 0 at class tokens."""
-    parameter = next(model.parameters())
-    matrices = space.expand(profile, slice(0, space.length)).to(parameter)
-    return {layer: F.pad(m[None], (space.leading, 0, space.leading, 0)) for layer, m in enumerate(matrices)}
 
 
 @torch.no_grad()
@@ -218,7 +177,7 @@ def evaluate(
     """Per-sequence means over what counts: "loss" (n,) and, where something can be right, "accuracy" (n,)."""
     results: dict[str, list[Tensor]] = {}
     with tapped(model, score_offsets=offsets):
-        for part in _batches(split, index, batch):
+        for part in batches(split, index, batch):
             losses = objective.losses(model, part, seed=seed, epoch=EVALUATION)
             count = losses.count.clamp(min=1)
             results.setdefault("loss", []).append(losses.loss / count)
@@ -246,37 +205,5 @@ def _rows(
     return rows
 
 
-def _dense_space(model: Transformer) -> ScoreSpace:
-    space = ScoreSpace.of(model)
-    if space.length > DENSE_LIMIT:
-        gib = len(model.blocks) * model.config.heads * space.size**2 * 4 / 2**30
-        reason = f"an intervention on {space.length} positions needs {gib:.1f} GiB of score offsets"
-        raise NotApplicableError(reason, hint=f"the limit is {DENSE_LIMIT} positions")
-    return space
-
-
 def _choose(split: Split, n: int | None, generator: np.random.Generator) -> np.ndarray:
     return generator.permutation(len(split))[: len(split) if n is None else n]
-
-
-def _batch(model: Transformer, space: ScoreSpace, memory_limit: int) -> int:
-    """Sequences at once: scores, mask and pattern of one layer, and its activations, in a quarter of the limit."""
-    floats = 4 * model.config.heads * space.size**2 + space.size * (12 * model.config.d_model + model.config.d_mlp)
-    return max(1, min(256, memory_limit // (4 * 4 * floats)))
-
-
-def _batches(split: Split, index: np.ndarray, batch: int) -> Any:
-    for first in range(0, len(index), batch):
-        yield split.batch(torch.as_tensor(index[first : first + batch], device=split.labels.device))
-
-
-def _selection(model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Tensor:
-    """1 at the chosen (layer, head), 0 elsewhere, with one more axis of size 1 per axis of offsets."""
-    where = torch.zeros(len(model.blocks), model.config.heads, dtype=torch.float64)
-    rows = list(range(len(model.blocks)) if layers is None else layers)
-    columns = list(range(model.config.heads) if heads is None else heads)
-    for name, asked, there in (("layer", rows, where.shape[0]), ("head", columns, where.shape[1])):
-        if not asked or not all(0 <= number < there for number in asked):
-            raise NotApplicableError(f"no such {name} in {asked}: this model has {there}, counted from 0")
-    where[np.ix_(rows, columns)] = 1.0
-    return where.reshape(*where.shape, *(1 for _ in model.spec.grid or (0,)))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.errors import NotApplicableError, RunError
-from attnprobe.models import AttentionCall, Observer, Transformer
+from attnprobe.models import Attention, AttentionCall, Observer, Transformer
 from attnprobe.probes.directions import ScoreSpace
 from attnprobe.tasks import Batch
 
@@ -46,7 +46,7 @@ class Trace:
     targets: Tensor  # (batch, target), with gradient
     calls: list[AttentionCall]  # by layer
     offsets: list[Tensor] | None  # the zero score offsets of the dense method, by layer
-    valid: Tensor | None
+    valid: Tensor | None  # (batch, length) bool: queries and keys that take part; None = all
 
     def blocks(self, rows: int) -> Iterator[GradientBlock]:
         """Gradients of every target, layer by layer, about ``rows`` queries at a time; keeps the graph.
@@ -114,7 +114,8 @@ def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method)
         raise NotApplicableError("no attention layer took part in this forward pass, so there are no scores")
     for call in calls:
         check_finite(call)
-    return Trace(space=space, targets=targets, calls=calls, offsets=offsets, valid=batch.valid)
+    valid = None if model.config.padding == "attended" else batch.valid
+    return Trace(space=space, targets=targets, calls=calls, offsets=offsets, valid=valid)
 
 
 @torch.no_grad()
@@ -134,6 +135,11 @@ def visible_rows(call: AttentionCall, queries: slice) -> Tensor:
         return torch.ones((), dtype=torch.bool, device=call.q.device)
     visible = call.visible
     return visible[..., queries, :] if visible.shape[-2] > 1 else visible
+
+
+def attentions(model: Transformer) -> list[Attention]:
+    """The attention of every layer, in order."""
+    return [module for module in model.modules() if isinstance(module, Attention)]
 
 
 def check_finite(call: AttentionCall) -> None:

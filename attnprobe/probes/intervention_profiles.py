@@ -1,0 +1,106 @@
+"""Profiles by offset, as things to add to the scores: the model's own, shuffled ones, and the dense score offsets."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import AttentionCall, Transformer
+from attnprobe.objectives import sequences
+from attnprobe.probes.directions import ScoreSpace, centred
+from attnprobe.probes.score_gradients import check_finite
+from attnprobe.tasks import Batch, Split
+
+DENSE_LIMIT = 1024  # an intervention holds one matrix over (query, key) per head and layer
+
+
+def dense_space(model: Transformer) -> ScoreSpace:
+    """Raises NotApplicableError above 1024 positions, with the memory that would take."""
+    space = ScoreSpace.of(model)
+    if space.length > DENSE_LIMIT:
+        gib = len(model.blocks) * model.config.heads * space.size**2 * 4 / 2**30
+        reason = f"an intervention on {space.length} positions needs {gib:.1f} GiB of score offsets"
+        raise NotApplicableError(reason, hint=f"the limit is {DENSE_LIMIT} positions")
+    return space
+
+
+@torch.no_grad()
+def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch: int) -> Tensor:
+    """Mean row-centred score at every offset, (layer, head, *offsets) float64 on the CPU; 0 where never seen.
+
+    Each query's scores are centred over the keys it can see. Class tokens are left out as queries and as keys.
+    """
+    space = ScoreSpace.of(model)
+    calls: list[AttentionCall] = []
+    sums, counts = torch.zeros(()), torch.zeros(())
+    rows = slice(0, space.length)
+    for part in batches(split, index, batch):
+        part = sequences(model, part)
+        valid = None if model.config.padding == "attended" else part.valid
+        calls.clear()
+        model(part.inputs, valid=part.valid, observe=calls.append)
+        seen = space.visible(rows, part.labels.device).expand(1, 1, -1, -1)
+        if valid is not None:
+            seen = seen & valid[:, None, None, :] & valid[:, None, :, None]
+        by_layer = []
+        for call in calls:
+            check_finite(call)
+            scores = call.scores()[..., space.leading :, space.leading :].double()
+            mean = (scores * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
+            by_layer.append(space.fold((scores - mean) * seen, rows).sum(0).cpu())
+        sums = sums + torch.stack(by_layer)
+        folded = space.fold(seen[:, 0].double(), rows).cpu()
+        counts = counts + folded.sum(0) * (1 if valid is not None else len(part.inputs))
+    return sums / counts.clamp(min=1)
+
+
+def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, generator: np.random.Generator) -> list[Tensor]:
+    """The values of each head permuted over the offsets, then scaled to the norm of the row-centred original."""
+    reachable = space.layout.reachable()
+    rows = slice(0, space.length)
+
+    def norm(p: Tensor) -> Tensor:
+        return centred(space, space.expand(p, rows), rows)[0].square().sum((-2, -1)).sqrt()
+
+    shuffled = []
+    for _ in range(number):
+        values = torch.from_numpy(generator.permuted(profile[..., reachable].numpy(), axis=-1))
+        mixed = torch.zeros_like(profile)
+        mixed[..., reachable] = values
+        factor = torch.nan_to_num(norm(profile) / norm(mixed), nan=0.0, posinf=0.0)
+        mixed *= factor.reshape(*factor.shape, *(1 for _ in space.layout.shape))
+        shuffled.append(mixed)
+    return shuffled
+
+
+def score_offsets(model: Transformer, space: ScoreSpace, profile: Tensor) -> dict[int, Tensor]:
+    """Profile (layer, head, *offsets) -> layer -> (1, head, size, size) for ``score_offsets``; 0 at class tokens."""
+    parameter = next(model.parameters())
+    matrices = space.expand(profile, slice(0, space.length)).to(parameter)
+    return {layer: F.pad(m[None], (space.leading, 0, space.leading, 0)) for layer, m in enumerate(matrices)}
+
+
+def batch_size(model: Transformer, space: ScoreSpace, memory_limit: int) -> int:
+    """Sequences at once: scores, mask and pattern of one layer, and its activations, in a quarter of the limit."""
+    floats = 4 * model.config.heads * space.size**2 + space.size * (12 * model.config.d_model + model.config.d_mlp)
+    return max(1, min(256, memory_limit // (4 * 4 * floats)))
+
+
+def batches(split: Split, index: np.ndarray, batch: int) -> Iterator[Batch]:
+    for first in range(0, len(index), batch):
+        yield split.batch(torch.as_tensor(index[first : first + batch], device=split.labels.device))
+
+
+def selection(model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Tensor:
+    """1 at the chosen (layer, head), 0 elsewhere, with one more axis of size 1 per axis of offsets."""
+    where = torch.zeros(len(model.blocks), model.config.heads, dtype=torch.float64)
+    rows = list(range(len(model.blocks)) if layers is None else layers)
+    columns = list(range(model.config.heads) if heads is None else heads)
+    for name, asked, there in (("layer", rows, where.shape[0]), ("head", columns, where.shape[1])):
+        if not asked or not all(0 <= number < there for number in asked):
+            raise NotApplicableError(f"no such {name} in {asked}: this model has {there}, counted from 0")
+    where[np.ix_(rows, columns)] = 1.0
+    return where.reshape(*where.shape, *(1 for _ in model.spec.grid or (0,)))
