@@ -83,7 +83,7 @@ def score_moments(
     scale: float,
     valid: Tensor | None = None,
     squares: bool = False,
-    block_bytes: int = 2**28,
+    block_bytes: int = 2**23,
 ) -> tuple[Tensor, Tensor | None]:
     """Sums (and sums of squares) of the centred scores over all visible pairs at each offset.
 
@@ -181,18 +181,28 @@ def contrast_keys(q: Tensor, weights: Tensor, layout: Layout, *, scale: float, v
     weights: shape ``layout.offsets``. The sum is linear in the keys, so a statistic of the scores under any other
     order of the keys costs one inner product instead of a new matrix of scores.
     """
-    weights = (weights * layout.reachable()).to(q)
     real = q.new_ones(1, 1, layout.length) if valid is None else valid[:, None].to(q)
     q = q * real[..., None]
-    direct = _correlate_with_weights(q.movedim(-1, 2), weights, layout).movedim(2, -1)
+    kernel = (weights * layout.reachable().to(weights.device)).to(q)
+    direct = _correlate_with_weights(q.movedim(-1, 2), kernel, layout).movedim(2, -1)
     # Centring a row of scores is the same as centring the row of weights that it is multiplied with.
-    seen = real.cumsum(-1) if layout.causal else real.sum(-1, keepdim=True)
-    reflected = weights.flip(tuple(range(weights.dim())))
-    row_mean = _correlate_with_weights(real, reflected, layout) / seen.clamp(min=1)
-    spread = q * row_mean[..., None]
+    spread = q * row_means(weights, layout, valid).to(q)[:, None, :, None]
     # Every key takes the part of all queries that see it; under causality those at or behind it.
     spread = spread.flip(-2).cumsum(-2).flip(-2) if layout.causal else spread.sum(-2, keepdim=True)
     return (direct - spread) * real[..., None] * scale
+
+
+def row_means(weights: Tensor, layout: Layout, valid: Tensor | None = None) -> Tensor:
+    """Mean of weights[offset] over the visible keys of each query, float64 (batch or 1, length); 0 for padded queries.
+
+    For an indicator of offsets this is the mass that uniform attention would put on them.
+    """
+    real = torch.ones(1, layout.length, device=weights.device) if valid is None else valid
+    real = real.double()
+    seen = real.cumsum(-1) if layout.causal else real.sum(-1, keepdim=True)
+    kernel = (weights * layout.reachable().to(weights.device)).double()
+    sums = _correlate_with_weights(real, kernel.flip(tuple(range(kernel.dim()))).to(real.device), layout)
+    return sums / seen.clamp(min=1) * real
 
 
 def _correlate_with_weights(x: Tensor, weights: Tensor, layout: Layout) -> Tensor:

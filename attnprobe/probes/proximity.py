@@ -1,0 +1,184 @@
+"""Proximity bias: how much higher a head scores keys near the query, and what the softmax makes of it."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnprobe.config import require
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import Transformer
+from attnprobe.probes.key_permutation import KeyPermutationNull
+from attnprobe.probes.memory import plan_memory
+from attnprobe.probes.profile_bands import Profile
+from attnprobe.probes.proximity_sums import ProximitySums
+from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.statistics import Measurement, Statistic, bootstrap, permutation_p_value
+from attnprobe.tasks import Split
+
+Progress = Callable[[int, int], None]
+
+SEQUENCE_RADIUS, GRID_RADIUS = 3.0, 1.5  # positions; pixels: the eight neighbours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proximity:
+    """What ``measure`` returns; quantities are described there."""
+
+    rows: list[Measurement]
+    layout: Layout
+    radius: float
+    n: int  # sequences
+    profile: Profile  # by offset along a sequence; by distance, rounded to whole pixels, on a grid
+    map: Profile | None  # by (offset_y, offset_x) on a grid
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
+        arrays: dict[str, np.ndarray] = {}
+        names: dict[str, list[str]] = {}
+        for prefix, profile in (("profile", self.profile), ("map", self.map)):
+            if profile is None:
+                continue
+            for name, values in profile.axes.items():
+                arrays[name], names[name] = values, [name]
+            for quantity, band in (("score", profile.score), ("mass", profile.mass)):
+                for part in ("estimate", "low", "high"):
+                    key = f"{prefix}_{quantity}_{part}"
+                    arrays[key], names[key] = getattr(band, part), ["layer", "head", *profile.axes]
+        return arrays | {"axes": np.array(json.dumps(names))}
+
+
+def measure(
+    model: Transformer,
+    split: Split,
+    *,
+    radius: float | None = None,
+    n: int = 256,
+    level: float = 0.95,
+    permutations: int = 999,
+    include_self: bool = True,
+    memory_limit: int = 2 * 2**30,
+    generator: np.random.Generator,
+    progress: Progress | None = None,
+) -> Proximity:
+    """Proximity of every layer and head on ``n`` sequences drawn from the split (all, if it has fewer).
+
+    Scores are centred per query over its visible keys. A pair is near if its distance (|offset|, or Euclidean on a
+    pixel grid) is at most ``radius``: 3 positions or 1.5 pixels by default. A position is near itself unless
+    ``include_self`` is false, which takes these pairs out of near and far alike. Per layer and head, with bootstrap
+    intervals over sequences:
+
+    - ``proximity_bias`` (sd of scores): (mean centred score of near pairs - mean of the others) / standard deviation
+      of the centred scores. p_value: two-sided, against the same scores with the key positions permuted.
+    - ``near_mass`` (x uniform): pattern mass on near keys / what uniform attention would put there.
+    - ``distance`` (positions or pixels): mean distance of the attended key, weighted by the pattern.
+    - ``entropy`` (nats): mean entropy of the pattern, per query.
+
+    The class token of readout "token" has no place among the positions: it is left out as query and as key, and the
+    patterns are those among the other positions. Under causality the scores themselves are used, position for
+    position, including the earliest queries that see few keys. Model and split must be on one device; the model is
+    used as it is. Memory beyond weights and data stays below ``memory_limit`` bytes.
+
+    Raises ConfigError for impossible settings, NotApplicableError if there are fewer than two positions, no near or no
+    far pair, or activations that are not finite (naming layer and head).
+    """
+    spec = model.spec
+    shape = spec.grid or (split.inputs.shape[2 if spec.pairs else 1],)
+    layout = Layout(shape=shape, causal=model.config.causal)
+    radius = (SEQUENCE_RADIUS if spec.grid is None else GRID_RADIUS) if radius is None else radius
+    _check(layout, radius=radius, n=n, level=level, permutations=permutations)
+    n = min(n, len(split))
+    chosen = torch.from_numpy(np.sort(generator.choice(len(split), n, replace=False))).to(split.labels.device)
+    plan = plan_memory(model, layout, samples=n, permutations=permutations, memory_limit=memory_limit)
+    sums = ProximitySums(model, layout, radius, include_self, n)
+    batches = [slice(start, min(start + plan.batch, n)) for start in range(0, n, plan.batch)]
+    for span in batches:
+        sums.count(span, _sequences(split, chosen[span], spec.pairs)[1])
+    null = KeyPermutationNull(
+        layers=model.config.layers,
+        heads=model.config.heads,
+        length=layout.length,
+        permutations=permutations,
+        matrix=plan.null_matrix,
+        generator=generator,
+    )
+    contrast = sums.contrast()
+    with torch.inference_mode():
+        for span in batches:
+            inputs, valid = _sequences(split, chosen[span], spec.pairs)
+            add = functools.partial(sums.add, samples=span, valid=valid, plan=plan, null=null, contrast=contrast)
+            model(inputs, valid=valid, observe=add)
+            if progress is not None:
+                progress(span.stop, n)
+    profile, grid = sums.profiles(level)
+    rows = _rows(sums, *null.finish(), level, generator)
+    return Proximity(rows=rows, layout=layout, radius=radius, n=n, profile=profile, map=grid)
+
+
+def _check(layout: Layout, *, radius: float, n: int, level: float, permutations: int) -> None:
+    require(radius >= 0, "radius", f"must not be negative, got {radius}")
+    require(n >= 1, "n", f"must be at least 1 sequence, got {n}")
+    require(0 < level < 1, "level", f"must lie between 0 and 1, got {level}")
+    require(permutations >= 1, "permutations", f"must be at least 1, got {permutations}")
+    if layout.length < 2:
+        raise NotApplicableError("proximity needs at least two positions", hint="use a task with longer sequences")
+
+
+def _sequences(split: Split, index: Tensor, pairs: bool) -> tuple[Tensor, Tensor | None]:
+    """Inputs and validity of the samples, both sequences of a pair one after the other."""
+    batch = split.batch(index)
+    inputs, valid = batch.inputs, batch.valid
+    if pairs:
+        inputs, valid = inputs.flatten(0, 1), None if valid is None else valid.flatten(0, 1)
+    return inputs, None if valid is None or bool(valid.all()) else valid
+
+
+def _rows(
+    sums: ProximitySums, observed: np.ndarray, null: np.ndarray, level: float, generator: np.random.Generator
+) -> list[Measurement]:
+    per_sample = sums.per_head | sums.per_sample
+    p_values = permutation_p_value(observed, null)
+    rows = []
+    for quantity, (unit, statistic, names) in _quantities(len(sums.layout.shape) == 2).items():
+        band = bootstrap(*(per_sample[name] for name in names), statistic=statistic, level=level, generator=generator)
+        for layer, head in np.ndindex(*observed.shape):
+            interval = band.interval(layer, head, unit=unit)
+            p = float(p_values[layer, head]) if quantity == "proximity_bias" else None
+            rows.append(
+                Measurement(
+                    layer=layer,
+                    head=head,
+                    quantity=quantity,
+                    interval=interval,
+                    p_value=None if np.isnan(interval.estimate) else p,
+                )
+            )
+    return rows
+
+
+def _quantities(grid: bool) -> dict[str, tuple[str, Statistic, tuple[str, ...]]]:
+    """Quantity -> unit, statistic of means over samples, and the sums it takes."""
+    bias = ("near_score", "near_pairs", "far_score", "far_pairs", "squares", "pairs")
+    return {
+        "proximity_bias": ("sd of scores", _standardised_gap, bias),
+        "near_mass": ("x uniform", np.divide, ("near_mass", "uniform")),
+        "distance": ("pixels" if grid else "positions", np.divide, ("distance", "queries")),
+        "entropy": ("nats", np.divide, ("entropy", "queries")),
+    }
+
+
+def _standardised_gap(
+    near: np.ndarray,
+    near_pairs: np.ndarray,
+    far: np.ndarray,
+    far_pairs: np.ndarray,
+    squares: np.ndarray,
+    pairs: np.ndarray,
+) -> np.ndarray:
+    """(mean near - mean far) / sd; undefined where all scores are equal or a resample has no near or no far pair."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(squares > 0, (near / near_pairs - far / far_pairs) / np.sqrt(squares / pairs), np.nan)

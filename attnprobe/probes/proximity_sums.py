@@ -1,0 +1,134 @@
+"""The sums behind the proximity probe, gathered batch by batch while the model runs."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import AttentionCall, Transformer
+from attnprobe.probes.key_permutation import KeyPermutationNull
+from attnprobe.probes.memory import Plan
+from attnprobe.probes.profile_bands import Profile, RatioBands
+from attnprobe.probes.score_profiles import Layout, contrast_keys, pair_counts, row_means, score_moments, square_sum
+from attnprobe.probes.streaming import pattern_moments
+
+PER_HEAD = ("near_score", "far_score", "squares", "near_mass", "distance", "entropy")
+PER_SAMPLE = ("near_pairs", "far_pairs", "pairs", "queries", "uniform")
+
+
+class ProximitySums:
+    """Sums over pairs and queries, sample by sample, from which every quantity is a ratio."""
+
+    def __init__(self, model: Transformer, layout: Layout, radius: float, include_self: bool, n: int) -> None:
+        config = model.config
+        self.layout, self.radius, self.n = layout, radius, n
+        self.drop_token, self.together = config.readout == "token", 2 if model.spec.pairs else 1
+        self.distance = layout.distance()
+        self.near, self.far = (self.distance <= radius), (self.distance > radius)
+        if not include_self:
+            self.near &= self.distance > 0
+        self.per_head = {name: np.zeros((n, config.layers, config.heads)) for name in PER_HEAD}
+        self.per_sample = {name: np.zeros((n, 1, 1)) for name in PER_SAMPLE}
+        size = (config.layers, config.heads)
+        self.scores, self.masses = (RatioBands(*size, layout.offsets) for _ in range(2))
+        self.rings = self.distance.round().long() if len(layout.shape) == 2 else None
+        if self.rings is not None:
+            self.ring_scores, self.ring_masses = (RatioBands(*size, (int(self.rings.max()) + 1,)) for _ in range(2))
+
+    def count(self, samples: slice, valid: Tensor | None) -> None:
+        """What depends on lengths only: pairs, queries, and the near mass of uniform attention."""
+        pairs = pair_counts(self.layout, valid).flatten(1).cpu()
+        near = self.near.double().flatten()
+        values = {
+            "near_pairs": pairs @ near,
+            "far_pairs": pairs @ self.far.double().flatten(),
+            "pairs": pairs.sum(-1),
+            "queries": pairs[:, pairs.shape[1] // 2],
+            "uniform": row_means(self.near, self.layout, valid).sum(-1).cpu(),
+        }
+        for name, value in values.items():
+            value = value.expand(self.together * (samples.stop - samples.start))
+            self.per_sample[name][samples, 0, 0] = self._by_sample(value).numpy()
+
+    def contrast(self) -> Tensor:
+        """Weights by offset whose sum with the centred scores is mean near - mean far, over the whole set."""
+        near, far = self.per_sample["near_pairs"].sum(), self.per_sample["far_pairs"].sum()
+        if near == 0 or far == 0:
+            which = "within" if near == 0 else "beyond"
+            raise NotApplicableError(f"no pair of positions lies {which} radius {self.radius:g}", hint="change radius")
+        return self.near / near - self.far / far
+
+    def add(
+        self,
+        call: AttentionCall,
+        *,
+        samples: slice,
+        valid: Tensor | None,
+        contrast: Tensor,
+        null: KeyPermutationNull,
+        plan: Plan,
+    ) -> None:
+        """One layer on one batch; the null follows the weights ``contrast``."""
+        q, k = (t[..., 1:, :] if self.drop_token else t for t in (call.q, call.k))
+        q, k = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (q, k))
+        _check_finite(q, k, call.layer)
+        layout, scale = self.layout, call.scale
+        score, _ = score_moments(q, k, layout, scale=scale, valid=valid, block_bytes=plan.block_bytes)
+        mass, entropy = pattern_moments(q, k, layout, scale=scale, valid=valid, tile=plan.tile)
+        near, far, distance = (t.to(q).flatten() for t in (self.near, self.far, self.distance))
+        values = {
+            "near_score": score.flatten(2) @ near,
+            "far_score": score.flatten(2) @ far,
+            "squares": square_sum(q, k, layout, scale=scale, valid=valid),
+            "near_mass": mass.flatten(2) @ near,
+            "distance": mass.flatten(2) @ distance,
+            "entropy": entropy,
+        }
+        for name, value in values.items():
+            self.per_head[name][samples, call.layer] = self._by_sample(value).double().cpu().numpy()
+        self._add_profiles(call.layer, score, mass, pair_counts(layout, valid))
+        null.add(call.layer, contrast_keys(q, contrast, layout, scale=scale, valid=valid), k, valid)
+
+    def _add_profiles(self, layer: int, score: Tensor, mass: Tensor, pairs: Tensor) -> None:
+        score, mass, pairs = (t.double().cpu() for t in (score, mass, pairs))
+        pairs = pairs.expand(len(score), *self.layout.offsets)
+        score, mass, pairs = (self._by_sample(t) for t in (score, mass, pairs))
+        centre = tuple(size - 1 for size in self.layout.shape)
+        queries = pairs[(..., *centre)]
+        self.scores.add(layer, score, pairs)
+        self.masses.add(layer, mass, queries.view(-1, *[1] * len(self.layout.shape)))
+        if self.rings is not None:
+            score, mass, pairs = (self._by_ring(t) for t in (score, mass, pairs))
+            self.ring_scores.add(layer, score, pairs)
+            self.ring_masses.add(layer, mass, queries[:, None])
+
+    def _by_ring(self, t: Tensor) -> Tensor:
+        assert self.rings is not None
+        sums = t.new_zeros(*t.shape[:-2], int(self.rings.max()) + 1)
+        return sums.index_add_(-1, self.rings.flatten(), t.flatten(-2))
+
+    def _by_sample(self, t: Tensor) -> Tensor:
+        return t if self.together == 1 else t.unflatten(0, (-1, self.together)).sum(1)
+
+    def profiles(self, level: float) -> tuple[Profile, Profile | None]:
+        """The profile along one axis, and on a grid the map."""
+        scores, masses = self.scores.band(level, self.n), self.masses.band(level, self.n)
+        axes = [np.arange(1 - size, size) for size in self.layout.shape]
+        if self.rings is None:
+            return Profile(axes={"offset": axes[0]}, score=scores, mass=masses), None
+        distance = np.arange(int(self.rings.max()) + 1)
+        by_distance = Profile(
+            axes={"distance": distance},
+            score=self.ring_scores.band(level, self.n),
+            mass=self.ring_masses.band(level, self.n),
+        )
+        return by_distance, Profile(axes={"offset_y": axes[0], "offset_x": axes[1]}, score=scores, mass=masses)
+
+
+def _check_finite(q: Tensor, k: Tensor, layer: int) -> None:
+    finite = q.isfinite().all(-1).all(-1).all(0) & k.isfinite().all(-1).all(-1).all(0)
+    if not bool(finite.all()):
+        head = int((~finite).nonzero()[0])
+        raise NotApplicableError(
+            f"queries or keys of layer {layer}, head {head} are not finite", hint="the training may have diverged"
+        )
