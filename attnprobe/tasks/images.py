@@ -1,0 +1,120 @@
+"""CIFAR-10 as sequences of pixels, from the original files: grey (the LRA's Image task) and in colour (sCIFAR).
+
+Krizhevsky 2009; grey values, constants and splits as in Amos et al. 2023 and its predecessor S4 (Gu et al. 2022).
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attnprobe.errors import ArtifactError
+from attnprobe.tasks.copies import find
+from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.pickles import read_batch
+from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.subset import TrainingSubset
+
+SIDE, CLASSES = 32, 10
+PER_BATCH, TRAIN_BATCHES = 10_000, 5
+N_VALIDATION = 5_000
+SPLIT_SEED = 42
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+GREY_MEAN, GREY_STD = (122.6,), (61.0,)
+COLOUR_MEAN = tuple(255 * m for m in (0.4914, 0.4822, 0.4465))
+COLOUR_STD = tuple(255 * s for s in (0.247, 0.243, 0.261))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Image(TrainingSubset):
+    """Grey CIFAR-10: 1024 pixels, row by row."""
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        return load_cifar(self, data_dir, grey=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialCIFAR(TrainingSubset):
+    """CIFAR-10 in colour: 1024 pixels of three channels, row by row."""
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        return load_cifar(self, data_dir, grey=False)
+
+
+def load_cifar(subset: TrainingSubset, data_dir: Path | None, *, grey: bool) -> Data:
+    source, folder = find(TASK_SOURCES["image"], data_dir)
+    read = read_pickled if source == "cifar-10-python" else read_binary
+    ending = "" if source == "cifar-10-python" else ".bin"
+    batches = [read(folder / f"data_batch_{i}{ending}") for i in range(1, TRAIN_BATCHES + 1)]
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    # torch's random_split with a generator of seed 42: one permutation, cut in two
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED)).numpy()
+    chosen, held_out = order[: len(order) - N_VALIDATION], order[len(order) - N_VALIDATION :]
+    train = make_split(images[chosen], labels[chosen], grey=grey)
+    spec = Spec(
+        length=SIDE**2,
+        classes=CLASSES,
+        channels=1 if grey else 3,
+        levels=256,
+        mean=GREY_MEAN if grey else COLOUR_MEAN,
+        std=GREY_STD if grey else COLOUR_STD,
+        grid=(SIDE, SIDE),
+    )
+    return Data(
+        spec=spec,
+        train=subset.reduce(train, CLASSES),
+        validation=make_split(images[held_out], labels[held_out], grey=grey),
+        test=make_split(*read(folder / f"test_batch{ending}"), grey=grey),
+    )
+
+
+def make_split(images: np.ndarray, labels: np.ndarray, *, grey: bool) -> Split:
+    """Planar images (n, 3072), all red, then all green, then all blue -> (n, 1024, 1 or 3)."""
+    pixels = images.reshape(len(images), 3, SIDE**2).transpose(0, 2, 1)
+    values = luma(pixels)[..., None] if grey else np.ascontiguousarray(pixels)
+    return Split(inputs=torch.from_numpy(values), labels=torch.from_numpy(labels.astype(np.int64)))
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """ITU-R 601 grey values (...,) uint8 of (..., 3) uint8: 0.299 R + 0.587 G + 0.114 B, in 16-bit fixed point.
+
+    The weights are rounded to multiples of 2^-16 and the sum to the nearest integer, which is what image libraries do.
+    """
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    return ((19595 * red + 38470 * green + 7471 * blue + (1 << 15)) >> 16).astype(np.uint8)
+
+
+def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One batch of the binary version: for every image a label byte and 3072 pixel bytes."""
+    record = 1 + 3 * SIDE**2
+    content = np.frombuffer(read_bytes(path, PER_BATCH * record), np.uint8)
+    if len(content) != PER_BATCH * record:
+        raise ArtifactError(f"{path} has {len(content)} bytes, expected {PER_BATCH} images of {record} bytes each")
+    rows = content.reshape(PER_BATCH, record)
+    return rows[:, 1:], checked_labels(rows[:, 0], path)
+
+
+def read_pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One batch of the Python version."""
+    images, labels = read_batch(read_bytes(path, 2 * PER_BATCH * 3 * SIDE**2), str(path))
+    if images.shape != (PER_BATCH, 3 * SIDE**2) or len(labels) != PER_BATCH:
+        found = f"images of shape {images.shape} and {len(labels)} labels"
+        raise ArtifactError(f"{path} holds {found}, expected {PER_BATCH} images of {3 * SIDE**2} bytes")
+    return images, checked_labels(labels, path)
+
+
+def checked_labels(labels: np.ndarray, path: Path) -> np.ndarray:
+    if labels.max() >= CLASSES:
+        raise ArtifactError(f"{path} has a label {labels.max()}, expected 0 to {CLASSES - 1}")
+    return labels
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """At most one byte more than ``limit``: enough to notice a file that is too long."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnprobe.errors import ConfigError
+from attnprobe.tasks.data import Split
+from attnprobe.tasks.subset import TrainingSubset, nested_prefix, noisy_labels
+
+
+def make_split(n: int, classes: int = 5) -> Split:
+    labels = torch.arange(n) % classes
+    return Split(inputs=torch.arange(n)[:, None, None], labels=labels, lengths=torch.arange(n) + 1)
+
+
+def test_all_of_it_is_the_split_itself() -> None:
+    split = make_split(7)
+    assert TrainingSubset().reduce(split, 5) is split
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_subsets_are_nested(small: int, large: int) -> None:
+    small, large = sorted((small, large))
+    few, many = (TrainingSubset(n_train=n).reduce(make_split(60), 5) for n in (small, large))
+    assert torch.equal(few.inputs, many.inputs[:small])
+    assert torch.equal(few.labels, few.inputs[:, 0, 0] % 5)
+    assert few.lengths is not None
+    assert torch.equal(few.lengths, few.inputs[:, 0, 0] + 1)
+
+
+def test_the_order_is_the_published_one() -> None:
+    assert nested_prefix(10, 4).tolist() == np.random.RandomState(42).permutation(10).tolist()[:4] == [8, 1, 5, 0]
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(1.0, 60), (0.5, 30), (0.005, 1), (0.99, 59)])
+def test_fractions(fraction: float, expected: int) -> None:
+    assert len(TrainingSubset(fraction=fraction).reduce(make_split(60), 5)) == expected
+
+
+def test_more_than_there_is_cannot_be_had() -> None:
+    with pytest.raises(ConfigError, match=r"task\.n_train can be at most 60, got 61"):
+        TrainingSubset(n_train=61).reduce(make_split(60), 5)
+
+
+@pytest.mark.parametrize("bad", [{"fraction": 0.0}, {"fraction": 1.5}, {"label_noise": 1.0}, {"label_noise": -0.1}])
+def test_impossible_shares_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        TrainingSubset(**bad)  # pyright: ignore[reportArgumentType]
+
+
+def test_noise_has_its_rate_and_spreads_evenly() -> None:
+    labels = np.arange(100_000) % 5
+    noisy = noisy_labels(labels, 5, 0.3)
+    wrong = noisy != labels
+    assert abs(wrong.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 100_000)
+    shifts = np.bincount((noisy - labels)[wrong] % 5, minlength=5)
+    assert shifts[0] == 0
+    assert np.abs(shifts[1:] / wrong.sum() - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / wrong.sum())
+
+
+def test_more_noise_keeps_the_wrong_labels_of_less() -> None:
+    labels = np.arange(2000) % 7
+    little, much = noisy_labels(labels, 7, 0.1), noisy_labels(labels, 7, 0.4)
+    assert (much[little != labels] == little[little != labels]).all()
+
+
+def test_smaller_sets_see_the_same_wrong_labels() -> None:
+    small, large = (TrainingSubset(n_train=n, label_noise=0.5).reduce(make_split(60), 5) for n in (20, 50))
+    assert torch.equal(small.labels, large.labels[:20])
+    assert not torch.equal(small.labels, small.inputs[:, 0, 0] % 5)
