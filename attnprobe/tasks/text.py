@@ -1,0 +1,84 @@
+"""IMDb film reviews as sequences of characters: is the review positive? (Maas et al. 2011; the LRA's Text task.)"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from attnprobe.config import require
+from attnprobe.errors import ArtifactError
+from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabulary
+from attnprobe.tasks.copies import find
+from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.subset import TrainingSubset
+
+LABELS = ("neg", "pos")
+PER_CLASS = 12_500  # reviews of each split
+HELD_OUT = 0.1
+SPLIT_SEED = 42
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text(TrainingSubset):
+    max_length: int = 4096  # positions, the end sign included; the papers say 2048, their code has 4096
+    min_frequency: int = 15  # rarer characters of the training set share one id
+    validation: Literal["held_out", "test"] = "held_out"  # test: selects on the test set, as was published
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.max_length >= 2, "max_length", f"must be at least 2, got {self.max_length}")
+        require(self.min_frequency >= 1, "min_frequency", f"must be at least 1, got {self.min_frequency}")
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        _, folder = find(TASK_SOURCES["text"], data_dir)
+        texts, labels = read_reviews(folder / "train")
+        test_texts, test_labels = read_reviews(folder / "test")
+        order = np.random.RandomState(SPLIT_SEED).permutation(len(texts))
+        held_out = 0 if self.validation == "test" else round(HELD_OUT * len(texts))
+        chosen, others = order[: len(order) - held_out], order[len(order) - held_out :]
+        training = [texts[i] for i in chosen]
+        vocabulary = make_vocabulary(count_characters(training, self.max_length), self.min_frequency)
+        train, cut = self._split(training, labels[chosen], vocabulary)
+        test, cut_test = self._split(test_texts, test_labels, vocabulary)
+        validation, cut_validation = test, cut_test
+        if self.validation == "held_out":
+            validation, cut_validation = self._split([texts[i] for i in others], labels[others], vocabulary)
+        return Data(
+            spec=Spec(length=self.max_length, classes=len(LABELS), vocabulary=len(vocabulary)),
+            train=self.reduce(train, len(LABELS)),
+            validation=validation,
+            test=test,
+            notes={
+                "truncated_share_train": cut / len(train),
+                "truncated_share_validation": cut_validation / len(validation),
+                "truncated_share_test": cut_test / len(test),
+            },
+        )
+
+    def _split(self, texts: list[str], labels: np.ndarray, vocabulary: Vocabulary) -> tuple[Split, int]:
+        encoded = vocabulary.encode(texts, len(texts), self.max_length)
+        inputs, lengths = encoded.tensors()
+        return Split(inputs=inputs, labels=torch.from_numpy(labels), lengths=lengths), encoded.truncated
+
+
+def read_reviews(folder: Path) -> tuple[list[str], np.ndarray]:
+    """The texts of one split, negative ones first and by file name, and their labels (n,): 0 negative, 1 positive."""
+    texts: list[str] = []
+    for label in LABELS:
+        paths = sorted((folder / label).glob("*.txt"))
+        if len(paths) != PER_CLASS:
+            raise ArtifactError(f"{folder / label} holds {len(paths)} reviews, expected {PER_CLASS}")
+        texts += [read_review(path) for path in paths]
+    return texts, np.repeat(np.arange(len(LABELS)), PER_CLASS)
+
+
+def read_review(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is not UTF-8 text: {error.reason}") from None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
