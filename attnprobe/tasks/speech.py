@@ -1,0 +1,143 @@
+"""Speech Commands v0.02: one second of sound at 16 kHz, which of 35 words is spoken? (Warden 2018.)
+
+Preparation as in Amos et al. 2023: the official lists name validation and test clips, shorter clips are continued with
+silence, and every one of the 16000 time positions is standardised by its own mean and deviation over training clips.
+"""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.io import wavfile
+
+from attnprobe.config import require
+from attnprobe.errors import ArtifactError
+from attnprobe.tasks.copies import find
+from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.subset import TrainingSubset
+
+RATE = LENGTH = 16_000
+FULL_SCALE = float(1 << 15)  # 16-bit samples / FULL_SCALE lie in [-1, 1)
+EPSILON = 1e-5
+BLOCK = 256  # clips standardised at once
+
+# The order gives the labels: the one of the published code.
+# fmt: off
+WORDS = (
+    "bed", "cat", "down", "five", "forward", "go", "house", "left", "marvin", "no", "on", "right", "sheila", "tree",
+    "up", "visual", "yes", "backward", "bird", "dog", "eight", "follow", "four", "happy", "learn", "nine", "off", "one",
+    "seven", "six", "stop", "three", "two", "wow", "zero",
+)
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechCommands(TrainingSubset):
+    standardise: Literal["position", "clips"] = "position"  # clips: one mean and deviation for all positions
+    double_scaling: bool = False  # divide by 2^15 twice, as published: the inputs then stay small beside EPSILON
+    padding: Literal["silence", "masked"] = "silence"  # masked: short clips keep their length, padding is not real
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        possible = self.standardise == "position" or not self.double_scaling
+        require(possible, "double_scaling", "only changes standardise = 'position'")
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        _, folder = find(TASK_SOURCES["speech-commands"], data_dir)
+        splits = {name: self._read(paths) for name, paths in list_clips(folder).items()}
+        train = splits["train"].inputs.numpy()
+        if self.standardise == "clips":
+            mean, std = moments(train, axis=None)
+            spec = Spec(length=LENGTH, classes=len(WORDS), mean=(float(mean),), std=(float(std),))
+        else:
+            mean, std = moments(train, axis=0)
+            scale = FULL_SCALE**2 if self.double_scaling else FULL_SCALE
+            for name, split in splits.items():
+                values = standardised(split.inputs.numpy(), mean, std, scale)
+                splits[name] = dataclasses.replace(split, inputs=torch.from_numpy(values))
+            spec = Spec(length=LENGTH, classes=len(WORDS))
+        train_split = self.reduce(splits["train"], len(WORDS))
+        return Data(spec=spec, train=train_split, validation=splits["validation"], test=splits["test"])
+
+    def _read(self, paths: list[Path]) -> Split:
+        clips = np.zeros((len(paths), LENGTH, 1), np.int16)
+        lengths = np.zeros(len(paths), np.int64)
+        for row, path in enumerate(paths):
+            samples = read_clip(path)
+            clips[row, : len(samples), 0] = samples
+            lengths[row] = len(samples)
+        labels = np.array([WORDS.index(path.parent.name) for path in paths], np.int64)
+        masked = torch.from_numpy(lengths) if self.padding == "masked" else None
+        return Split(inputs=torch.from_numpy(clips), labels=torch.from_numpy(labels), lengths=masked)
+
+
+def list_clips(folder: Path) -> dict[str, list[Path]]:
+    """The clips of each split, word by word and by name; the official lists must name clips that exist."""
+    lists = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+    split_of = {name: split for split, file in lists.items() for name in read_list(folder / file)}
+    splits: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
+    for word in WORDS:
+        paths = sorted((folder / word).glob("*.wav"))
+        if not paths:
+            raise ArtifactError(f"{folder} has no clips of the word {word!r}")
+        for path in paths:
+            splits[split_of.pop(f"{word}/{path.name}", "train")].append(path)
+    if split_of:
+        raise ArtifactError(f"{folder} lacks {len(split_of)} listed clips, such as {next(iter(split_of))}")
+    empty = [name for name, paths in splits.items() if not paths]
+    if empty:
+        raise ArtifactError(f"{folder} has no clips for {empty[0]}")
+    return splits
+
+
+def read_list(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"cannot read {path}: {error}") from None
+
+
+def read_clip(path: Path) -> np.ndarray:
+    """(at most 16000,) int16 samples."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that hold no sound
+            warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
+            rate, samples = wavfile.read(path)
+    except Exception as error:  # scipy fails in many ways on damaged files
+        raise ArtifactError(f"{path} is not a readable sound file: {error}") from None
+    if rate != RATE or samples.dtype != np.int16 or samples.ndim != 1:
+        found = f"{rate} Hz, {samples.dtype}, {samples.ndim} axes"
+        raise ArtifactError(f"{path} is not 16-bit mono sound at {RATE} Hz: {found}")
+    if not 0 < len(samples) <= LENGTH:
+        raise ArtifactError(f"{path} has {len(samples)} samples, expected 1 to {LENGTH}")
+    return samples
+
+
+def moments(clips: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (n - 1) over clips (n, length, 1): of each position (axis 0), or of all values.
+
+    Sums of 16-bit samples and of their squares are exact in 64-bit integers.
+    """
+    total = square = np.int64(0)
+    for start in range(0, len(clips), BLOCK):
+        block = clips[start : start + BLOCK].astype(np.int64)
+        total = total + block.sum(axis)
+        square = square + (block**2).sum(axis)
+    n = len(clips) if axis == 0 else clips.size
+    mean = total / n
+    variance = (square - total * mean) / max(n - 1, 1)
+    return np.asarray(mean), np.sqrt(np.maximum(variance, 0))
+
+
+def standardised(clips: np.ndarray, mean: np.ndarray, std: np.ndarray, scale: float) -> np.ndarray:
+    """(clips / scale - mean / scale) / (std / scale + 1e-5) as float32."""
+    out = np.empty(clips.shape, np.float32)
+    for start in range(0, len(clips), BLOCK):
+        block = slice(start, start + BLOCK)
+        out[block] = (clips[block] - mean) / (std + scale * EPSILON)
+    return out
