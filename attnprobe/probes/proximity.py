@@ -79,9 +79,9 @@ def measure(
     - ``entropy`` (nats): mean entropy of the pattern, per query.
 
     The class token of readout "token" has no place among the positions: it is left out as query and as key, and the
-    patterns are those among the other positions. Under causality the scores themselves are used, position for
-    position, including the earliest queries that see few keys. Model and split must be on one device; the model is
-    used as it is. Memory beyond weights and data stays below ``memory_limit`` bytes.
+    patterns are those among the other positions. So are padded positions, even if the model attends to them. Under
+    causality the earliest queries, which see few keys, count like all others. Model and split must be on one device.
+    Memory beyond weights and data stays below ``memory_limit`` bytes. ``progress`` is told (samples done, samples).
 
     Raises ConfigError for impossible settings, NotApplicableError if there are fewer than two positions, no near or no
     far pair, or activations that are not finite (naming layer and head).
@@ -131,10 +131,8 @@ def _check(layout: Layout, *, radius: float, n: int, level: float, permutations:
 def _sequences(split: Split, index: Tensor, pairs: bool) -> tuple[Tensor, Tensor | None]:
     """Inputs and validity of the samples, both sequences of a pair one after the other."""
     batch = split.batch(index)
-    inputs, valid = batch.inputs, batch.valid
-    if pairs:
-        inputs, valid = inputs.flatten(0, 1), None if valid is None else valid.flatten(0, 1)
-    return inputs, None if valid is None or bool(valid.all()) else valid
+    batch = batch.unpaired() if pairs else batch
+    return batch.inputs, None if batch.valid is None or bool(batch.valid.all()) else batch.valid
 
 
 def _rows(

@@ -56,7 +56,7 @@ class ProximitySums:
         if near == 0 or far == 0:
             which = "within" if near == 0 else "beyond"
             raise NotApplicableError(f"no pair of positions lies {which} radius {self.radius:g}", hint="change radius")
-        return self.near / near - self.far / far
+        return self.near.double() / near - self.far.double() / far
 
     def add(
         self,

@@ -1,0 +1,312 @@
+"""The proximity probe against the definitions, computed from dense float64 matrices."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
+from attnprobe.probes.key_permutation import KeyPermutationNull
+from attnprobe.probes.profile_bands import RatioBands
+from attnprobe.probes.proximity import Proximity, measure
+from attnprobe.probes.score_profiles import Layout, contrast_keys
+from attnprobe.probes.statistics import permutation_p_value
+from attnprobe.tasks import Spec, Split
+
+N = 7
+SEQUENCE = Spec(length=13, classes=2, vocabulary=11)
+GRID = Spec(length=15, classes=2, grid=(3, 5))
+PAIRS = Spec(length=11, classes=2, vocabulary=7, pairs=True)
+
+
+def make_split(spec: Spec, padded: bool, seed: int = 0) -> Split:
+    g = torch.Generator().manual_seed(seed)
+    shape = (N, 2, spec.length) if spec.pairs else (N, spec.length)
+    if spec.is_tokens:
+        inputs = torch.randint(1, spec.vocabulary or 0, shape, generator=g)
+    else:
+        inputs = torch.randn(*shape, spec.channels, generator=g, dtype=torch.float64)
+    lengths = torch.randint(4, spec.length + 1, shape[:-1], generator=g) if padded else None
+    return Split(inputs=inputs, labels=torch.zeros(N, dtype=torch.int64), lengths=lengths)
+
+
+def make(spec: Spec, **settings: object) -> Transformer:
+    config = TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=8, **settings)  # type: ignore[arg-type]
+    model = make_model(config, spec, "classes" if spec.is_tokens else "values", seed=1).double()
+    with torch.no_grad():  # scores of order one, or every pattern would be nearly uniform
+        for name, parameter in model.named_parameters():
+            if ".q." in name or ".k." in name:
+                parameter *= 3
+    return model
+
+
+def run(model: Transformer, split: Split, seed: int = 0, **settings: object) -> Proximity:
+    settings = {"permutations": 19, **settings}
+    return measure(model, split, generator=np.random.default_rng(seed), **settings)  # type: ignore[arg-type]
+
+
+def estimates(result: Proximity, quantity: str) -> Tensor:
+    values = [row.interval.estimate for row in result.rows if row.quantity == quantity]
+    return torch.tensor(values, dtype=torch.float64).view(-1, 3)
+
+
+def dense(model: Transformer, split: Split, radius: float, include_self: bool) -> dict[str, Tensor]:
+    """All quantities (layer, head) by their definitions, pair by pair."""
+    calls: list[AttentionCall] = []
+    batch = split.batch(torch.arange(N))
+    batch = batch.unpaired() if model.spec.pairs else batch
+    with torch.no_grad():
+        model(batch.inputs, valid=batch.valid, observe=calls.append)
+    shape = model.spec.grid or (model.spec.length,)
+    place = torch.cartesian_prod(*map(torch.arange, shape)).view(model.spec.length, -1).double()
+    distance = torch.cdist(place, place)
+    length = model.spec.length
+    visible = torch.ones(len(batch), 1, length, length, dtype=torch.bool)
+    if batch.valid is not None:
+        visible &= batch.valid[:, None, None] & batch.valid[:, None, :, None]
+    if model.config.causal:
+        visible &= torch.ones(length, length, dtype=torch.bool).tril()
+    skip = int(model.config.readout == "token")
+    self_pair = distance == 0
+    near = visible & (distance <= radius) & (include_self | ~self_pair)
+    far = visible & (distance > radius)
+    queries = visible.any(-1).sum()
+    found: dict[str, list[Tensor]] = {name: [] for name in ("proximity_bias", "near_mass", "distance", "entropy")}
+    uniform = (near.sum(-1).double() / visible.sum(-1).clamp(min=1)).sum()
+    for call in calls:
+        scores = call.scores()[..., skip:, skip:]
+        mean = (scores * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True).clamp(min=1)
+        centred = scores - mean
+        pattern = scores.masked_fill(~visible, -math.inf).softmax(-1).where(visible, 0.0)
+        over = {"dim": (0, 2, 3)}
+        gap = (centred * near).sum(**over) / near.sum() - (centred * far).sum(**over) / far.sum()
+        found["proximity_bias"].append(gap / ((centred**2 * visible).sum(**over) / visible.sum()).sqrt())
+        found["near_mass"].append((pattern * near).sum(**over) / uniform)
+        found["distance"].append((pattern * distance).sum(**over) / queries)
+        found["entropy"].append(-torch.special.xlogy(pattern, pattern).sum(**over) / queries)
+    return {name: torch.stack(values) for name, values in found.items()}
+
+
+CASES = [
+    (SEQUENCE, {}, False),
+    (SEQUENCE, {}, True),
+    (SEQUENCE, {"causal": True}, False),
+    (SEQUENCE, {"causal": True}, True),
+    (SEQUENCE, {"readout": "token", "positions": "learned"}, True),
+    (SEQUENCE, {"padding": "attended"}, True),
+    (SEQUENCE, {"positions": "rotary"}, False),
+    (GRID, {}, False),
+    (GRID, {"causal": True}, False),
+    (GRID, {"readout": "token"}, False),
+    (PAIRS, {}, True),
+    (PAIRS, {"causal": True}, False),
+]
+
+
+@pytest.mark.parametrize(("spec", "settings", "padded"), CASES)
+@pytest.mark.parametrize("include_self", [True, False])
+def test_every_quantity_equals_its_definition(
+    spec: Spec, settings: dict[str, object], padded: bool, include_self: bool
+) -> None:
+    model, split = make(spec, **settings), make_split(spec, padded)
+    result = run(model, split, include_self=include_self)
+    radius = 3.0 if spec.grid is None else 1.5
+    for quantity, wanted in dense(model, split, radius, include_self).items():
+        torch.testing.assert_close(estimates(result, quantity), wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("spec", "settings", "padded"), CASES)
+def test_the_answer_does_not_depend_on_the_memory_limit(spec: Spec, settings: dict[str, object], padded: bool) -> None:
+    model, split = make(spec, **settings), make_split(spec, padded)
+    large, small = run(model, split), run(model, split, memory_limit=300_000)
+    for a, b in zip(large.rows, small.rows, strict=True):
+        assert (a.layer, a.head, a.quantity) == (b.layer, b.head, b.quantity)
+        assert a.interval.estimate == pytest.approx(b.interval.estimate, rel=1e-9, abs=1e-12)
+        assert (a.interval.low, a.interval.high) == pytest.approx(
+            (b.interval.low, b.interval.high), rel=1e-9, abs=1e-12
+        )
+        assert a.p_value == b.p_value
+    arrays, others = large.arrays(), small.arrays()
+    for name in arrays.keys() - {"axes"}:
+        np.testing.assert_allclose(arrays[name], others[name], rtol=1e-7, atol=1e-10)
+
+
+def test_float32_agrees_with_float64() -> None:
+    model, split = make(SEQUENCE), make_split(SEQUENCE, padded=True)
+    wanted = dense(model, split, 3.0, include_self=True)
+    result = run(model.float(), split)
+    for quantity, value in wanted.items():
+        torch.testing.assert_close(estimates(result, quantity), value, rtol=1e-5, atol=1e-5)
+
+
+def test_impossible_requests_are_refused_with_a_reason() -> None:
+    model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
+    with pytest.raises(ConfigError, match=r"memory_limit is .* needs .* MiB"):
+        run(model, split, memory_limit=1000)
+    with pytest.raises(NotApplicableError, match="beyond radius 12"):
+        run(model, split, radius=12.0)
+    with pytest.raises(NotApplicableError, match="within radius 0"):
+        run(model, split, radius=0.5, include_self=False)
+    for settings in ({"radius": -1.0}, {"n": 0}, {"level": 1.0}, {"permutations": 0}):
+        with pytest.raises(ConfigError, match=next(iter(settings))):
+            run(model, split, **settings)
+    single = Spec(length=1, classes=2, vocabulary=5)
+    with pytest.raises(NotApplicableError, match="two positions"):
+        run(make(single), make_split(single, padded=False))
+
+
+def test_activations_that_are_not_finite_are_named() -> None:
+    model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
+    with torch.no_grad():
+        model.blocks[1].attention.k.bias[5] = math.nan  # 4 channels per head
+    with pytest.raises(NotApplicableError, match="layer 1, head 1 are not finite"):
+        run(model, split)
+
+
+def test_constant_scores_have_no_bias_but_a_pattern() -> None:
+    model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.k.weight.zero_()
+    result = run(model.float(), split)
+    assert estimates(result, "proximity_bias").isnan().all()
+    assert {row.p_value for row in result.rows} == {None}
+    torch.testing.assert_close(estimates(result, "near_mass"), torch.ones(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(estimates(result, "entropy"), torch.full((2, 3), math.log(13), dtype=torch.float64))
+
+
+def test_one_sequence_gives_estimates_without_bounds() -> None:
+    result = run(make(GRID), make_split(GRID, padded=False), n=1)
+    assert all(math.isfinite(row.interval.estimate) and math.isnan(row.interval.low) for row in result.rows)
+    assert {row.interval.n for row in result.rows} == {1}
+
+
+def test_progress_and_seeds() -> None:
+    model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
+    seen: list[tuple[int, int]] = []
+    first = run(model, split, n=5, progress=lambda done, total: seen.append((done, total)), memory_limit=300_000)
+    assert seen[-1] == (5, 5)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert len(seen) > 1
+    assert first.rows == run(model, split, n=5, memory_limit=300_000).rows
+    assert first.rows != run(model, split, n=5, seed=1).rows
+
+
+@pytest.mark.parametrize(("spec", "causal"), [(SEQUENCE, False), (SEQUENCE, True), (GRID, False)])
+def test_profiles_agree_with_the_rows(spec: Spec, causal: bool) -> None:
+    model = make(spec, causal=causal)
+    result = run(model, make_split(spec, padded=False))
+    arrays = result.arrays()
+    names = json.loads(str(arrays["axes"]))
+    for name, axes in names.items():
+        assert arrays[name].ndim == len(axes)
+    by_offset = result.map if spec.grid else result.profile
+    assert by_offset is not None
+    mass, distance = by_offset.mass.estimate, result.layout.distance().numpy()
+    over = tuple(range(2, mass.ndim))
+    np.testing.assert_allclose(mass.sum(over), 1.0, rtol=1e-12)
+    np.testing.assert_allclose((mass * distance).sum(over), estimates(result, "distance").numpy(), rtol=1e-10)
+    np.testing.assert_allclose(result.profile.mass.estimate.sum(-1), 1.0, rtol=1e-12)
+    unreachable = ~result.layout.reachable().numpy()
+    assert np.isnan(by_offset.score.estimate[..., unreachable]).all()
+    assert np.isfinite(by_offset.score.estimate[..., ~unreachable]).all()
+
+
+def test_ratio_bands_match_the_delta_method_and_cover() -> None:
+    g = np.random.default_rng(0)
+    covered = []
+    for _ in range(20):
+        c = torch.from_numpy(g.integers(1, 9, size=(31, 50)).astype(float))
+        x = 0.7 * c[:, None] + torch.from_numpy(g.normal(size=(31, 2, 50))) * c[:, None].sqrt()
+        bands = RatioBands(1, 2, (50,))
+        bands.add(0, x[:11], c[:11])
+        bands.add(0, x[11:], c[11:])
+        band = bands.band(0.95, 31)
+        ratio = x.sum(0) / c.sum(0)
+        error = (x - ratio * c[:, None]).square().sum(0).mul(31 / 30).sqrt() / c.sum(0)
+        np.testing.assert_allclose(band.estimate[0], ratio, rtol=1e-12)
+        np.testing.assert_allclose(band.high[0] - band.low[0], 2 * stats.t.isf(0.025, 30) * error, rtol=1e-9)
+        covered.append((band.low <= 0.7) & (band.high >= 0.7))
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_null_recomputes_the_contrast_for_every_permutation(padded: bool) -> None:
+    g = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(3, 2, 11, 5, generator=g, dtype=torch.float64) for _ in range(2))
+    layout = Layout(shape=(11,))
+    valid = torch.arange(11) < torch.tensor([[11], [5], [8]]) if padded else None
+    near = (layout.distance() <= 2).double()
+    u = contrast_keys(q, near, layout, scale=1.0, valid=valid)
+    nulls = []
+    for matrix in (False, True):
+        null = KeyPermutationNull(
+            layers=1, heads=2, length=11, permutations=9, matrix=matrix, generator=np.random.default_rng(0)
+        )
+        null.add(0, u, k, valid)
+        orders = list(null._orders())
+        nulls.append(null.finish())
+    np.testing.assert_allclose(nulls[0][1], nulls[1][1], rtol=1e-10, atol=1e-10)
+    for r, order in enumerate([torch.arange(11), *orders]):
+        total = torch.zeros(2, dtype=torch.float64)
+        for s in range(3):
+            real = torch.arange(11) if valid is None else valid[s].nonzero()[:, 0]
+            mine = order[torch.isin(order, real)]
+            scores = q[s][:, real] @ k[s][:, mine].mT
+            centred = scores - scores.mean(-1, keepdim=True)
+            total += (centred * ((real[:, None] - real).abs() <= 2)).sum((-2, -1))
+        found = nulls[0][0][0] if r == 0 else nulls[0][1][r - 1, 0]
+        np.testing.assert_allclose(found, total, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_p_values_are_uniform_if_keys_know_nothing_of_their_positions(causal: bool) -> None:
+    g = torch.Generator().manual_seed(3)
+    heads, length = 600, 17
+    layout = Layout(shape=(length,), causal=causal)
+    # Keys share a part per position over the sequences, and queries likewise: only their order is random.
+    q, k = (
+        torch.randn(1, heads, length, 3, generator=g) + 0.5 * torch.randn(4, heads, length, 3, generator=g)
+        for _ in range(2)
+    )
+    u = contrast_keys(q, (layout.distance() <= 2).double(), layout, scale=1.0)
+    null = KeyPermutationNull(
+        layers=1, heads=heads, length=length, permutations=199, matrix=True, generator=np.random.default_rng(0)
+    )
+    null.add(0, u, k, None)
+    p = permutation_p_value(*null.finish())[0]
+    assert stats.kstest(p - np.random.default_rng(1).uniform(size=heads) / 200, "uniform").pvalue > 0.01
+
+
+PEAK = """
+import resource, numpy as np, torch
+torch.set_num_threads(1)
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.probes.proximity import measure
+from attnprobe.tasks import Spec, Split
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def go(length, limit):
+    spec = Spec(length=length, classes=2)
+    model = make_model(TransformerConfig(), spec, "values", seed=0)
+    split = Split(inputs=torch.randn(1, length, 1), labels=torch.zeros(1, dtype=torch.int64))
+    return measure(model, split, permutations=9, generator=np.random.default_rng(0), memory_limit=limit)
+go(64, 2**30)
+before = peak()
+go(6007, 100 * 2**20)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_peak_memory_stays_below_the_limit_where_one_matrix_of_scores_would_not_fit() -> None:
+    """Length 6007 with 4 heads: one float32 matrix of scores alone takes 551 MiB."""
+    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 100 * 2**20
