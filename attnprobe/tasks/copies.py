@@ -25,11 +25,13 @@ def places(source: Source, data_dir: Path | None) -> list[Path]:
 
 def status(name: str, data_dir: Path | None = None) -> Literal["ready", "packed", "absent"]:
     """Whether a local copy can be read at once, lies there as an archive, or is missing. Touches nothing."""
-    where = places(SOURCES[name], data_dir)
-    if any(_marked(SOURCES[name], place) for place in where):
+    source = SOURCES[name]
+    where = places(source, data_dir)
+    archives = [place / file.name for place in where for file in source.files if file.archive]
+    archives = [archive for archive in archives if archive.is_file()]
+    if any(_marked(source, place) for place in [*where, *(_unpacked_folder(archive, source) for archive in archives)]):
         return "ready"
-    archives = [place / file.name for place in where for file in SOURCES[name].files if file.archive]
-    return "packed" if any(archive.is_file() for archive in archives) else "absent"
+    return "packed" if archives else "absent"
 
 
 def locate(names: Sequence[str], data_dir: Path | None) -> tuple[str, Path] | None:
@@ -66,15 +68,20 @@ def _unpacked(source: Source, place: Path) -> Path | None:
     for file in source.files:
         archive = place / file.name
         if file.archive and archive.is_file():
-            facts = archive.stat()  # another file under the same name must not find the old contents
-            key = hashlib.sha256(f"{archive.resolve()}|{facts.st_size}|{facts.st_mtime_ns}".encode()).hexdigest()[:12]
-            folder = cache_dir() / source.folder / f"unpacked-{key}"
+            folder = _unpacked_folder(archive, source)
             build_once(folder, functools.partial(_unpack, archive, source))
             marked = _marked(source, folder)
             if marked is None:
                 raise ArtifactError(f"{archive} does not hold {' and '.join(source.markers)}")
             return marked
     return None
+
+
+def _unpacked_folder(archive: Path, source: Source) -> Path:
+    """Another archive under the same name must not find the old contents."""
+    facts = archive.stat()
+    key = hashlib.sha256(f"{archive.resolve()}|{facts.st_size}|{facts.st_mtime_ns}".encode()).hexdigest()[:12]
+    return cache_dir() / source.folder / f"unpacked-{key}"
 
 
 def _unpack(archive: Path, source: Source, folder: Path) -> None:

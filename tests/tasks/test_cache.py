@@ -1,16 +1,12 @@
-import dataclasses
 import multiprocessing
 import os
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.tasks import Textures
-from attnprobe.tasks.cache import build_once, cache_dir, load_task, locked, store_task, stored_path
-from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.cache import build_once, cache_dir, locked
 
 
 @pytest.fixture(autouse=True)
@@ -100,53 +96,3 @@ def test_the_lock_is_free_after_an_error(cache: Path) -> None:
         _ = 1 / 0
     with locked(cache / "target"):
         pass
-
-
-TASK = Textures(side=3, n_train=5, n_validation=4, n_test=3)
-
-
-def test_stored_data_equal_generated_data() -> None:
-    path = store_task("textures", TASK)
-    assert path == stored_path("textures", TASK)
-    stored, fresh = load_task("textures", TASK), TASK.load()
-    assert stored.spec == fresh.spec
-    assert stored.fingerprint() == fresh.fingerprint()
-
-
-def test_stored_data_are_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    store_task("textures", TASK)
-    monkeypatch.setattr(Textures, "load", lambda self, data_dir=None: pytest.fail("generated again"))
-    assert len(load_task("textures", TASK).train) == 5
-    store_task("textures", TASK)  # nothing to do
-
-
-def test_other_settings_have_other_files() -> None:
-    assert stored_path("textures", TASK) != stored_path("textures", dataclasses.replace(TASK, data_seed=1))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Everything:
-    """All that a split can hold."""
-
-    def load(self, data_dir: Path | None = None) -> Data:
-        split = Split(
-            inputs=torch.arange(24, dtype=torch.uint8).view(3, 2, 4),
-            labels=torch.tensor([0.5, 1.5, -2.0]),
-            lengths=torch.tensor([[1, 2], [3, 4], [4, 4]]),
-        )
-        spec = Spec(length=4, classes=1, vocabulary=24, pairs=True, regression=True, mean=(1.0, 2.0), grid=(2, 2))
-        return Data(spec=spec, train=split, validation=split, test=split, notes={"truncated_share": 0.25})
-
-
-def test_pairs_lengths_and_notes_survive() -> None:
-    store_task("all", _Everything())
-    stored, fresh = load_task("all", _Everything()), _Everything().load()
-    assert (stored.spec, stored.notes, stored.fingerprint()) == (fresh.spec, fresh.notes, fresh.fingerprint())
-
-
-@pytest.mark.parametrize("content", [b"", b"no zip file", None])
-def test_a_damaged_copy_is_an_artifact_error(content: bytes | None) -> None:
-    path = store_task("textures", TASK)
-    path.write_bytes(path.read_bytes()[:200] if content is None else content)
-    with pytest.raises(ArtifactError, match="is damaged"):
-        load_task("textures", TASK)

@@ -233,6 +233,7 @@ def test_an_archive_is_unpacked_into_the_cache(tmp_path: Path, cache: Path, pack
     assert folder.is_relative_to(cache)
     assert {path.name for path in folder.iterdir()} == {"a.tsv", "b.txt", "c.txt"}
     assert not list(tmp_path.rglob("d.txt"))
+    assert status(packed, tmp_path / "mine") == "ready"
     assert find((packed,), tmp_path / "mine") == (packed, folder)
 
 
