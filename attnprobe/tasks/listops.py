@@ -1,0 +1,170 @@
+"""ListOps: the value, 0 to 9, of a nested list of operations on digits (Long Range Arena; Nangia & Bowman 2018).
+
+Generated with the benchmark's grammar or read from its files. Either way parentheses are left out, an expression
+ends with <eos>, and the ids are those of ``listops_grammar.VOCABULARY``.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from attnprobe.config import require, require_positive
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.tasks.copies import read_rows
+from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.generated import LARGE, in_blocks, keep, published_folder, read_kept
+from attnprobe.tasks.listops_grammar import EOS_ID, PAD_ID, SPECIAL, VOCABULARY, Expressions, Grammar, draw
+from attnprobe.tasks.sources import Source
+
+CLASSES = 10
+BLOCK = 1000  # expressions
+VERSION = 1  # raise it when the same settings begin to give other data
+LEAST_NEW = 0.01  # share of a round's expressions that must not have occurred before
+IDS = {token: i for i, token in enumerate(VOCABULARY) if token not in SPECIAL}
+FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
+PUBLISHED = Source(
+    title="ListOps of the Long Range Arena",
+    folder="listops",
+    files=(),
+    markers=tuple(FILES.values()),
+    inner=("", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListOps(Grammar):
+    """The grammar's settings shape generated expressions only; ``max_length`` also cuts published ones, <eos> included.
+
+    All generated expressions differ. When reading, ``n_...`` are upper limits: the first rows of each file.
+    """
+
+    source: Literal["generate", "published"] = "generate"
+    n_train: int = 96_000
+    n_validation: int = 2_000
+    n_test: int = 2_000
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "n_train", "n_validation", "n_test")
+        require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        spec = Spec(length=self.max_length, classes=CLASSES, vocabulary=len(VOCABULARY))
+        parts = self._published(data_dir) if self.source == "published" else self._generated()
+        train, validation, test = (make_split(parts[name], self.max_length) for name in FILES)
+        return Data(spec=spec, train=train, validation=validation, test=test)
+
+    def _sizes(self) -> dict[str, int]:
+        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+
+    def _generated(self) -> dict[str, Expressions]:
+        sizes = self._sizes()
+        total = sum(sizes.values())
+        grammar = Grammar(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Grammar)})
+        if total < LARGE:
+            everything = collect(grammar, total, self.data_seed, workers=1)
+        else:
+            settings = dataclasses.asdict(grammar) | {"n": total, "seed": self.data_seed, "version": VERSION}
+            folder = keep("listops", settings, lambda path: save(path, collect(grammar, total, self.data_seed)))
+            everything = restore(folder)
+        parts: dict[str, Expressions] = {}
+        for name, size in sizes.items():
+            parts[name], everything = everything.head(size), everything.tail(size)
+        return parts
+
+    def _published(self, data_dir: Path | None) -> dict[str, Expressions]:
+        folder = published_folder(PUBLISHED, data_dir)
+        return {name: read_published(folder / FILES[name], size) for name, size in self._sizes().items()}
+
+
+def collect(grammar: Grammar, n: int, seed: int, workers: int | None = None) -> Expressions:
+    """n different expressions. They are sorted, then shuffled, so that their order carries no trace of the drawing."""
+    values: dict[bytes, int] = {}
+    block = 0
+    while len(values) < n:
+        missing = n - len(values)
+        blocks = range(block, block + -(-missing // BLOCK))
+        for expressions in in_blocks(draw_block, (grammar, seed), blocks, workers):
+            for tokens, value in expressions.each():
+                if len(values) < n:
+                    values.setdefault(tokens, value)
+        block = blocks.stop
+        if missing - (n - len(values)) < LEAST_NEW * min(missing, BLOCK):
+            hint = "ask for fewer samples, or raise max_depth, max_args or max_length"
+            raise ConfigError(f"the grammar gave only {len(values)} different expressions, {n} are needed", hint=hint)
+    ordered = sorted(values)
+    ordered = [ordered[i] for i in np.random.default_rng(seed).permutation(n)]
+    return Expressions(
+        tokens=np.frombuffer(b"".join(ordered), np.uint8),
+        lengths=np.array([len(tokens) for tokens in ordered], np.int64),
+        values=np.array([values[tokens] for tokens in ordered], np.uint8),
+    )
+
+
+def draw_block(settings: tuple[Grammar, int], block: int) -> Expressions:
+    grammar, seed = settings
+    return draw(grammar, BLOCK, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,))))
+
+
+def save(folder: Path, expressions: Expressions) -> None:
+    """tokens.npy (total,) uint8, offsets.npy (n + 1,) int32 and values.npy (n,) uint8."""
+    offsets = np.concatenate([[0], np.cumsum(expressions.lengths)])
+    np.save(folder / "tokens.npy", expressions.tokens)
+    np.save(folder / "offsets.npy", offsets.astype(np.int32 if offsets[-1] < 1 << 31 else np.int64))
+    np.save(folder / "values.npy", expressions.values)
+
+
+def restore(folder: Path) -> Expressions:
+    tokens, offsets, values = (read_kept(folder, name) for name in ("tokens", "offsets", "values"))
+    if len(offsets) != len(values) + 1 or offsets[-1] != len(tokens):
+        raise ArtifactError(f"{folder} is damaged: its arrays do not fit together", hint="delete it")
+    return Expressions(tokens=tokens, lengths=np.diff(offsets).astype(np.int64), values=values)
+
+
+def read_published(path: Path, limit: int) -> Expressions:
+    """At most ``limit`` rows of one of the benchmark's files: a fully parenthesised expression, a tab, its value."""
+    tokens: list[bytes] = []
+    values: list[int] = []
+    for number, row in enumerate(read_rows(path), 1):
+        if number == 1 and row == ["Source", "Target"]:
+            continue
+        if len(values) == limit:
+            break
+        where = f"{path}, line {number}"
+        if len(row) != 2 or row[1] not in IDS or not row[1].isdigit():
+            raise ArtifactError(f"{where} is not an expression, a tab and a digit")
+        try:
+            tokens.append(bytes(IDS[token] for token in row[0].split() if token not in "()"))
+        except KeyError as error:
+            raise ArtifactError(f"{where} has an unknown token {error}") from None
+        values.append(int(row[1]))
+    if not values:
+        raise ArtifactError(f"{path} holds no expressions")
+    lengths = np.array([len(t) for t in tokens], np.int64)
+    return Expressions(
+        tokens=np.frombuffer(b"".join(tokens), np.uint8), lengths=lengths, values=np.array(values, np.uint8)
+    )
+
+
+def make_split(expressions: Expressions, width: int) -> Split:
+    """Cut expressions to width - 1 tokens, end them with <eos> and fill up with <pad>: inputs (n, width)."""
+    inputs = np.full((len(expressions.values), width), PAD_ID, np.uint8)
+    lengths = np.minimum(expressions.lengths, width - 1)
+    starts = np.cumsum(expressions.lengths) - expressions.lengths
+    for row, start, length in zip(inputs, starts, lengths, strict=True):
+        row[:length] = expressions.tokens[start : start + length]
+        row[length] = EOS_ID
+    return Split(
+        inputs=torch.from_numpy(inputs),
+        labels=torch.from_numpy(expressions.values.astype(np.int64)),
+        lengths=torch.from_numpy(lengths + 1),
+    )
+
+
+def text(tokens: np.ndarray) -> str:
+    """Token ids (length,) in words."""
+    return " ".join(VOCABULARY[token] for token in tokens)

@@ -1,0 +1,147 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnprobe.config import build, dump
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.tasks import generated, listops
+from attnprobe.tasks.data import MASK_ID
+from attnprobe.tasks.listops import ListOps, collect
+from attnprobe.tasks.listops_grammar import EOS_ID, PAD_ID, VOCABULARY, Grammar
+
+SMALL = ListOps(min_length=20, max_length=100, n_train=1_000, n_validation=53, n_test=47)
+
+
+def test_the_vocabulary_is_that_of_the_protocol() -> None:
+    assert VOCABULARY[:4] == ("<mask>", "<pad>", "<unk>", "<eos>")
+    assert len(VOCABULARY) == len(set(VOCABULARY)) == 19
+    assert VOCABULARY[MASK_ID] == "<mask>"
+
+
+def test_sequences_end_with_eos_and_are_padded() -> None:
+    data = SMALL.load()
+    assert (data.spec.length, data.spec.classes, data.spec.vocabulary) == (100, 10, 19)
+    assert [len(split) for split in data.splits().values()] == [1_000, 53, 47]
+    for split in data.splits().values():
+        assert split.inputs.dtype == torch.uint8
+        assert split.inputs.shape == (len(split), 100)
+        assert split.lengths is not None
+        position = torch.arange(100)
+        assert ((split.inputs == EOS_ID) == (position == split.lengths[:, None] - 1)).all()
+        assert ((split.inputs == PAD_ID) == (position >= split.lengths[:, None])).all()
+        assert split.lengths.min() > 21
+        assert split.lengths.max() <= 100
+        assert (split.inputs != MASK_ID).all()
+        assert split.labels.min() >= 0
+        assert split.labels.max() <= 9
+
+
+def test_all_expressions_differ() -> None:
+    data = ListOps(min_length=3, max_length=9, n_train=1_500, n_validation=100, n_test=100).load()
+    rows = torch.cat([split.inputs for split in data.splits().values()])
+    assert len(torch.unique(rows, dim=0)) == 1_700
+
+
+def test_the_seed_decides() -> None:
+    assert SMALL.load().fingerprint() == SMALL.load().fingerprint()
+    assert SMALL.load().fingerprint() != dataclasses.replace(SMALL, data_seed=1).load().fingerprint()
+    golden = "fcf22e0f89b31747"  # a change here means other data: raise listops.VERSION
+    assert SMALL.load().fingerprint()[:16] == golden
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing() -> None:
+    grammar = Grammar(min_length=20, max_length=60)
+    one, two = (collect(grammar, 2_500, 7, workers=workers) for workers in (1, 2))
+    for field in dataclasses.fields(one):
+        assert np.array_equal(getattr(one, field.name), getattr(two, field.name))
+
+
+def test_too_few_different_expressions() -> None:
+    with pytest.raises(ConfigError, match="different expressions"):
+        ListOps(min_length=3, max_length=5, max_depth=2, n_train=5_000).load()  # 4 * 100 exist
+
+
+def test_large_sets_are_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path))
+    fresh = SMALL.load()
+    monkeypatch.setattr(listops, "LARGE", 10)
+    monkeypatch.setattr(generated, "cores", lambda: 1)
+    assert SMALL.load().fingerprint() == fresh.fingerprint()
+    (folder,) = (path for path in (tmp_path / "generated").iterdir() if path.is_dir())
+    assert np.load(folder / "tokens.npy").dtype == np.uint8
+    assert np.load(folder / "offsets.npy").dtype == np.int32
+    monkeypatch.setattr(listops, "collect", None)  # not called again
+    assert SMALL.load().fingerprint() == fresh.fingerprint()
+    (folder / "settings.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="not made with the settings"):
+        SMALL.load()
+
+
+def parenthesised(tokens: list[str]) -> str:
+    """The benchmark's files bracket every step: ( ( ( [SM 3 ) 5 ) ] )."""
+    stack: list[list[str]] = []
+    for token in tokens:
+        if token.startswith("["):
+            stack.append([token])
+            continue
+        if token == "]":
+            whole = stack[-1][0]
+            for argument in [*stack.pop()[1:], "]"]:
+                whole = f"( {whole} {argument} )"
+            token = whole
+        if not stack:
+            return token
+        stack[-1].append(token)
+    raise AssertionError(tokens)
+
+
+def write_published(folder: Path, task: ListOps) -> None:
+    folder.mkdir(parents=True)
+    for split, file in zip(task.load().splits().values(), listops.FILES.values(), strict=True):
+        assert split.lengths is not None
+        rows = [
+            f"{parenthesised(listops.text(tokens[: length - 1].numpy()).split())}\t{label}"
+            for tokens, length, label in zip(split.inputs, split.lengths, split.labels, strict=True)
+        ]
+        (folder / file).write_text("\r\n".join(["Source\tTarget", *rows, ""]))
+
+
+def test_published_files_are_read_back(tmp_path: Path) -> None:
+    assert parenthesised("[SM 3 5 ]".split()) == "( ( ( [SM 3 ) 5 ) ] )"
+    write_published(tmp_path / "listops-1000", SMALL)
+    published = dataclasses.replace(SMALL, source="published")
+    assert published.load(tmp_path).fingerprint() == SMALL.load().fingerprint()
+    assert len(dataclasses.replace(published, n_train=10).load(tmp_path).train) == 10
+    short = dataclasses.replace(published, max_length=30).load(tmp_path).train
+    assert short.inputs.shape[1] == 30
+    assert short.lengths is not None
+    assert short.lengths.max() == 30
+    assert (short.inputs[short.lengths == 30, 29] == EOS_ID).all()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("( [MIN 3 ) 5 ) ] )", "line 2"), ("[MIN 3 5 ]\t12", "digit"), ("[FIRST 3 5 ]\t3", "unknown token"), ("", "line")],
+)
+def test_damaged_files_are_named(tmp_path: Path, row: str, message: str) -> None:
+    write_published(tmp_path / "listops", SMALL)
+    (tmp_path / "listops" / "basic_val.tsv").write_text(f"Source\tTarget\n{row}\n\n")
+    with pytest.raises(ArtifactError, match=message) as error:
+        dataclasses.replace(SMALL, source="published").load(tmp_path)
+    assert "basic_val.tsv" in str(error.value)
+
+
+def test_missing_files_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path))
+    with pytest.raises(ArtifactError, match=r"basic_train\.tsv"):
+        ListOps(source="published").load()
+
+
+def test_settings_survive_a_table() -> None:
+    assert build(ListOps, dump(SMALL)) == SMALL
+    with pytest.raises(ConfigError, match="n_test"):
+        ListOps(n_test=0)
