@@ -30,9 +30,14 @@ class Opened:
 
 
 def open_checkpoint(
-    path: Path, *, label: str | None = None, split: SplitName = SplitName.test, device: str, data_dir: Path | None = None
+    path: Path,
+    *,
+    label: str | None = None,
+    split: SplitName = SplitName.test,
+    device: str,
+    data_dir: Path | None = None,
 ) -> Opened:
-    """Load a checkpoint and its data onto the device; ArtifactError if the data is not what the model was trained on."""
+    """Load a checkpoint and its data onto the device; ArtifactError if the data is not what it was trained on."""
     from attnprobe.training.checkpoint import load_checkpoint
     from attnprobe.training.execute import choose_device
 
@@ -40,7 +45,9 @@ def open_checkpoint(
     checkpoint = load_checkpoint(path)
     data = checkpoint.task.load(data_dir)
     if data.spec != checkpoint.spec:
-        raise ArtifactError(f"the data found now differs from what {path} was trained on", hint="choose with --data-dir")
+        raise ArtifactError(
+            f"the data found now differs from what {path} was trained on", hint="choose with --data-dir"
+        )
     return Opened(
         path=path,
         label=label or checkpoint.phase,

@@ -86,7 +86,9 @@ def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, A
     rows = []
     for arm, runs in results.items():
         values = {f"{s}_accuracy": float(np.mean([r[f"{s}_accuracy"] for r in runs])) for s in splits}
-        rows.append({"arm": ARMS[arm], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))})
+        rows.append(
+            {"arm": ARMS[arm], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))}
+        )
     return rows
 
 
@@ -150,12 +152,18 @@ def show(out: Path, summary: dict[str, Any]) -> None:
         rows.append([r["arm"], str(r["n"]), *accuracies, f"{r['seconds']:.0f}"])
     print_table("accuracy on textures", ["arm", "seeds", "train", "validation", "test", "seconds"], rows)
     gained = summary["gain"]
-    interval = "" if gained["low"] is None else f", 95 % interval {100 * gained['low']:.1f} to {100 * gained['high']:.1f}"
-    say(f"self-pretraining gains {100 * gained['estimate']:.1f} points of test accuracy (n = {gained['n']}{interval})\n")
+    interval = (
+        "" if gained["low"] is None else f", 95 % interval {100 * gained['low']:.1f} to {100 * gained['high']:.1f}"
+    )
+    say(
+        f"self-pretraining gains {100 * gained['estimate']:.1f} points of test accuracy (n = {gained['n']}{interval})\n"
+    )
     heads = sorted({(r["layer"], r["head"]) for r in summary["proximity"]})
     lines = {}
     for r in summary["proximity"]:
-        lines.setdefault(r["checkpoint"], {})[r["layer"], r["head"]] = f"{r['estimate']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
+        lines.setdefault(r["checkpoint"], {})[r["layer"], r["head"]] = (
+            f"{r['estimate']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
+        )
     print_table(
         "proximity bias of the scores (sd of scores; 95 % interval over sequences), seed by seed the first",
         ["model", *(f"layer {layer} head {head}" for layer, head in heads)],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attnprobe import __version__, run
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
+from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Spec, Task
 from attnprobe.training.files import write_atomically
@@ -36,6 +37,13 @@ class Checkpoint:
     epoch: int  # the selected epoch, counted from 1; 0 = initial
     numbers: dict[str, float]  # training and validation metrics of that epoch
     state: dict[str, Tensor]
+
+    def objective(self) -> Objective:
+        """What the labels of the run are asked for: its last phase's objective if that uses labels, else by the data."""
+        last = list(self.run.phases().values())[-1].objective
+        if last.target is None:
+            return last
+        return Regression() if self.spec.regression else Classification()
 
     def make_model(self) -> Transformer:
         model = make_model(self.run.model, self.spec, self.target, seed=self.run.seed)

@@ -1,0 +1,135 @@
+"""attnprobe probe intervene: does the model have proximity bias, or need it?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnprobe.cli.checkpoints import SplitName, open_checkpoint
+from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
+from attnprobe.cli.probe_options import GIBIBYTE, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
+from attnprobe.cli.tidy import deliver
+from attnprobe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attnprobe.probes.interventions import DoseResponse, InterventionRow
+
+
+def intervene(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.")],
+    doses: Annotated[
+        str, typer.Option(help="Multiples of the model's own offset profile to add.")
+    ] = "-1,-0.5,0,0.5,1,2",
+    profile_of: Annotated[
+        Path | None, typer.Option(help="Clamp: also replace the profile by this checkpoint's.", show_default=False)
+    ] = None,
+    swap: Annotated[
+        Path | None, typer.Option(help="Also exchange W_Q and W_K with this checkpoint.", show_default=False)
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these layers, e.g. 0,2.", show_default="all")] = None,
+    heads: Annotated[str | None, typer.Option(help="Only these heads, e.g. 1,3.", show_default="all")] = None,
+    controls: Annotated[int, typer.Option(min=1, help="Shuffled profiles to average over.")] = 5,
+    sequences: Sequences = 1000,
+    split: OnSplit = SplitName.test,
+    level: Level = 0.95,
+    memory_limit: MemoryLimit = 2.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    csv: Csv = None,
+    npz: Npz = None,
+    figure: Figure = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Add the model's own offset profile to its scores, remove it, or replace it, and watch its accuracy.
+
+    Examples:
+
+        attnprobe probe intervene runs/textures-s0/checkpoints/finetuned.pt
+
+        attnprobe probe intervene finetuned.pt --doses=-1,0,1 --figure dose
+
+        attnprobe probe intervene scratch.pt --profile-of finetuned.pt --swap finetuned.pt
+
+    Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets.
+    """
+    import numpy as np
+
+    from attnprobe.probes.interventions import dose_response, intervention_records, offset_profile_of, swap_response
+
+    opened = open_checkpoint(checkpoint, split=split, device=device, data_dir=data_dir)
+    objective = opened.checkpoint.objective()
+    generator = np.random.default_rng(seed)
+    limit = round(memory_limit * GIBIBYTE)
+    given = None
+    if profile_of is not None:
+        donor = open_checkpoint(profile_of, split=split, device=device, data_dir=data_dir)
+        given = offset_profile_of(donor.model, donor.split, n=sequences, memory_limit=limit, seed=seed)
+    with progress_bar(opened.label, quiet=quiet or json) as report:
+        response = dose_response(
+            opened.model,
+            opened.split,
+            objective=objective,
+            doses=numbers(doses, "--doses"),
+            given=given,
+            layers=whole_numbers(layers, "--layers"),
+            heads=whole_numbers(heads, "--heads"),
+            controls=controls,
+            n=sequences,
+            level=level,
+            memory_limit=limit,
+            seed=seed,
+            generator=generator,
+            progress=report,
+        )
+    rows = list(response.rows)
+    if swap is not None:
+        other = open_checkpoint(swap, split=split, device=device, data_dir=data_dir)
+        rows += swap_response(
+            opened.model,
+            other.model,
+            opened.split,
+            objective=objective,
+            layers=whole_numbers(layers, "--layers"),
+            n=sequences,
+            level=level,
+            memory_limit=limit,
+            seed=seed,
+            generator=generator,
+        )
+    if not (json or quiet):
+        show(rows, opened.label)
+    figures = draw(response, figure) if figure is not None else []
+    arrays = {opened.label: response.arrays()} if npz is not None else {}
+    records = intervention_records(rows, str(checkpoint))
+    deliver([checkpoint], records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
+
+
+def whole_numbers(text: str | None, option: str) -> list[int] | None:
+    return None if text is None else [round(number) for number in numbers(text, option)]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{option} {text!r} is no list of numbers", hint=f"write {option}=1,2") from None
+
+
+def show(rows: "list[InterventionRow]", label: str) -> None:
+    quantities = list(dict.fromkeys(row.quantity for row in rows))
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        interval = row.interval
+        dose = "" if row.dose is None else f"{row.dose:g}"
+        line = lines.setdefault((row.kind, dose), {})
+        line[row.quantity] = f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    cells = [[kind, dose, *(line.get(q, "") for q in quantities)] for (kind, dose), line in lines.items()]
+    print_table(f"interventions on the offset profile of the scores: {label}", ["kind", "dose", *quantities], cells)
+
+
+def draw(response: "DoseResponse", stem: Path) -> list[Path]:
+    from attnprobe.report.intervention_figures import draw_dose_response
+
+    return draw_dose_response(response, stem)

@@ -1,0 +1,19 @@
+"""Options that the probes share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnprobe.cli.checkpoints import SplitName
+
+Checkpoints = Annotated[list[Path], typer.Argument(help="Checkpoints (.pt) of ours; several are compared.")]
+OnSplit = Annotated[SplitName, typer.Option(help="Data to measure on.")]
+Sequences = Annotated[int, typer.Option("--sequences", "-n", min=2, help="Sequences to measure on.")]
+Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Coverage of the intervals.")]
+MemoryLimit = Annotated[float, typer.Option(min=0.001, help="Peak memory to stay under, GiB.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write tidy rows.", show_default=False)]
+Npz = Annotated[Path | None, typer.Option("--npz", help="Write arrays with named axes.", show_default=False)]
+Figure = Annotated[Path | None, typer.Option(help="Draw figures (PNG and PDF) with this stem.", show_default=False)]
+
+GIBIBYTE = 2**30

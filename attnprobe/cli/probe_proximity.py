@@ -1,0 +1,147 @@
+"""attnprobe probe proximity: how strongly pre-softmax scores prefer near keys."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnprobe.cli.checkpoints import SplitName, labels, open_checkpoint
+from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
+from attnprobe.cli.probe_options import (
+    GIBIBYTE,
+    Checkpoints,
+    Csv,
+    Figure,
+    Level,
+    MemoryLimit,
+    Npz,
+    OnSplit,
+    Sequences,
+)
+from attnprobe.cli.tidy import deliver
+
+if TYPE_CHECKING:
+    from attnprobe.probes.proximity import Proximity
+
+
+def proximity(
+    checkpoints: Checkpoints,
+    radius: Annotated[
+        float | None, typer.Option(min=0.0, help="Near means up to here; pixels or positions.", show_default="1.5 or 3")
+    ] = None,
+    sequences: Sequences = 500,
+    split: OnSplit = SplitName.test,
+    without_self: Annotated[bool, typer.Option("--without-self", help="Leave each position's own key out.")] = False,
+    permutations: Annotated[int, typer.Option(min=19, help="Draws of the null that permutes key positions.")] = 999,
+    level: Level = 0.95,
+    memory_limit: MemoryLimit = 2.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    csv: Csv = None,
+    npz: Npz = None,
+    figure: Figure = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """How strongly do pre-softmax QK scores prefer near keys, per layer and head?
+
+    Examples:
+
+        attnprobe probe proximity runs/textures-s0/checkpoints/finetuned.pt
+
+        attnprobe probe proximity runs/textures-s0/checkpoints/*.pt --figure proximity
+
+        attnprobe probe proximity ckpt.pt --radius 2 --csv rows.csv --json
+
+    proximity_bias is the mean row-centred score of near pairs minus that of the others, in standard deviations of the
+    scores, with a bootstrap interval over sequences and a p-value against permuted key positions.
+    """
+    from attnprobe.probes.statistics import rows_to_records
+
+    found = {}
+    for path, label in zip(checkpoints, labels(checkpoints), strict=True):
+        found[label] = measure_proximity(
+            path,
+            radius=radius,
+            sequences=sequences,
+            split=split,
+            include_self=not without_self,
+            permutations=permutations,
+            level=level,
+            memory_limit=memory_limit,
+            seed=seed,
+            device=device,
+            data_dir=data_dir,
+            quiet=quiet or json,
+        )
+    pairs = zip(checkpoints, found.values(), strict=True)
+    records = [record for path, result in pairs for record in rows_to_records(result.rows, str(path))]
+    if not (json or quiet):
+        show(found)
+    figures = draw(found, figure) if figure is not None else []
+    arrays = {label: result.arrays() for label, result in found.items()} if npz is not None else {}
+    deliver(checkpoints, records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
+
+
+def measure_proximity(
+    path: Path,
+    *,
+    radius: float | None = None,
+    sequences: int = 500,
+    split: SplitName = SplitName.test,
+    include_self: bool = True,
+    permutations: int = 999,
+    level: float = 0.95,
+    memory_limit: float = 2.0,
+    seed: int = 0,
+    device: str = "auto",
+    data_dir: Path | None = None,
+    quiet: bool = True,
+) -> "Proximity":
+    import numpy as np
+
+    from attnprobe.probes.proximity import measure
+
+    opened = open_checkpoint(path, split=split, device=device, data_dir=data_dir)
+    with progress_bar(str(path), quiet=quiet) as report:
+        return measure(
+            opened.model,
+            opened.split,
+            radius=radius,
+            n=sequences,
+            level=level,
+            permutations=permutations,
+            include_self=include_self,
+            memory_limit=round(memory_limit * GIBIBYTE),
+            generator=np.random.default_rng(seed),
+            progress=report,
+        )
+
+
+def draw(found: "dict[str, Proximity]", stem: Path) -> list[Path]:
+    from attnprobe.report.figures import draw_maps, draw_profiles
+
+    figures = draw_profiles(found, stem.with_name(f"{stem.name}_profiles"))
+    if all(result.map is not None for result in found.values()):
+        figures += draw_maps(found, stem.with_name(f"{stem.name}_maps"))
+    return figures
+
+
+def show(found: "dict[str, Proximity]") -> None:
+    """One line per checkpoint, layer and head; every quantity with its interval."""
+    columns: dict[str, str] = {}  # quantity -> heading
+    lines: dict[tuple[str, int | None, int | None], dict[str, str]] = {}
+    for label, result in found.items():
+        for row in result.rows:
+            line = lines.setdefault((label, row.layer, row.head), {})
+            interval = row.interval
+            line[row.quantity] = f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+            columns[row.quantity] = f"{row.quantity}\n({interval.unit})"
+            if row.p_value is not None:
+                line[f"{row.quantity} p"], columns[f"{row.quantity} p"] = f"{row.p_value:.3g}", "p"
+    cells = [
+        [label, str(layer), str(head), *(line.get(key, "") for key in columns)]
+        for (label, layer, head), line in lines.items()
+    ]
+    print_table("proximity of pre-softmax scores", ["checkpoint", "layer", "head", *columns.values()], cells)

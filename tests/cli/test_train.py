@@ -1,0 +1,144 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+RESULT_KEYS = {
+    "run_dir", "checkpoints", "train_accuracy", "validation_accuracy", "test_accuracy", "seconds", "seed",
+}  # fmt: skip
+
+
+def test_train_prints_one_json_document(attnprobe, tiny) -> None:
+    outcome = attnprobe("train", *tiny, "--json")
+    assert outcome.code == 0
+    document = outcome.document()
+    assert set(document) >= RESULT_KEYS
+    assert document["run_dir"] == "runs/textures-s0"
+    assert document == json.loads(Path("runs/textures-s0/result.json").read_text())
+    assert set(document["checkpoints"]) == {"init", "pretrained", "finetuned"}
+
+
+def test_table_for_people_says_what_to_do_next(attnprobe, tiny) -> None:
+    outcome = attnprobe("train", *tiny, "--no-pretrain")
+    assert outcome.code == 0
+    for word in ("train accuracy", "validation accuracy", "test accuracy", "seconds", "runs/textures-scratch-s0"):
+        assert word in outcome.out
+    assert "next: attnprobe probe proximity runs/textures-scratch-s0/checkpoints/init.pt" in outcome.err
+    assert "finetuned: epoch 1/1" in outcome.err
+    assert "\x1b[" not in outcome.out + outcome.err  # plain text when nobody watches
+
+
+def test_pretraining_only_and_finetuning_from_a_checkpoint(attnprobe, tiny) -> None:
+    assert attnprobe("train", *tiny, "--no-finetune", "--out", "first").code == 0
+    assert not Path("first/checkpoints/finetuned.pt").exists()
+    outcome = attnprobe("train", *tiny, "--pretrained", "first/checkpoints/pretrained.pt", "--out", "second", "--json")
+    whole = attnprobe("train", *tiny, "--out", "whole", "--json")
+    assert outcome.document()["test_loss"] == whole.document()["test_loss"]
+
+
+def test_several_seeds(attnprobe, tiny) -> None:
+    outcome = attnprobe("train", *tiny, "--seeds", "0,3", "--json")
+    assert [run["seed"] for run in outcome.document()["runs"]] == [0, 3]
+    assert Path("runs/textures-s3/result.json").exists()
+
+
+def test_settings_file_and_environment(attnprobe, tiny, monkeypatch) -> None:
+    printed = attnprobe("presets", "textures")
+    Path("mine.toml").write_text(printed.out)
+    monkeypatch.setenv("ATTNPROBE_SET", "model.layers=2 model.heads=4")
+    document = attnprobe("train", "mine.toml", *tiny, "--dry-run", "--json").document()
+    assert document["settings"]["model"]["layers"] == 2
+    assert document["settings"]["model"]["heads"] == 2  # -s is stronger than the environment
+    assert document["phases"]["finetuned"]["steps"] == 1
+    assert document["run_dirs"] == ["runs/mine-s0"]
+    assert not Path("runs").exists()
+
+
+def test_dry_run_for_people(attnprobe, tiny) -> None:
+    outcome = attnprobe("train", *tiny, "--dry-run")
+    assert outcome.code == 0
+    assert "parameters" in outcome.out
+    assert "[pretrain.objective]" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["texturs"], 2, ["unknown preset 'texturs'", "did you mean 'textures'"]),
+        (["-s", "model.d_modle=3"], 2, ["unknown setting 'model.d_modle'", "d_model"]),
+        (["-s", "model.d_model=wide"], 2, ["model.d_model must be a whole number"]),
+        (["-s", "model.d_model=-4"], 2, ["model.d_model must be greater than zero"]),
+        (["-s", "model.d_model=0"], 2, ["model.d_model must be greater than zero"]),
+        (["-s", "model.heads=3"], 2, ["model.d_model must be divisible by heads"]),
+        (["-s", "model.positions=rotory"], 2, ["model.positions cannot be 'rotory'", "rotary"]),
+        (["-s", "finetune.transfer=[\"blocks.9.*\"]"], 2, ["matches no parameter"]),
+        (["-s", "nonsense"], 2, ["cannot read the setting"]),
+        (["--seeds", "x"], 2, ["no list of different seeds"]),
+        (["--seed", "1", "--seeds", "2"], 2, ["exclude each other"]),
+        (["--resume", "--overwrite"], 2, ["exclude each other"]),
+        (["missing.toml"], 3, ["cannot read missing.toml"]),
+        (["--pretrained", "missing.pt"], 3, ["missing.pt does not exist"]),
+        (["--device", "gpu"], 2, ["unknown device 'gpu'"]),
+        (["--out", "/proc/nowhere/x"], 1, ["cannot write"]),
+    ],
+)  # fmt: skip
+def test_mistakes(attnprobe, tiny, arguments: list[str], code: int, words: list[str]) -> None:
+    preset = [a for a in arguments[:1] if not a.startswith("-")]
+    outcome = attnprobe("train", *preset, *tiny, *arguments[len(preset) :], "-q")
+    assert outcome.code == code
+    outcome.complains(*words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_no_gpu(attnprobe, tiny) -> None:
+    outcome = attnprobe("train", *tiny, "--device", "cuda", "-q")
+    assert outcome.code == 1
+    outcome.complains("no cuda device", "--device cpu")
+
+
+def test_occupied_folder(attnprobe, tiny, trained) -> None:
+    outcome = attnprobe("train", *tiny, "--out", trained, "-q")
+    assert outcome.code == 2
+    outcome.complains("is not empty", "--resume", "--overwrite")
+    assert attnprobe("train", *tiny, "--out", trained, "-q", "--resume").code == 0
+    assert attnprobe("train", *tiny, "--out", trained, "-q", "--overwrite", "--seed", 1).code == 0
+
+
+def test_usage_errors_are_typers_own(attnprobe) -> None:
+    assert attnprobe("trian").code == 2
+    assert attnprobe("train", "--no-such-option").code == 2
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "attnprobe", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=-1, stderr=-1)
+
+
+@pytest.mark.slow
+def test_interrupting_saves_and_resuming_equals_never_having_stopped(tmp_path: Path, tiny) -> None:
+    arguments = ["train", *tiny, "-s", "pretrain.epochs=150", "-s", "finetune.epochs=3", "--out", "run"]
+    process = start(tmp_path, *arguments)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "--resume" in err
+    assert (tmp_path / "run" / "resume.pt").exists()
+    assert 3 <= metrics.read_text().count("\n") < 150
+    for rest in ([*arguments, "--resume"], [*arguments[:-1], "through"]):
+        process = start(tmp_path, *rest, "-q")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", "through")]
+    assert results[0]["test_loss"] == results[1]["test_loss"]
+    assert results[0]["train_loss"] == results[1]["train_loss"]
