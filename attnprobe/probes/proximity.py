@@ -7,16 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from attnprobe.config import require
-from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.probes.key_permutation import KeyPermutationNull
 from attnprobe.probes.memory import plan_memory
 from attnprobe.probes.profile_bands import Profile
 from attnprobe.probes.proximity_sums import ProximitySums
 from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.sequences import draw_samples, layout_of, load_sequences
 from attnprobe.probes.statistics import Measurement, Statistic, bootstrap, permutation_p_value
 from attnprobe.tasks import Split
 
@@ -86,18 +85,16 @@ def measure(
     Raises ConfigError for impossible settings, NotApplicableError if there are fewer than two positions, no near or no
     far pair, or activations that are not finite (naming layer and head).
     """
-    spec = model.spec
-    shape = spec.grid or (split.inputs.shape[2 if spec.pairs else 1],)
-    layout = Layout(shape=shape, causal=model.config.causal)
-    radius = (SEQUENCE_RADIUS if spec.grid is None else GRID_RADIUS) if radius is None else radius
-    _check(layout, radius=radius, n=n, level=level, permutations=permutations)
-    n = min(n, len(split))
-    chosen = torch.from_numpy(np.sort(generator.choice(len(split), n, replace=False))).to(split.labels.device)
+    layout = layout_of(model, split)
+    radius = (SEQUENCE_RADIUS if model.spec.grid is None else GRID_RADIUS) if radius is None else radius
+    _check(radius=radius, n=n, level=level, permutations=permutations)
+    chosen = draw_samples(split, n, generator)
+    n = len(chosen)
     plan = plan_memory(model, layout, samples=n, permutations=permutations, memory_limit=memory_limit)
     sums = ProximitySums(model, layout, radius, include_self, n)
     batches = [slice(start, min(start + plan.batch, n)) for start in range(0, n, plan.batch)]
     for span in batches:
-        sums.count(span, _sequences(split, chosen[span], spec.pairs)[1])
+        sums.count(span, load_sequences(model, split, chosen[span])[1])
     null = KeyPermutationNull(
         layers=model.config.layers,
         heads=model.config.heads,
@@ -109,7 +106,7 @@ def measure(
     contrast = sums.contrast()
     with torch.inference_mode():
         for span in batches:
-            inputs, valid = _sequences(split, chosen[span], spec.pairs)
+            inputs, valid = load_sequences(model, split, chosen[span])
             add = functools.partial(sums.add, samples=span, valid=valid, plan=plan, null=null, contrast=contrast)
             model(inputs, valid=valid, observe=add)
             if progress is not None:
@@ -119,20 +116,11 @@ def measure(
     return Proximity(rows=rows, layout=layout, radius=radius, n=n, profile=profile, map=grid)
 
 
-def _check(layout: Layout, *, radius: float, n: int, level: float, permutations: int) -> None:
+def _check(*, radius: float, n: int, level: float, permutations: int) -> None:
     require(radius >= 0, "radius", f"must not be negative, got {radius}")
     require(n >= 1, "n", f"must be at least 1 sequence, got {n}")
     require(0 < level < 1, "level", f"must lie between 0 and 1, got {level}")
     require(permutations >= 1, "permutations", f"must be at least 1, got {permutations}")
-    if layout.length < 2:
-        raise NotApplicableError("proximity needs at least two positions", hint="use a task with longer sequences")
-
-
-def _sequences(split: Split, index: Tensor, pairs: bool) -> tuple[Tensor, Tensor | None]:
-    """Inputs and validity of the samples, both sequences of a pair one after the other."""
-    batch = split.batch(index)
-    batch = batch.unpaired() if pairs else batch
-    return batch.inputs, None if batch.valid is None or bool(batch.valid.all()) else batch.valid
 
 
 def _rows(

@@ -1,7 +1,6 @@
 """The sums behind the proximity probe, gathered batch by batch while the model runs."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
@@ -10,6 +9,7 @@ from attnprobe.probes.key_permutation import KeyPermutationNull
 from attnprobe.probes.memory import Plan
 from attnprobe.probes.profile_bands import Profile, RatioBands
 from attnprobe.probes.score_profiles import Layout, contrast_keys, pair_counts, row_means, score_moments, square_sum
+from attnprobe.probes.sequences import by_sample, position_channels
 from attnprobe.probes.streaming import pattern_moments
 
 PER_HEAD = ("near_score", "far_score", "squares", "near_mass", "distance", "entropy")
@@ -21,8 +21,7 @@ class ProximitySums:
 
     def __init__(self, model: Transformer, layout: Layout, radius: float, include_self: bool, n: int) -> None:
         config = model.config
-        self.layout, self.radius, self.n = layout, radius, n
-        self.drop_token, self.together = config.readout == "token", 2 if model.spec.pairs else 1
+        self.model, self.layout, self.radius, self.n = model, layout, radius, n
         self.distance = layout.distance()
         self.near, self.far = (self.distance <= radius), (self.distance > radius)
         if not include_self:
@@ -47,8 +46,8 @@ class ProximitySums:
             "uniform": row_means(self.near, self.layout, valid).sum(-1).cpu(),
         }
         for name, value in values.items():
-            value = value.expand(self.together * (samples.stop - samples.start))
-            self.per_sample[name][samples, 0, 0] = self._by_sample(value).numpy()
+            value = value.expand((samples.stop - samples.start) * (2 if self.model.spec.pairs else 1))
+            self.per_sample[name][samples, 0, 0] = by_sample(self.model, value).numpy()
 
     def contrast(self) -> Tensor:
         """Weights by offset whose sum with the centred scores is mean near - mean far, over the whole set."""
@@ -69,9 +68,7 @@ class ProximitySums:
         plan: Plan,
     ) -> None:
         """One layer on one batch; the null follows the weights ``contrast``."""
-        q, k = (t[..., 1:, :] if self.drop_token else t for t in (call.q, call.k))
-        q, k = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (q, k))
-        _check_finite(q, k, call.layer)
+        q, k = position_channels(self.model, call)
         layout, scale = self.layout, call.scale
         score, _ = score_moments(q, k, layout, scale=scale, valid=valid, block_bytes=plan.block_bytes)
         mass, entropy = pattern_moments(q, k, layout, scale=scale, valid=valid, tile=plan.tile)
@@ -85,14 +82,14 @@ class ProximitySums:
             "entropy": entropy,
         }
         for name, value in values.items():
-            self.per_head[name][samples, call.layer] = self._by_sample(value).double().cpu().numpy()
+            self.per_head[name][samples, call.layer] = by_sample(self.model, value).double().cpu().numpy()
         self._add_profiles(call.layer, score, mass, pair_counts(layout, valid))
         null.add(call.layer, contrast_keys(q, contrast, layout, scale=scale, valid=valid), k, valid)
 
     def _add_profiles(self, layer: int, score: Tensor, mass: Tensor, pairs: Tensor) -> None:
         score, mass, pairs = (t.double().cpu() for t in (score, mass, pairs))
         pairs = pairs.expand(len(score), *self.layout.offsets)
-        score, mass, pairs = (self._by_sample(t) for t in (score, mass, pairs))
+        score, mass, pairs = (by_sample(self.model, t) for t in (score, mass, pairs))
         centre = tuple(size - 1 for size in self.layout.shape)
         queries = pairs[(..., *centre)]
         self.scores.add(layer, score, pairs)
@@ -107,9 +104,6 @@ class ProximitySums:
         sums = t.new_zeros(*t.shape[:-2], int(self.rings.max()) + 1)
         return sums.index_add_(-1, self.rings.flatten(), t.flatten(-2))
 
-    def _by_sample(self, t: Tensor) -> Tensor:
-        return t if self.together == 1 else t.unflatten(0, (-1, self.together)).sum(1)
-
     def profiles(self, level: float) -> tuple[Profile, Profile | None]:
         """The profile along one axis, and on a grid the map."""
         scores, masses = self.scores.band(level, self.n), self.masses.band(level, self.n)
@@ -123,12 +117,3 @@ class ProximitySums:
             mass=self.ring_masses.band(level, self.n),
         )
         return by_distance, Profile(axes={"offset_y": axes[0], "offset_x": axes[1]}, score=scores, mass=masses)
-
-
-def _check_finite(q: Tensor, k: Tensor, layer: int) -> None:
-    finite = q.isfinite().all(-1).all(-1).all(0) & k.isfinite().all(-1).all(-1).all(0)
-    if not bool(finite.all()):
-        head = int((~finite).nonzero()[0])
-        raise NotApplicableError(
-            f"queries or keys of layer {layer}, head {head} are not finite", hint="the training may have diverged"
-        )

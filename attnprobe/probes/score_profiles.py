@@ -150,29 +150,37 @@ def _fft_size(layout: Layout) -> tuple[int, ...]:
 
 
 def square_sum(q: Tensor, k: Tensor, layout: Layout, *, scale: float, valid: Tensor | None = None) -> Tensor:
-    """Sum of the squared centred scores over all visible pairs: (batch, head), in O(length d_head^2).
+    """Sum of the squared centred scores over all visible pairs: (batch, head).
 
     Zero where all scores of every query are equal up to rounding.
     """
     size = q.norm(dim=-1).square().sum(-1) * k.norm(dim=-1).square().sum(-1)  # bounds the raw sum of squares
-    q, k = centre(q, k, valid, causal=layout.causal)
-    if not layout.causal:
-        total = _quadratic(q, k.mT @ k).sum(-1)
-    else:
-        total = q.new_zeros(q.shape[:2])
-        past = q.new_zeros(*q.shape[:2], q.shape[-1], q.shape[-1])  # sum of k_j k_j^T over earlier blocks
-        for c in _blocks(q.shape[-2], BLOCK):
-            rows, keys = q[..., c, :], k[..., c, :]
-            total += _quadratic(rows, past).sum(-1) + (rows @ keys.mT).tril().square().sum((-2, -1))
-            past += keys.mT @ keys
-    total = total.clamp(min=0)
+    centred = centre(q, k, valid, causal=layout.causal)
+    total = product_sum(centred, centred, layout).clamp(min=0)
     floor = size * (64 * torch.finfo(q.dtype).eps) ** 2
     return torch.where(total <= floor, torch.zeros_like(total), total) * scale**2
 
 
-def _quadratic(x: Tensor, matrix: Tensor) -> Tensor:
-    """x^T matrix x for every row: (..., rows, d), (..., d, d) -> (..., rows)."""
-    return ((x @ matrix) * x).sum(-1)
+def product_sum(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+    """Sum over visible pairs of (q_i . k_j) (q'_i . k'_j) for two sets of centred queries and keys: (batch, head).
+
+    The sum over keys of k_j k'_j^T comes first, so the cost is length * d_head * d_head'.
+    """
+    (q, k), (q2, k2) = first, second
+    if not layout.causal:
+        return _bilinear(q, k.mT @ k2, q2).sum(-1)
+    total = q.new_zeros(q.shape[:2])
+    past = q.new_zeros(*q.shape[:2], q.shape[-1], q2.shape[-1])  # sum of k_j k'_j^T over earlier blocks
+    for c in _blocks(q.shape[-2], BLOCK):
+        inside = (q[..., c, :] @ k[..., c, :].mT) * (q2[..., c, :] @ k2[..., c, :].mT)
+        total += _bilinear(q[..., c, :], past, q2[..., c, :]).sum(-1) + inside.tril().sum((-2, -1))
+        past += k[..., c, :].mT @ k2[..., c, :]
+    return total
+
+
+def _bilinear(x: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
+    """x^T matrix y for every row: (..., rows, d), (..., d, d'), (..., rows, d') -> (..., rows)."""
+    return ((x @ matrix) * y).sum(-1)
 
 
 def contrast_keys(q: Tensor, weights: Tensor, layout: Layout, *, scale: float, valid: Tensor | None = None) -> Tensor:
