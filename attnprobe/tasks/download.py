@@ -23,10 +23,10 @@ def destination(source: Source, data_dir: Path | None) -> Path:
     return (data_dir or cache_dir()) / source.folder
 
 
-def missing(source: Source, data_dir: Path | None) -> list[File]:
-    """The files that a download would have to bring."""
+def needed(source: Source, data_dir: Path | None) -> list[File]:
+    """The files that a download would have to bring, because they are absent or not what was published."""
     folder = destination(source, data_dir)
-    return [file for file in source.files if not (folder / file.name).exists()]
+    return [file for file in source.files if not _is_right(folder / file.name, file)]
 
 
 def fetch(source: Source, data_dir: Path | None = None, report: Report = lambda done, total: None) -> list[Path]:

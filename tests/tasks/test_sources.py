@@ -7,7 +7,7 @@ import pytest
 from attnprobe.errors import ArtifactError, RunError
 from attnprobe.tasks import copies, download
 from attnprobe.tasks.copies import find, locate, read_rows, status, verify
-from attnprobe.tasks.download import fetch, missing
+from attnprobe.tasks.download import fetch, needed
 from attnprobe.tasks.sources import SOURCES, TASK_SOURCES, File, Source
 from tests.tasks.serving import Server, serve
 from tests.tasks.test_archives import make_tar
@@ -71,13 +71,13 @@ def test_every_task_names_known_sources_of_one_folder() -> None:
 def test_a_file_arrives_and_is_checked(server: Server, cache: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     source = make_source(server.url(PATH))
-    assert [file.name for file in missing(source, None)] == ["data.bin"]
+    assert [file.name for file in needed(source, None)] == ["data.bin"]
     (path,) = fetch(source, report=lambda done, total: seen.append((done, total)))
     assert path == cache / "test" / "data.bin"
     assert path.read_bytes() == CONTENT
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert missing(source, None) == []
+    assert needed(source, None) == []
 
 
 def test_a_right_file_is_not_fetched_again(server: Server) -> None:

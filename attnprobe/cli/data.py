@@ -1,0 +1,291 @@
+"""attnprobe data: what there is to learn from, how to get it, whether it is right, and what it looks like."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnprobe.cli.output import Json, Quiet, print_json, print_table, progress_bar, say
+from attnprobe.cli.train import Settings
+from attnprobe.errors import ArtifactError, ConfigError, RunError
+
+if TYPE_CHECKING:
+    from attnprobe.tasks import Task
+    from attnprobe.tasks.sources import Source
+
+CHECK_FAILED = 5
+MEGABYTE = 1_000_000
+
+data_app = typer.Typer(name="data", help="List, fetch, generate, verify and describe data sets.", no_args_is_help=True)
+
+DataDir = Annotated[Path | None, typer.Option(help="Your own data folder.", show_default="the cache")]
+Names = Annotated[list[str], typer.Argument(help="Tasks or sources, see attnprobe data list.")]
+
+
+@data_app.command("list")
+def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) -> None:
+    """List all tasks and data sources, and which of them are on this computer.
+
+    Examples:
+
+        attnprobe data list
+
+        attnprobe data list --json
+    """
+    from attnprobe.tasks import TASKS
+    from attnprobe.tasks.cache import cache_dir
+    from attnprobe.tasks.copies import status
+    from attnprobe.tasks.sources import SOURCES, TASK_SOURCES
+
+    tasks = [{"name": name, "sources": list(TASK_SOURCES.get(name, ()))} for name in TASKS]
+    sources = [
+        {
+            "name": name,
+            "title": source.title,
+            "status": status(name, data_dir),
+            "bytes": known_size(source),
+            "urls": [file.urls[0] for file in source.files],
+            "note": source.note,
+        }
+        for name, source in SOURCES.items()
+    ]
+    if json:
+        print_json({"cache": str(cache_dir()), "tasks": tasks, "sources": sources})
+    elif not quiet:
+        rows = [[task["name"], " or ".join(task["sources"]) or "generated"] for task in tasks]
+        print_table("tasks", ["name", "reads"], rows, numeric_from=2)
+        rows = [[s["name"], s["status"], megabytes(s["bytes"]), s["title"]] for s in sources]
+        print_table("sources", ["name", "status", "download", "what it is"], rows, numeric_from=4)
+        say(f"cache: {cache_dir()}")
+
+
+@data_app.command()
+def fetch(
+    names: Names,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download data sets after asking, go on where an earlier download broke off, check and unpack them.
+
+    Examples:
+
+        attnprobe data fetch image
+
+        attnprobe data fetch imdb speech-commands --yes --data-dir /big/disk
+    """
+    from attnprobe.tasks.copies import find, status
+    from attnprobe.tasks.sources import SOURCES
+
+    results: list[dict[str, Any]] = []
+    for name in resolve(names, all_sources=False):
+        if status(name, data_dir) == "ready":
+            say(f"{name} is already here", quiet=quiet)
+        else:
+            download(name, SOURCES[name], data_dir, yes=yes, quiet=quiet)
+            say(f"{name}: unpacking, which can take a while", quiet=quiet or not SOURCES[name].unpacked)
+        _, folder = find((name,), data_dir)
+        results.append({"name": name, "folder": str(folder)})
+        say(f"{name}: {folder}", quiet=quiet)
+    if json:
+        print_json({"fetched": results})
+
+
+@data_app.command()
+def generate(
+    name: Annotated[str, typer.Argument(help="A task that draws its own data.")],
+    settings: Settings = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a task's data now; large sets are kept in the cache, where training with the same settings finds them.
+
+    Examples:
+
+        attnprobe data generate pathfinder
+
+        attnprobe data generate listops -s n_train=20000 -s data_seed=3
+    """
+    from attnprobe.tasks.cache import cache_dir
+    from attnprobe.tasks.sources import TASK_SOURCES
+    from attnprobe.tasks.summary import summarise
+
+    task = make_task(name, settings or [])
+    if name in TASK_SOURCES:
+        raise ConfigError(f"{name} is read from files, not generated", hint=f"run `attnprobe data fetch {name}`")
+    say(f"generating {name}", quiet=quiet or json)
+    summary = summarise(task.load())
+    if json:
+        print_json({"task": name, "cache": str(cache_dir()), **summary})
+    elif not quiet:
+        show_summary(name, summary)
+
+
+@data_app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Tasks or sources.", show_default="all present")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare local copies with the published checksums, sizes and counts. Exit code 5 if something differs.
+
+    Examples:
+
+        attnprobe data verify
+
+        attnprobe data verify image text --data-dir /big/disk --json
+    """
+    from attnprobe.tasks.copies import status
+    from attnprobe.tasks.copies import verify as check
+    from attnprobe.tasks.sources import SOURCES
+
+    wanted = resolve(names, all_sources=True) if names else list(SOURCES)
+    present = [name for name in wanted if status(name, data_dir) != "absent"]
+    if names and not present:
+        raise ArtifactError(f"nothing to verify: {', '.join(wanted)} not found", hint="see `attnprobe data list`")
+    progress = reporter(quiet or json)
+    checks = {name: check(name, data_dir, progress) for name in present}
+    failed = sum(c.ok is False for found in checks.values() for c in found)
+    if json:
+        sources = {name: [vars(c) for c in found] for name, found in checks.items()}
+        print_json({"passed": failed == 0, "sources": sources})
+    elif not quiet:
+        verdict = {True: "ok", False: "WRONG", None: "unknown"}
+        rows = [[name, c.what, c.found, c.expected, verdict[c.ok]] for name, found in checks.items() for c in found]
+        print_table("local copies", ["source", "what", "found", "expected", "verdict"], rows, numeric_from=5)
+        say(f"{len(present)} sources checked, {failed} deviations")
+    if failed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@data_app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A task's name.")],
+    settings: Settings = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw a sheet of samples into this PNG file.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load a task and print its shapes, the balance of its classes and the lengths of its sequences.
+
+    Examples:
+
+        attnprobe data describe textures --figure textures.png
+
+        attnprobe data describe text -s max_length=2048 --json
+    """
+    from attnprobe.tasks.summary import summarise
+
+    data = make_task(name, settings or []).load(data_dir)
+    summary = summarise(data)
+    if figure is not None:
+        from attnprobe.report.data_sheet import draw_sheet
+
+        draw_sheet(data, figure, name)
+    if json:
+        print_json({"task": name, **summary, "figure": None if figure is None else str(figure)})
+    elif not quiet:
+        show_summary(name, summary)
+        if figure is not None:
+            say(f"figure: {figure}")
+
+
+def make_task(name: str, settings: list[str]) -> "Task":
+    from attnprobe.config import build, did_you_mean, override
+    from attnprobe.tasks import TASKS
+
+    if name not in TASKS:
+        raise ConfigError(f"there is no task {name!r}", hint=did_you_mean(name, TASKS))
+    # As in training, settings may be written with their section: task.n_train=100 or n_train=100.
+    return build(TASKS[name], override({}, [setting.strip().removeprefix("task.") for setting in settings]), "task")
+
+
+def resolve(names: list[str], *, all_sources: bool) -> list[str]:
+    """Sources by their own names or by the tasks they serve; of several versions of one the first, or all."""
+    from attnprobe.config import did_you_mean
+    from attnprobe.tasks import TASKS
+    from attnprobe.tasks.sources import SOURCES, TASK_SOURCES
+
+    found: list[str] = []
+    for name in names:
+        if name in TASK_SOURCES:
+            versions = all_sources or name == "bidmc"  # its three sources are three targets, not versions of one
+            found += TASK_SOURCES[name] if versions else TASK_SOURCES[name][:1]
+        elif name in SOURCES:
+            found.append(name)
+        elif name in TASKS:
+            raise ConfigError(f"{name} needs no download", hint=f"run `attnprobe data generate {name}`")
+        else:
+            raise ConfigError(f"there is no data set {name!r}", hint=did_you_mean(name, {*SOURCES, *TASK_SOURCES}))
+    return list(dict.fromkeys(found))
+
+
+def download(name: str, source: "Source", data_dir: Path | None, *, yes: bool, quiet: bool) -> None:
+    """Bring what is absent or wrong; an archive that the person keeps elsewhere is taken as it is."""
+    from attnprobe.tasks.copies import status
+    from attnprobe.tasks.download import destination, fetch, needed
+
+    folder = destination(source, data_dir)
+    elsewhere = not any((folder / file.name).exists() for file in source.files)
+    if (status(name, data_dir) == "packed" and elsewhere) or not needed(source, data_dir):
+        return
+    if not yes:
+        ask(name, source, folder)
+    with progress_bar(f"{name} (MB)", quiet=quiet) as report:
+        fetch(source, data_dir, lambda done, total: report(done // MEGABYTE, total and total // MEGABYTE))
+
+
+def ask(name: str, source: "Source", folder: Path) -> None:
+    """Have the person agree to the download, or raise RunError."""
+    size = known_size(source)
+    say(f"{name}: {source.title}" + (f" ({source.note})" if source.note else ""))
+    say(f"Download {megabytes(size) if size else 'files of unknown size'} to {folder}? [y/N]")
+    # Not typer.confirm, which puts a blank on stdout; at the end of input the answer is no.
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise RunError(f"{name} was not downloaded", hint="agree, or add --yes")
+
+
+def known_size(source: "Source") -> int | None:
+    """Bytes to download; None if any file's size is not known."""
+    sizes = [file.size for file in source.files]
+    return None if None in sizes else source.size
+
+
+def megabytes(size: int | None) -> str:
+    return "?" if size is None else f"{size / MEGABYTE:.1f} MB"
+
+
+def reporter(quiet: bool) -> Callable[[str], None]:
+    return lambda what: say(f"checking {what}", quiet=quiet)
+
+
+def show_summary(name: str, summary: dict[str, Any]) -> None:
+    rows = []
+    for split, facts in summary["splits"].items():
+        shape = " x ".join(map(str, facts["shape"]))
+        balance = facts.get("class_counts") or [f"{value:.4g}" for value in facts["labels"].values()]
+        lengths = [f"{facts['lengths'][key]:g}" for key in ("min", "median", "max")] if "lengths" in facts else ["-"]
+        rows.append([split, shape, facts["type"], " ".join(map(str, balance)), " / ".join(lengths)])
+    last = "label quartiles" if summary["classes"] is None else "samples of each class"
+    columns = ["split", "shape", "type", last, "length min / median / max"]
+    print_table(f"{name}: {summary['kind']}", columns, rows, numeric_from=5)
+    lengths = summary["splits"]["train"].get("lengths")
+    if lengths is not None:
+        show_histogram(lengths)
+    for key, value in summary["notes"].items():
+        say(f"{key}: {value:.4g}")
+    say(f"fingerprint: {summary['fingerprint']}")
+
+
+def show_histogram(lengths: dict[str, Any]) -> None:
+    """Lengths of the training sequences as bars of text."""
+    most = max(lengths["counts"])
+    rows = []
+    for low, high, count in zip(lengths["edges"], lengths["edges"][1:], lengths["counts"], strict=False):
+        rows.append([f"{low:g} to {high:g}", str(count), "#" * round(40 * count / most)])
+    print_table("lengths (training)", ["positions", "samples", ""], rows, numeric_from=3)
