@@ -7,6 +7,7 @@ recombination, exactly.
 """
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,13 @@ class Alignment:
         """Tidy records as of ``rows_to_records`` with one more key, direction (None where there is none)."""
         records = rows_to_records(self.rows, checkpoint)
         return [record | {"direction": row.direction} for row, record in zip(self.rows, records, strict=True)]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
+        axes = self.space.offset_axes()
+        names = {name: [name] for name in axes} | {f"{loss}_t": ["layer", "head", *axes] for loss in self.profiles}
+        profiles = {f"{loss}_t": profile for loss, profile in self.profiles.items()}
+        return axes | profiles | {"axes": np.array(json.dumps(names))}
 
     def select(self, quantity: str) -> list[AlignmentRow]:
         return [row for row in self.rows if row.quantity == quantity]

@@ -20,6 +20,7 @@ from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.tasks import Batch, Split
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
+LONG_BLOCK = 256  # queries at a time above it
 Progress = Callable[[int, int], None]  # (sequences done, sequences in all)
 
 
@@ -197,5 +198,6 @@ def make_plan(
         raise ConfigError(f"memory_limit is too small: one sequence needs about {needed}", hint="raise it")
     budget = memory_limit / 4
     batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
-    rows = max(1, min(space.length, int(budget / (batch * row))))
+    longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK
+    rows = max(1, min(longest, int(budget / (batch * row))))
     return Plan(method=method, batch=batch, rows=rows, keep_scores=keep_scores)

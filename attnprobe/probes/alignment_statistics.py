@@ -85,17 +85,9 @@ def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings
 
 
 def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], settings: Settings) -> list[AlignmentRow]:
-    """The label gradient, its shuffled-label null, and the part of it that depends on the labels.
-
-    With g_c the projection of d logit_c and f_c the share of class c, the gradient is
-    sum_c (softmax_c - f_c) g_c + (sum_c f_c g_c - g_label). The first part knows nothing of the labels; the second has
-    mean zero over all permutations of the labels, so it is what a shuffle can test. Taking off the means of g_c over
-    the sequences changes no mean over sequences, but keeps what a class does to every sequence out of the noise.
-    """
+    """The label gradient, its shuffled-label null, and the part of it that depends on the labels."""
     logits, g = gathered.targets, gathered.projections
-    shares = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
-    centred = g - g.mean(0)
-    dependent = np.einsum("c,nc...->n...", shares, centred) - centred[np.arange(len(labels)), labels]
+    dependent = label_dependence(g, labels)
     null_mean, null_t = shuffled_labels(logits, g, labels, settings)
     p_values = permutation_p_value(dependent.mean(0), null_mean)
     null = band_from_replicates(null_t.mean(0), null_t, level=settings.level, n=len(labels))
@@ -108,6 +100,19 @@ def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], setting
             AlignmentRow(layer=layer, head=head, direction=names[d], quantity="label.t.null", interval=interval)
         )
     return rows
+
+
+def label_dependence(g: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The part of the label gradient that depends on the labels, from g (n, class, ...) -> (n, ...).
+
+    With g_c the gradient of logit c and f_c the share of class c, the label gradient is
+    sum_c (softmax_c - f_c) g_c + (sum_c f_c g_c - g_label). The first part knows nothing of the labels; the second has
+    mean zero over all permutations of the labels, so it is what a shuffle can test. Taking off the means of g_c over
+    the sequences changes no mean over sequences, but keeps what a class does to every sequence out of the noise.
+    """
+    shares = np.bincount(labels, minlength=g.shape[1]) / len(labels)
+    centred = g - g.mean(0)
+    return np.einsum("c,nc...->n...", shares, centred) - centred[np.arange(len(labels)), labels]
 
 
 def shuffled_labels(

@@ -49,6 +49,12 @@ class ScoreSpace:
         """Rows and columns of the score matrix."""
         return self.leading + self.length
 
+    def offset_axes(self) -> dict[str, np.ndarray]:
+        """Names and values of the axes of a profile."""
+        names = ("offset",) if len(self.layout.shape) == 1 else ("offset_y", "offset_x")
+        sizes = zip(names, self.layout.shape, strict=True)
+        return {name: np.arange(1 - size, size) for name, size in sizes}
+
     def row_blocks(self, rows: int) -> list[slice]:
         """Consecutive query rows, at most about ``rows`` each; whole image rows on a grid, which ``fold`` needs."""
         unit = math.prod(self.layout.shape[1:])

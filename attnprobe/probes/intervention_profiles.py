@@ -12,6 +12,7 @@ from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
 from attnprobe.probes.directions import ScoreSpace, centred
 from attnprobe.probes.score_gradients import check_finite
+from attnprobe.probes.score_profiles import pair_counts, score_moments
 from attnprobe.tasks import Batch, Split
 
 DENSE_LIMIT = 1024  # an intervention holds one matrix over (query, key) per head and layer
@@ -27,6 +28,16 @@ def dense_space(model: Transformer) -> ScoreSpace:
     return space
 
 
+def offset_profile_of(
+    model: Transformer, split: Split, *, n: int | None = None, memory_limit: int = 2 * 2**30, seed: int = 0
+) -> Tensor:
+    """``offset_profile`` on ``n`` sequences drawn with ``seed`` (all of the split by default); any length."""
+    index = np.random.default_rng(seed).permutation(len(split))[:n]
+    parameter, length = next(model.parameters()), model.spec.length
+    sequence = parameter.element_size() * length * (40 * model.config.d_model + 3 * model.config.d_mlp)
+    return offset_profile(model, split, index=index, batch=max(1, min(256, memory_limit // (4 * sequence))))
+
+
 @torch.no_grad()
 def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch: int) -> Tensor:
     """Mean row-centred score at every offset, (layer, head, *offsets) float64 on the CPU; 0 where never seen.
@@ -35,25 +46,20 @@ def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch
     """
     space = ScoreSpace.of(model)
     calls: list[AttentionCall] = []
-    sums, counts = torch.zeros(()), torch.zeros(())
-    rows = slice(0, space.length)
+    shape = (len(model.blocks), model.config.heads, *space.layout.offsets)
+    sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(space.layout.offsets, dtype=torch.float64)
     for part in batches(split, index, batch):
         part = sequences(model, part)
         valid = None if model.config.padding == "attended" else part.valid
         calls.clear()
         model(part.inputs, valid=part.valid, observe=calls.append)
-        seen = space.visible(rows, part.labels.device).expand(1, 1, -1, -1)
-        if valid is not None:
-            seen = seen & valid[:, None, None, :] & valid[:, None, :, None]
-        by_layer = []
         for call in calls:
             check_finite(call)
-            scores = call.scores()[..., space.leading :, space.leading :].double()
-            mean = (scores * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
-            by_layer.append(space.fold((scores - mean) * seen, rows).sum(0).cpu())
-        sums = sums + torch.stack(by_layer)
-        folded = space.fold(seen[:, 0].double(), rows).cpu()
-        counts = counts + folded.sum(0) * (1 if valid is not None else len(part.inputs))
+            q, k = (x[..., space.leading :, :].double() for x in (call.q, call.k))
+            moments, _ = score_moments(q, k, space.layout, scale=call.scale, valid=valid)
+            sums[call.layer] += moments.sum(0).cpu()
+        pairs = pair_counts(space.layout, valid).cpu()
+        counts += pairs.sum(0) * (len(part.inputs) // len(pairs))
     return sums / counts.clamp(min=1)
 
 

@@ -6,6 +6,7 @@ mean of the row-centred scores at each offset. Adding -1 times that profile remo
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -55,10 +56,17 @@ class DoseResponse:
     """
 
     rows: list[InterventionRow]
+    space: ScoreSpace
     profile: Tensor  # (layer, head, *offsets) the model's own, float64
 
     def records(self, checkpoint: str) -> list[dict[str, Any]]:
         return intervention_records(self.rows, checkpoint)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
+        axes = self.space.offset_axes()
+        names = {name: [name] for name in axes} | {"profile": ["layer", "head", *axes]}
+        return axes | {"profile": self.profile.numpy(), "axes": np.array(json.dumps(names))}
 
     def select(self, quantity: str, kind: Kind) -> list[InterventionRow]:
         """By ascending dose."""
@@ -122,7 +130,7 @@ def dose_response(
             outcomes = [run(dose * profile) for profile in profiles] if dose != 0 else [alone]
             outcome = {name: np.mean([o[name] for o in outcomes], axis=0) for name in alone}
             rows += _rows(outcome, alone, kind, dose, level, generator)
-    return DoseResponse(rows=rows, profile=own)
+    return DoseResponse(rows=rows, space=space, profile=own)
 
 
 def swap_projections(model: Transformer, donor: Transformer, layers: Sequence[int] | None = None) -> Transformer:

@@ -1,0 +1,367 @@
+"""The alignment probe: exact nulls, agreement with brute force, planted and absent label signals."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.models import Transformer, TransformerConfig, make_model
+from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.probes.alignment import Alignment, label_loss, measure, reconstruction_loss
+from attnprobe.probes.alignment_change import change_of_scores, mean_scores
+from attnprobe.probes.alignment_gather import Gathered, Plan, gather
+from attnprobe.probes.alignment_statistics import (
+    Settings,
+    chance_share,
+    cosine_rows,
+    label_dependence,
+    label_rows,
+    shuffled_labels,
+)
+from attnprobe.probes.directions import Direction, Projector, ScoreSpace, named_directions
+from attnprobe.probes.score_gradients import trace
+from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.statistics import Interval
+from attnprobe.tasks import Spec, Split
+
+LENGTH, CLASSES = 11, 3
+
+
+def make_case(n: int, *, padded: bool = False, **config) -> tuple[Transformer, Split]:
+    spec = Spec(length=LENGTH, classes=CLASSES)
+    settings = {"d_model": 12, "layers": 2, "heads": 3, "d_mlp": 7} | config
+    model = make_model(TransformerConfig(**settings), spec, "values", seed=1).double()
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(n, LENGTH, 1, generator=generator, dtype=torch.float64)
+    lengths = torch.randint(4, LENGTH + 1, (n,), generator=generator) if padded else None
+    return model, Split(inputs=inputs, labels=torch.arange(n) % CLASSES, lengths=lengths)
+
+
+def make_settings(seed: int = 0, shuffles: int = 99) -> Settings:
+    return Settings(level=0.95, shuffles=shuffles, z=1.96, generator=np.random.default_rng(seed))
+
+
+def gather_all(model: Transformer, split: Split, probed, *, groups: int = 4, rows: int = 100, batch: int = 3):
+    space = ScoreSpace.of(model)
+    directions = named_directions(space, reach=2, generator=np.random.default_rng(0))
+    projector = Projector(space, directions, layers=len(model.blocks), heads=model.config.heads)
+    plan = Plan(method="streamed", batch=batch, rows=rows, keep_scores=True)
+    return gather(model, split, np.array_split(np.arange(len(split)), groups), probed, projector, plan), projector
+
+
+def run(model: Transformer, split: Split, seed: int = 0, **settings) -> Alignment:
+    reconstruction = CausalPrediction() if model.config.causal else MaskedReconstruction()
+    return measure(
+        model,
+        split,
+        label=Classification(),
+        reconstruction=reconstruction,
+        generator=np.random.default_rng(seed),
+        **settings,
+    )
+
+
+def by_place(result: Alignment) -> dict[tuple, Interval]:
+    return {(r.quantity, r.layer, r.head, r.direction): r.interval for r in result.rows}
+
+
+def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pass() -> None:
+    model, split = make_case(10, padded=True)
+    gathered, projector = gather_all(model, split, label_loss())
+    heads, layers = model.config.heads, len(model.blocks)
+    offsets = [torch.zeros(10, heads, LENGTH, LENGTH, dtype=torch.float64, requires_grad=True) for _ in range(layers)]
+    batch = split.batch(torch.arange(10))
+    logits = model.classify(model(batch.inputs, valid=batch.valid, score_offsets=dict(enumerate(offsets))), batch.valid)
+    loss = F.cross_entropy(logits, batch.labels, reduction="none")
+    full = torch.stack(torch.autograd.grad(loss.sum(), offsets, retain_graph=True), 1).numpy()  # n, layer, head, q, k
+    for d, name in enumerate(projector.names):
+        known = projector.matrix(name).expand(layers, heads, -1, -1).numpy()
+        np.testing.assert_allclose(gathered.projection[..., d], (full * known).sum((-2, -1)), atol=1e-13)
+    np.testing.assert_allclose(gathered.energy, (full**2).sum((-2, -1)), rtol=1e-10)
+    groups = np.stack([part.mean(0) for part in np.array_split(full, 4)])
+    np.testing.assert_allclose(gathered.group_means["scores"], groups.reshape(4, layers, heads, -1), atol=1e-14)
+    diagonals = [full.diagonal(o, -2, -1) for o in range(1 - LENGTH, LENGTH)]
+    energy = sum(d.sum(-1) ** 2 / d.shape[-1] for d in diagonals)
+    np.testing.assert_allclose(gathered.offset_energy, energy, rtol=1e-10)
+    sums = np.stack([d.sum(-1) for d in diagonals], -1)
+    np.testing.assert_allclose(gathered.profile, sums.mean(0), atol=1e-14)
+    np.testing.assert_allclose(gathered.profile_error, stats.sem(sums), rtol=1e-8)
+    weights = [block.attention.q.weight for block in model.blocks]
+    whole = torch.stack(torch.autograd.grad(loss.mean(), weights)).unflatten(1, (heads, -1)).flatten(2)
+    sizes = np.array([len(part) for part in np.array_split(np.arange(10), 4)])
+    mean = np.einsum("g,g...->...", sizes / 10, gathered.group_means["W_Q"])
+    np.testing.assert_allclose(mean, whole.numpy(), atol=1e-14)
+
+
+def test_results_do_not_depend_on_batches_blocks_and_method() -> None:
+    model, split = make_case(24, padded=True, readout="token")
+    first = run(model, split, groups=3)
+    second = run(model, split, groups=3, memory_limit=300_000, method="dense")
+    third = run(model, split, groups=3, memory_limit=150_000)
+    for other in (second, third):
+        wanted, found = by_place(first), by_place(other)
+        assert set(found) - set(wanted) == set()
+        for key, interval in found.items():
+            np.testing.assert_allclose(
+                [interval.estimate, interval.low, interval.high],
+                [wanted[key].estimate, wanted[key].low, wanted[key].high],
+                rtol=1e-6,
+                err_msg=str(key),
+            )
+
+
+@pytest.mark.parametrize("config", [{}, {"causal": True, "readout": "last"}, {"readout": "token"}])
+def test_the_null_by_recombination_is_that_of_running_again_with_shuffled_labels(config: dict) -> None:
+    n, shuffles = 12, 7
+    model, split = make_case(n, padded=True, **config)
+    labels = split.labels.numpy()
+    gathered, projector = gather_all(model, split, label_loss())
+    means, ts = shuffled_labels(gathered.targets, gathered.projections, labels, make_settings(3, shuffles))
+    permuted = np.random.default_rng(3).permuted(np.tile(labels, (shuffles, 1)), axis=1)
+    shares = np.bincount(labels, minlength=CLASSES) / n
+    for s in range(shuffles):
+        other = dataclasses.replace(split, labels=torch.from_numpy(permuted[s]))
+        again, _ = gather_all(model, other, label_loss(), rows=4)
+        samples = again.projection
+        # Nothing but the class token's own query is read from the last layer.
+        layers = slice(1 if config.get("readout") == "token" else 2)
+        t = samples.mean(0)[layers] / stats.sem(samples)[layers]
+        np.testing.assert_allclose(ts[s][layers], t, rtol=1e-8)
+        # Taking the labels' average out by brute force, too: every sequence with every label.
+        average = np.zeros(samples.shape[1:])
+        for c in range(CLASSES):
+            same = dataclasses.replace(split, labels=torch.full((n,), c))
+            average += shares[c] * gather_all(model, same, label_loss())[0].projection.mean(0)
+        np.testing.assert_allclose(means[s], samples.mean(0) - average, atol=1e-14)
+    assert projector.names
+
+
+def test_the_label_dependent_part_is_the_mean_minus_its_average_over_all_relabellings() -> None:
+    model, split = make_case(15)
+    gathered, projector = gather_all(model, split, label_loss())
+    rows = label_rows(gathered, split.labels.numpy(), projector.names, make_settings(shuffles=19999))
+    found = {(r.quantity, r.layer, r.head, r.direction): r.interval.estimate for r in rows}
+    null, _ = shuffled_labels(
+        gathered.targets, gathered.projections, split.labels.numpy(), make_settings(1, shuffles=19999)
+    )
+    error = null.std(0) / math.sqrt(len(null))
+    assert (np.abs(null.mean(0)) < 5 * error).all()  # centred: what is left is not in the labels
+    for layer, head, d in np.ndindex(null.shape[1:]):
+        place = (layer, head, projector.names[d])
+        assert found["label.mean", *place] == pytest.approx(gathered.projection[:, layer, head, d].mean(), abs=1e-15)
+
+
+def gaussian_gathered(generator: np.random.Generator, n: int, signal: float, labels: np.ndarray) -> Gathered:
+    """Projections of 4 logits with strong class-free parts, and a part of size ``signal`` that follows the label."""
+    logits = generator.standard_normal((n, 4))
+    g = 3.0 + generator.standard_normal((n, 4, 1, 1, 1)) + generator.standard_normal((4, 1, 1, 1))
+    g[np.arange(n), labels, 0, 0, 0] += signal
+    one_hot = np.eye(4)[labels]
+    coefficients = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - one_hot
+    nothing = np.zeros((n, 1, 1))
+    return Gathered(
+        targets=logits,
+        projections=g,
+        projection=np.einsum("nc,nclhd->nlhd", coefficients, g),
+        energy=nothing,
+        offset_energy=nothing,
+        profile=nothing,
+        profile_error=nothing,
+        group_means={},
+    )
+
+
+def test_p_values_are_uniform_without_a_signal_and_intervals_cover() -> None:
+    p_values, covered = [], []
+    for repeat in range(100):
+        generator = np.random.default_rng(repeat)
+        labels = generator.integers(0, 4, 60)
+        rows = label_rows(gaussian_gathered(generator, 60, 0.0, labels), labels, ["d"], make_settings(repeat, 99))
+        (row,) = [r for r in rows if r.quantity == "label.dependent.mean"]
+        p_values.append(row.p_value)
+        covered.append(row.interval.low <= 0 <= row.interval.high)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_price_of_detection_predicts_how_many_sequences_it_takes() -> None:
+    signal, many, z = 0.4, 3000, 1.96
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, many)
+    rows = label_rows(gaussian_gathered(generator, many, signal, labels), labels, ["d"], make_settings(shuffles=19))
+    (price,) = [r.interval for r in rows if r.quantity == "label.dependent.sequences"]
+    # mean_c g_c - g_label has mean -(1 - 1/4) signal and variance 1 - 1/4.
+    assert price.estimate == pytest.approx(z**2 * 0.75 / (0.75 * signal) ** 2, rel=0.15)
+    assert price.low <= price.estimate <= price.high
+    needed, seen = round(price.estimate), 0
+    for repeat in range(200):
+        draw = np.random.default_rng(repeat + 1)
+        few = draw.integers(0, 4, needed)
+        gathered = gaussian_gathered(draw, needed, signal, few)
+        null, _ = shuffled_labels(gathered.targets, gathered.projections, few, make_settings(repeat, 199))
+        mean = label_dependence(gathered.projections, few).mean(0)
+        seen += float(abs(mean).item()) > z * null.std()
+    assert 80 <= seen <= 120  # at n = (z sigma / mu)^2 the mean sits on the threshold: seen half of the time
+
+
+def correlated_sequences(n: int, length: int, seed: int) -> Split:
+    """Class 0: neighbours agree; class 1: neighbours disagree. Pooled, neighbours are uncorrelated."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, length, generator=generator)
+    labels = torch.arange(n) % 2
+    sign = 0.8 * (1 - 2 * labels)
+    x = [noise[:, 0]]
+    for step in range(1, length):
+        x.append(sign * x[-1] + 0.6 * noise[:, step])
+    return Split(inputs=torch.stack(x, 1)[..., None], labels=labels)
+
+
+def test_labels_that_live_in_a_direction_are_detected_there_and_random_labels_are_not() -> None:
+    split = correlated_sequences(400, 17, seed=0)
+    model = make_model(TransformerConfig(d_model=16, heads=2, d_mlp=32), Spec(length=17, classes=2), "values", seed=0)
+    planted = run(model, split, shuffles=999)
+    random = run(
+        model,
+        dataclasses.replace(
+            split, labels=split.labels[torch.randperm(400, generator=torch.Generator().manual_seed(1))]
+        ),
+    )
+
+    def p_values(result: Alignment, name: str) -> list[float]:
+        return [r.p_value for r in result.select("label.dependent.mean") if r.direction == name]
+
+    assert min(p_values(planted, "offset 1")) == 0.001
+    assert min(p_values(planted, "offset -1")) == 0.001
+    seen = [r.interval for r in planted.select("label.dependent.sequences") if r.direction == "offset 1"]
+    assert min(i.high for i in seen) < 400  # detected with fewer than it was measured on
+    everywhere = [r.p_value for r in random.select("label.dependent.mean")]
+    assert np.mean(np.array(everywhere) < 0.05) < 0.2
+    assert min(p_values(random, "offset 1")) > 0.05
+
+
+def test_cosines_of_a_loss_with_itself_are_one_and_pulled_back_weights_are_measured() -> None:
+    model, split = make_case(40)
+    gathered, _ = gather_all(model, split, reconstruction_loss(MaskedReconstruction(), 0), groups=20)
+    rows = cosine_rows({"label": gathered, "reconstruction": gathered}, make_settings())
+    assert {r.quantity for r in rows} == {
+        f"cosine.{w}{s}" for w in ("scores", "offsets", "W_Q", "W_K") for s in ("", ".raw")
+    }
+    for row in rows:
+        if not math.isnan(row.interval.estimate):
+            assert row.interval.estimate == pytest.approx(1, abs=1e-12), row.quantity
+    assert sum(not math.isnan(r.interval.estimate) for r in rows) > len(rows) // 2
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        ScoreSpace(layout=Layout(shape=(7,))),
+        ScoreSpace(layout=Layout(shape=(7,), causal=True)),
+        ScoreSpace(layout=Layout(shape=(3, 4))),
+        ScoreSpace(layout=Layout(shape=(5,)), leading=1),
+    ],
+)
+def test_chance_share_is_that_of_random_gradients(space: ScoreSpace) -> None:
+    rows = slice(0, space.length)
+    visible = torch.nn.functional.pad(space.visible(rows), (space.leading, 0), value=True)
+    g = torch.randn(20000, *visible.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * visible
+    g = ((g - g.sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)) * visible)[..., space.leading :]
+    counts = space.fold(space.visible(rows).double(), rows).clamp(min=1)
+    part = (space.fold(g, rows).square() / counts).flatten(1).sum(1)
+    assert chance_share(space) == pytest.approx(float(part.mean() / g.square().sum((-2, -1)).mean()), rel=0.02)
+
+
+def test_reconstruction_projection_is_that_of_the_objective() -> None:
+    model, split = make_case(6, padded=True)
+    objective = MaskedReconstruction()
+    batch = split.batch(torch.arange(6))
+    losses = objective.losses(model, batch, seed=5, epoch=EVALUATION)
+    traced = trace(model, batch, reconstruction_loss(objective, 5).forward, method="streamed")
+    assert torch.allclose(traced.targets[:, 0], losses.loss / losses.count.clamp(min=1))
+
+
+def test_change_of_scores_is_a_direction_from_the_first_model_to_the_second() -> None:
+    model, split = make_case(9, padded=True)
+    other, _ = make_case(9, padded=True)
+    with torch.no_grad():
+        other.blocks[1].attention.q.weight.mul_(1.7)
+    change = change_of_scores(model, other, split, n=7, seed=3)
+    assert change.matrix is not None
+    assert not change.matrix[0].any()
+    index = np.random.default_rng(3).permutation(9)[:7]
+    total, count = torch.zeros(3, LENGTH, LENGTH, dtype=torch.float64), torch.zeros(LENGTH, LENGTH)
+    for i in index:  # one by one, without padding
+        length = int(split.lengths[i])
+        calls = ([], [])
+        for m, seen in zip((model, other), calls, strict=True):
+            m(split.inputs[i : i + 1, :length], observe=seen.append)
+        total[:, :length, :length] += (calls[1][1].scores() - calls[0][1].scores())[0].detach()
+        count[:length, :length] += 1
+    assert torch.allclose(change.matrix[1], total / count.clamp(min=1), atol=1e-13)
+    assert torch.equal(mean_scores(model, split, index=index, batch=2), mean_scores(model, split, index=index, batch=2))
+
+
+def test_given_directions_of_all_forms_are_reported_by_name() -> None:
+    model, split = make_case(10)
+    matrix = torch.randn(2, 3, LENGTH, LENGTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    directions = [
+        Direction(name="m", matrix=matrix),
+        Direction(name="p", profile=torch.arange(2.0 * LENGTH - 1)),
+        Direction(name="k", factors=(torch.ones(LENGTH), torch.arange(float(LENGTH)))),
+    ]
+    result = run(model, split, directions=directions, shuffles=19)
+    for quantity in ("label.t", "label.t.null", "label.dependent.mean", "reconstruction.mean"):
+        assert sorted({r.direction for r in result.select(quantity)}) == ["k", "m", "p"]
+    # A ramp over offsets is, row-centred, a ramp over keys.
+    found = by_place(result)
+    one, two = (found["reconstruction.t", 1, 2, name] for name in ("p", "k"))
+    assert one.estimate == pytest.approx(two.estimate, rel=1e-9)
+    records = result.records("here.pt")
+    assert {"checkpoint", "layer", "head", "quantity", "direction", "estimate", "low", "high", "p_value"} <= set(
+        records[0]
+    )
+    json.dumps(records, allow_nan=False)
+    arrays = result.arrays()
+    names = json.loads(str(arrays["axes"]))
+    assert {name: len(axes) for name, axes in names.items()} == {n: arrays[n].ndim for n in names}
+    np.testing.assert_array_equal(arrays["offset"], np.arange(1 - LENGTH, LENGTH))
+
+
+def test_long_sequences_are_measured_without_matrices() -> None:
+    length = 1031
+    model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=length, classes=2), "values", seed=0)
+    inputs = torch.randn(4, length, 1, generator=torch.Generator().manual_seed(0))
+    split = Split(inputs=inputs, labels=torch.tensor([0, 1, 0, 1]))
+    done = []
+    few = named_directions(ScoreSpace.of(model), reach=1, radii=(2.0,), generator=np.random.default_rng(0))
+    result = run(model, split, groups=2, shuffles=19, directions=few, progress=lambda *at: done.append(at))
+    assert done[-1] == (8, 8)
+    quantities = {r.quantity for r in result.rows}
+    assert "cosine.scores" not in quantities
+    assert {"cosine.offsets", "cosine.W_Q", "label.offset_share"} <= quantities
+    with pytest.raises(NotApplicableError, match="use streamed"):
+        run(model, split, method="dense")
+
+
+def test_questions_without_meaning_are_refused() -> None:
+    model, split = make_case(6)
+    cases = {
+        "no label": dataclasses.replace(split, labels=torch.tensor([0, 1, -1, 0, 1, 2])),
+        "same label": dataclasses.replace(split, labels=torch.zeros(6, dtype=torch.int64)),
+        "at least two": split.head(1),
+    }
+    for message, broken in cases.items():
+        with pytest.raises(NotApplicableError, match=message):
+            run(model, broken)
+    with pytest.raises(ConfigError, match="memory_limit is too small"):
+        run(model, split, memory_limit=1000)
+    with pytest.raises(ConfigError, match="must be true for causal"):
+        measure(
+            model, split, label=Classification(), reconstruction=CausalPrediction(), generator=np.random.default_rng(0)
+        )

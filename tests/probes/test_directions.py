@@ -1,0 +1,165 @@
+"""Directions against dense matrices built by loops from the definition, kept here only."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.probes.directions import Direction, Projector, ScoreSpace, named_directions
+from attnprobe.probes.score_profiles import Layout
+from attnprobe.tasks import Spec
+
+SPACES = {
+    "line": ScoreSpace(layout=Layout(shape=(11,))),
+    "causal line": ScoreSpace(layout=Layout(shape=(11,), causal=True)),
+    "grid": ScoreSpace(layout=Layout(shape=(3, 5))),
+    "causal grid": ScoreSpace(layout=Layout(shape=(3, 5), causal=True)),
+    "class token": ScoreSpace(layout=Layout(shape=(7,)), leading=1),
+    "grid and class token": ScoreSpace(layout=Layout(shape=(5, 3)), leading=1),
+}
+
+
+def place(space: ScoreSpace, position: int) -> tuple[int, ...]:
+    return (position,) if len(space.layout.shape) == 1 else divmod(position, space.layout.shape[1])
+
+
+def dense(space: ScoreSpace, value, layer: int = 0, head: int = 0) -> Tensor:
+    """Row-centred, unit norm, zero at class tokens and hidden keys; value(query, key, offset) -> number."""
+    matrix = torch.zeros(space.size, space.size, dtype=torch.float64)
+    for i in range(space.length):
+        keys = [j for j in range(space.length) if j <= i or not space.layout.causal]
+        row = []
+        for j in keys:
+            offset = tuple(b - a for a, b in zip(place(space, i), place(space, j), strict=True))
+            row.append(value(i, j, offset))
+        for j, entry in zip(keys, row, strict=True):
+            matrix[i + space.leading, j + space.leading] = entry - sum(row) / len(row)
+    return matrix / matrix.norm()
+
+
+def definitions(space: ScoreSpace) -> dict[str, object]:
+    near = (1,) if len(space.layout.shape) == 1 else (-1, 2)
+    near = (-2,) if space.layout.causal and len(near) == 1 else near
+    found = {
+        f"offset {near[0] if len(near) == 1 else near}": lambda i, j, offset: float(offset == near),
+        "proximity r=2": lambda i, j, offset: math.exp(-math.hypot(*offset) / 2),
+    }
+    if len(space.layout.shape) == 1:
+        return found | {"key position": lambda i, j, offset: float(j)}
+    return found | {
+        "key row": lambda i, j, offset: float(place(space, j)[0]),
+        "key column": lambda i, j, offset: float(place(space, j)[1]),
+    }
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_named_directions_are_what_their_names_say(name: str) -> None:
+    space = SPACES[name]
+    projector = Projector(space, named_directions(space, generator=np.random.default_rng(0)), layers=2, heads=3)
+    for direction, value in definitions(space).items():
+        found = projector.matrix(direction).expand(2, 3, -1, -1)[1, 2]
+        assert torch.allclose(found, dense(space, value), atol=1e-14), direction
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_all_directions_are_centred_of_unit_norm_and_blind_to_the_class_token(name: str) -> None:
+    space = SPACES[name]
+    projector = Projector(space, named_directions(space, generator=np.random.default_rng(0)), layers=1, heads=1)
+    for direction in projector.names:
+        matrix = projector.matrix(direction)[0, 0]
+        assert float(matrix.norm()) == pytest.approx(1, abs=1e-12)
+        assert float(matrix.sum(-1).abs().max()) < 1e-13
+        if space.leading:
+            assert not matrix[0].any()
+            assert not matrix[:, 0].any()
+        if space.layout.causal:
+            assert not matrix.triu(1).any()
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+@pytest.mark.parametrize("name", SPACES)
+def test_projection_is_the_inner_product_with_the_dense_direction(name: str, rows: int) -> None:
+    space = SPACES[name]
+    generator = torch.Generator().manual_seed(0)
+    draw = np.random.default_rng(1)
+    profile = torch.randn(2, 3, *space.layout.offsets, generator=generator, dtype=torch.float64)
+    matrix = torch.randn(2, 3, space.length, space.length, generator=generator, dtype=torch.float64)
+    mine = [Direction(name="my matrix", matrix=matrix), Direction(name="my profile", profile=profile)]
+    projector = Projector(space, [*mine, *named_directions(space, generator=draw)], layers=2, heads=3)
+    # Rows that do not sum to zero, as over the sequence alone when there is a class token.
+    full = torch.randn(2, 5, 3, space.size, space.size, generator=generator, dtype=torch.float64)
+    visible = space.visible(slice(0, space.length))
+    content = full[..., space.leading :, space.leading :] * visible
+    if not space.leading:
+        content = (content - content.sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)) * visible
+    found = torch.zeros(2, 5, 3, len(projector.names), dtype=torch.float64)
+    for layer in range(2):
+        for block in space.row_blocks(rows):
+            part = content[layer][..., block, :]
+            found[layer] += projector.project(part, space.fold(part, block), layer, block)
+    for d, direction in enumerate(projector.names):
+        known = projector.matrix(direction).expand(2, 3, -1, -1)[..., space.leading :, space.leading :]
+        assert torch.allclose(found[..., d], (content * known[:, None]).sum((-2, -1)), atol=1e-12), direction
+
+
+@given(height=st.integers(1, 4), width=st.integers(2, 5), first=st.integers(0, 3), seed=st.integers(0, 99))
+def test_fold_is_the_adjoint_of_expand(height: int, width: int, first: int, seed: int) -> None:
+    space = ScoreSpace(layout=Layout(shape=(height, width)))
+    rows = space.row_blocks(width)[min(first, height - 1)]
+    generator = torch.Generator().manual_seed(seed)
+    profile = torch.randn(3, *space.layout.offsets, generator=generator, dtype=torch.float64)
+    block = torch.randn(3, width, space.length, generator=generator, dtype=torch.float64)
+    left = (space.expand(profile, rows) * block).sum()
+    assert float(left) == pytest.approx(float((profile * space.fold(block, rows)).sum()), abs=1e-12)
+
+
+def test_shuffled_kernels_keep_the_values_and_follow_the_generator() -> None:
+    space = SPACES["grid"]
+    first, again, other = (
+        {d.name: d for d in named_directions(space, generator=np.random.default_rng(s))} for s in (0, 0, 1)
+    )
+    kernel, shuffled = first["proximity r=1"].profile, first["shuffled r=1"].profile
+    assert kernel is not None
+    assert shuffled is not None
+    assert not torch.equal(kernel, shuffled)
+    assert torch.equal(kernel.flatten().sort().values, shuffled.flatten().sort().values)
+    assert torch.equal(shuffled, again["shuffled r=1"].profile)
+    assert not torch.equal(shuffled, other["shuffled r=1"].profile)
+
+
+def test_single_offsets_stay_within_reach_and_what_causality_allows() -> None:
+    space = SPACES["causal line"]
+    names = [d.name for d in named_directions(space, reach=3, generator=np.random.default_rng(0))]
+    assert [n for n in names if n.startswith("offset")] == ["offset -3", "offset -2", "offset -1", "offset 0"]
+
+
+def test_a_direction_that_changes_no_pattern_is_refused() -> None:
+    space = SPACES["line"]
+    query_only = Direction(name="query", factors=(torch.arange(11.0), torch.ones(11)))
+    with pytest.raises(NotApplicableError, match=r"'query' is zero"):
+        Projector(space, [query_only], layers=1, heads=1)
+
+
+def test_two_directions_of_one_name_are_refused() -> None:
+    twin = Direction(name="a", profile=torch.arange(21.0))
+    with pytest.raises(ConfigError, match="different names"):
+        Projector(SPACES["line"], [twin, twin], layers=1, heads=1)
+
+
+def test_a_sequence_of_one_position_has_no_scores_to_speak_of() -> None:
+    model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=1, classes=2), "values", seed=0)
+    with pytest.raises(NotApplicableError, match="one position"):
+        ScoreSpace.of(model)
+
+
+def test_a_model_without_attention_has_no_scores() -> None:
+    model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=3, classes=2), "values", seed=0)
+    model.blocks = torch.nn.ModuleList()
+    with pytest.raises(NotApplicableError, match="no attention"):
+        ScoreSpace.of(model)
