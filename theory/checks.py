@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from theory.claims import blind_subspace, proximity_ray
+from theory.claims import blind_subspace, class_differences, detection, invariance, proximity_ray, reconstruction
 from theory.rows import Row as Row
 from theory.setting import Setting
 
@@ -20,6 +20,14 @@ class Claim:
 CLAIMS = (
     Claim(name="C1", title="Blind subspace", rows=blind_subspace.rows),
     Claim(name="C2", title="Global blindness on the proximity ray", rows=proximity_ray.rows),
+    Claim(name="C3", title="Labels never start to look around", rows=invariance.rows),
+    Claim(name="C4", title="Reconstruction sees the autocorrelation", rows=reconstruction.rows),
+    Claim(
+        name="C5",
+        title="Labels see class differences, reconstruction the pooled statistic",
+        rows=class_differences.rows,
+    ),
+    Claim(name="C6", title="The price of detection", rows=detection.rows),
 )
 
 

@@ -53,6 +53,7 @@ def _row(
     error = float(np.linalg.norm(b - a))
     values = [float(a), float(b)] if a.ndim == 0 else [float(np.linalg.norm(a)), float(np.linalg.norm(b))]
     assert all(map(math.isfinite, [*values, error, tolerance])), f"{quantity}: not finite"
+    tolerance = float(tolerance)
     passed = error > tolerance if control else error <= tolerance
     return Row(
         claim=claim,
@@ -60,7 +61,7 @@ def _row(
         predicted=values[0],
         measured=values[1],
         error=error,
-        tolerance=float(tolerance),
+        tolerance=tolerance,
         control=control,
         passed=passed,
         note=note,

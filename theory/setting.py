@@ -46,9 +46,16 @@ class Setting:
         """A generator that depends on the seed and the name of the stream only, so claims can be run alone."""
         return np.random.default_rng([self.seed, zlib.crc32(stream.encode())])
 
-    def within(self, shortest: int, longest: int) -> Self:
-        """The same setting with its length brought into [shortest, longest], for checks whose cost explodes."""
-        return replace(self, length=min(max(self.length, shortest), longest))
+    def within(self, shortest: int, longest: int, widest: int = MAX_DIM) -> Self:
+        """The same setting with its length brought into [shortest, longest] and its dim to `widest` at most.
+
+        For checks whose cost explodes; their rows say which size they used.
+        """
+        return replace(self, length=min(max(self.length, shortest), longest), dim=min(self.dim, widest))
+
+    @property
+    def size(self) -> str:
+        return f"L = {self.length}, d = {self.dim}"
 
 
 def _check_integer(name: str, value: object, low: int, high: int) -> None:
@@ -141,7 +148,7 @@ def gaussian_sequences(moments: Array, dim: int, count: int, rng: np.random.Gene
 
 
 def sigma_points(moments: Array, dim: int) -> Array:
-    """A finite data set of 2Ld sequences whose second moments are E[x_i x_j^T] = C_ij I without sampling error."""
+    """A finite data set of 2Ld sequences with zero mean and E[x_i x_j^T] = C_ij I, without sampling error."""
     length = len(moments)
     points = np.einsum("is,rd->srid", square_root(moments) * np.sqrt(length * dim), np.eye(dim))
     points = points.reshape(length * dim, length, dim)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from theory.checks import CLAIMS, Row, verify
 from theory.setting import Setting
 

@@ -32,7 +32,7 @@ def rows(setting: Setting) -> list[Row]:
     start = periodic_direction(rng.standard_normal(length))
     ray = periodic_direction(proximity_kernel(length))
     return [
-        *_global(problem, start, ray, rng.permutation(length)),
+        *_global(problem, start, ray, rng.permutation(ray)),
         *_orders(problem, rng, uniform),
         *_controls(problem, rng, uniform, start, ray),
     ]
@@ -49,14 +49,14 @@ def changes(problem: LabelProblem, start: Array, direction: Array, steps: Array)
     return np.sqrt((measure.ray(outputs(problem), start, direction, steps) ** 2).mean(1))
 
 
-def _global(problem: LabelProblem, start: Array, ray: Array, shuffle: Array) -> list[Row]:
+def _global(problem: LabelProblem, start: Array, ray: Array, shuffled: Array) -> list[Row]:
     predicted = predictions.doubly_stochastic_output(problem.projected, BIAS)
     scale = EXACT * float(np.linalg.norm(problem.projected))
     found = []
     for name, base, direction in [
         ("periodic ray from a periodic start", start, ray),
         # Circulant up to the order of its rows: not periodic, yet doubly stochastic all along its ray.
-        ("row-shuffled periodic ray from uniform", 0 * start, ray[shuffle]),
+        ("row-shuffled periodic ray from uniform", 0 * start, shuffled),
     ]:
         measured = [measure.values(outputs(problem), base + t * direction) for t in FAR]
         worst = max(measured, key=lambda output: float(np.linalg.norm(output - predicted)))

@@ -1,0 +1,309 @@
+"""C6: how many sequences each loss needs to detect a direction, on Gaussian classes that differ a little."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from theory import measurements as measure
+from theory import predictions
+from theory.rows import Array, Row, agree, differ
+from theory.setting import Setting, contrast_kernel, gaussian_sequences, lag_one, periodic_direction
+
+EXACT = 1e-12  # relative, for quantities that are equal in exact arithmetic
+SMALL = 1e-6  # scale of the readout, which stands for f -> 0
+SIGNIFICANCE = 5.0
+SHUFFLES = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Derivatives per sequence along the direction, from autograd.
+
+    as_first, as_second (n,): of the label loss if the label is 0, or 1; labels (n,); reconstruction (n,).
+    """
+
+    as_first: Array
+    as_second: Array
+    labels: Array
+    reconstruction: Array
+
+    def label(self, labels: Array | None = None) -> Array:
+        """The label loss's derivatives, with the true labels or others."""
+        return np.where(self.labels if labels is None else labels, self.as_second, self.as_first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Two Gaussian classes whose lag-1 correlation is r (1 + contrast) and r (1 - contrast)."""
+
+    setting: Setting
+    contrast: float = 0.5
+    strength: float = 1.0
+    bias: float = 0.0
+
+    @property
+    def direction(self) -> Array:
+        return periodic_direction(contrast_kernel(self.setting.length))
+
+    def moments(self) -> tuple[Array, Array]:
+        """Second moments of both classes; the correlation keeps the effect per sequence of order 1 at every size."""
+        mean = self.strength * min(0.25, 1 / math.sqrt(self.setting.length * self.setting.dim))
+        first, second = (lag_one(self.setting.length, mean * (1 + sign * self.contrast)) for sign in (1, -1))
+        return periodic_direction(first), periodic_direction(second)
+
+    def statistics(self) -> tuple[Array, Array]:
+        """(E T, Var T) of both classes, predicted."""
+        first, second = self.moments()
+        return (
+            predictions.statistic_moments(self.direction, first, self.setting.dim),
+            predictions.statistic_moments(self.direction, second, self.setting.dim),
+        )
+
+    def signals(self) -> dict[str, Array]:
+        """(mean, variance) per sequence, predicted, of both losses."""
+        first, second = self.statistics()
+        factor = predictions.reconstruction_factor(self.setting.length, self.setting.dim, self.setting.gain)
+        return {
+            "label": predictions.label_signal(first, second, self.setting.length),
+            "reconstruction": predictions.reconstruction_signal(first, second, factor),
+        }
+
+    def draw(self, stream: str) -> tuple[Array, Sample]:
+        """Inputs (n, L, d), half of them of each class in random order, and their derivatives."""
+        rng, dim, length = self.setting.rng(stream), self.setting.dim, self.setting.length
+        half, uniform = self.setting.draws // 2, np.zeros((length, length))
+        order = rng.permutation(2 * half)
+        inputs = np.concatenate([gaussian_sequences(c, dim, half, rng) for c in self.moments()])[order]
+        head = measure.BilinearHead(value=np.eye(dim), form=np.eye(dim), scale=SMALL, bias=self.bias)
+        found: list[list[Array]] = [[], [], []]
+        for chunk in measure.in_chunks(inputs, 2500):
+            label = [measure.label_losses(head, chunk, np.full(len(chunk), y)) for y in (0.0, 1.0)]
+            for derivatives, losses in zip(
+                found, [*label, measure.reconstruction_losses(chunk, self.setting.gain)], strict=True
+            ):
+                derivatives.append(measure.derivative(losses, uniform, self.direction))
+        as_first, as_second, reconstruction = map(np.concatenate, found)
+        sample = Sample(
+            as_first=as_first / SMALL,
+            as_second=as_second / SMALL,
+            labels=np.repeat([0.0, 1.0], half)[order],
+            reconstruction=reconstruction,
+        )
+        return inputs, sample
+
+
+def rows(setting: Setting) -> list[Row]:
+    design = Design(setting=setting.within(8, 12, widest=5))
+    inputs, sample = design.draw("C6")
+    return [
+        *_identities(design, inputs[:50], sample),
+        *_moments(design, sample),
+        *_sizes(design, sample),
+        *_shuffles(design, sample),
+        *_controls(design),
+    ]
+
+
+def _identities(design: Design, inputs: Array, sample: Sample) -> list[Row]:
+    """Per sequence, both losses read one and the same statistic of the data."""
+    setting, count = design.setting, len(inputs)
+    statistic = predictions.shared_statistic(design.direction, inputs)
+    factor = predictions.reconstruction_factor(setting.length, setting.dim, setting.gain)
+    output = 2 * sample.as_first[:count]  # l' = 1/2 at label 0
+    note = f"autograd, {count} sequences, {setting.size}"
+    scale = float(np.linalg.norm(statistic))
+    return [
+        agree(
+            "C6",
+            "label output reads the shared statistic",
+            statistic / setting.length**2,
+            output,
+            1e-4 * scale / setting.length**2,
+            note,
+        ),
+        agree(
+            "C6",
+            "reconstruction loss reads the shared statistic",
+            factor * statistic,
+            sample.reconstruction[:count],
+            EXACT * abs(factor) * scale,
+            note,
+        ),
+    ]
+
+
+def _relative_errors(sample: Array) -> tuple[float, float]:
+    """Standard errors, relative, of a sample's mean and of its standard deviation."""
+    deviation = sample - sample.mean()
+    kurtosis = float((deviation**4).mean() / (deviation**2).mean() ** 2)
+    count = len(sample)
+    return float(sample.std() / abs(sample.mean()) / math.sqrt(count)), math.sqrt((kurtosis - 1) / (4 * count))
+
+
+def _moments(design: Design, sample: Sample) -> list[Row]:
+    found = []
+    for name, derivatives in {"label": sample.label(), "reconstruction": sample.reconstruction}.items():
+        mean, variance = design.signals()[name]
+        of_mean, of_spread = _relative_errors(derivatives)
+        note = f"{len(derivatives)} sequences; 5 standard errors"
+        measured = float(derivatives.mean())
+        found += [
+            agree(
+                "C6",
+                f"mean of the {name} derivative, {design.setting.size}",
+                mean,
+                measured,
+                5 * of_mean * abs(measured),
+                note,
+            ),
+            agree(
+                "C6",
+                f"spread of the {name} derivative, {design.setting.size}",
+                math.sqrt(variance),
+                derivatives.std(),
+                5 * of_spread * float(derivatives.std()),
+                note,
+            ),
+        ]
+    return found
+
+
+def _sizes(design: Design, sample: Sample) -> list[Row]:
+    found, measured, widths = [], {}, {}
+    for name, derivatives in {"label": sample.label(), "reconstruction": sample.reconstruction}.items():
+        predicted = predictions.sample_size(design.signals()[name], SIGNIFICANCE)
+        measured[name] = SIGNIFICANCE**2 * float(derivatives.var() / derivatives.mean() ** 2)
+        widths[name] = _interval(*_relative_errors(derivatives))
+        note = f"{len(derivatives)} sequences; 5 standard errors"
+        found.append(
+            agree(
+                "C6",
+                f"sample size of the {name} loss at z = {SIGNIFICANCE:g}, {design.setting.size}",
+                predicted,
+                measured[name],
+                widths[name] * predicted,
+                note,
+            )
+        )
+        found.append(_rate(name, derivatives))
+    ratio = predictions.price_ratio(*design.statistics())
+    note = "label over reconstruction; 5 standard errors of each"
+    found.append(
+        agree(
+            "C6",
+            f"ratio of sample sizes, {design.setting.size}",
+            ratio,
+            measured["label"] / measured["reconstruction"],
+            sum(widths.values()) * ratio,
+            note,
+        )
+    )
+    for share in (0.5, 1.0):
+        found.append(_power(design, sample.reconstruction, share))
+    return found
+
+
+def _interval(of_mean: float, of_spread: float) -> float:
+    """Relative half-width, 5 standard errors, of (sigma / mu)^2: from the far side, where the interval is longer."""
+    return 1 / (1 - min(5 * math.hypot(of_mean, of_spread), 0.75)) ** 2 - 1
+
+
+def _block_means(derivatives: Array, size: int) -> Array:
+    blocks = len(derivatives) // size
+    return derivatives[: blocks * size].reshape(blocks, size).mean(1)
+
+
+def _rate(name: str, derivatives: Array) -> Row:
+    sizes = np.array([1, 2, 4, 8, 16, 32])
+    errors = np.array([_block_means(derivatives, size).std() for size in sizes])
+    note = "log-log slope of the spread of means of 1 .. 32 sequences"
+    slope = measure.log_slope(sizes, errors)
+    # The spread over B blocks is known to 1 / sqrt(2B); the largest blocks decide.
+    tolerance = 5 / math.sqrt(2 * len(derivatives) / 32) / math.log(32) + 0.02
+    return agree("C6", f"exponent of the standard error, {name} loss", -0.5, slope, tolerance, note)
+
+
+def _power(design: Design, derivatives: Array, share: float) -> Row:
+    """How often blocks of a share of the predicted size detect the direction."""
+    signal = design.signals()["reconstruction"]
+    count = max(2, round(share * predictions.sample_size(signal, SIGNIFICANCE)))
+    means = np.abs(_block_means(derivatives, count))
+    detected = float((means > SIGNIFICANCE * derivatives.std() / math.sqrt(count)).mean())
+    predicted = predictions.detection_power(count, signal, SIGNIFICANCE)
+    tolerance = 5 * 0.5 / math.sqrt(len(means)) + 0.05
+    note = f"{len(means)} experiments; 5 standard errors, and 0.05 for the central limit"
+    return agree(
+        "C6",
+        f"detection rate at {share:g} x the predicted size, reconstruction loss",
+        predicted,
+        detected,
+        tolerance,
+        note,
+    )
+
+
+def _score(sample: Sample, rng: np.random.Generator) -> float:
+    """Standard score of the mean label gradient among shuffled labels."""
+    null = np.array([sample.label(rng.permutation(sample.labels)).mean() for _ in range(SHUFFLES)])
+    return float((sample.label().mean() - null.mean()) / null.std())
+
+
+def _tolerance(score: float) -> float:
+    """Five standard errors of a score: 1 from the sample, and the null's spread known to 1 / sqrt(2 shuffles)."""
+    return 5 * math.sqrt(1 + score**2 / (2 * SHUFFLES))
+
+
+def _shuffles(design: Design, sample: Sample) -> list[Row]:
+    rng, count = design.setting.rng("C6 shuffles"), len(sample.labels)
+    predicted = predictions.shuffled_score(*design.statistics(), count)
+    note = f"{SHUFFLES} shuffles of {count} labels; 5 standard errors"
+    found = [
+        agree(
+            "C6",
+            f"label gradient among shuffled labels, {design.setting.size}",
+            predicted,
+            _score(sample, rng),
+            _tolerance(predicted),
+            note,
+        )
+    ]
+    # A biased readout and classes that do not differ: a large label gradient that the labels have no part in.
+    biased = Design(setting=design.setting, contrast=0.0, bias=1.0)
+    _, sample = biased.draw("C6 biased")
+    found.append(
+        agree(
+            "C6",
+            f"the same, classes share, output far from 0, {design.setting.size}",
+            0,
+            _score(sample, rng),
+            _tolerance(0),
+            note,
+        )
+    )
+    derivatives = sample.label()
+    score = float(derivatives.mean() / derivatives.std() * math.sqrt(count))
+    note = "its score against zero, which is no null; must exceed the margin"
+    found.append(
+        differ("C6", f"no shuffled labels, classes share, output far from 0, {design.setting.size}", 0, score, 8, note)
+    )
+    return found
+
+
+def _controls(design: Design) -> list[Row]:
+    count = design.setting.draws
+    found = []
+    for name, loss, broken in [
+        ("classes share the correlation", "label", Design(setting=design.setting, contrast=0.0)),
+        ("white data", "reconstruction", Design(setting=design.setting, strength=0.0)),
+    ]:
+        mean, variance = design.signals()[loss]
+        predicted = mean / math.sqrt(variance) * math.sqrt(count)
+        _, sample = broken.draw(f"C6 {name}")
+        derivatives = sample.label() if loss == "label" else sample.reconstruction
+        measured = float(derivatives.mean() / derivatives.std() * math.sqrt(count))
+        note = "standard score predicted with the correlation; must be missed by half"
+        found.append(
+            differ("C6", f"{name}, {loss} loss, {design.setting.size}", predicted, measured, abs(predicted) / 2, note)
+        )
+    return found
