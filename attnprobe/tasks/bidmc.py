@@ -17,14 +17,14 @@ from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.subset import Subset
 
 LENGTH, CHANNELS = 4000, 2
 EVALUATION_SHARE = 0.3  # one half validates, the other tests
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BIDMC(TrainingSubset):
+class BIDMC(Subset):
     target: Literal["RR", "HR", "SpO2"] = "HR"  # breaths or beats per minute, or per cent
     rescale_targets: bool = True  # training labels span [-1, 1]; published runs do so after self-pretraining only
     standardise: bool = False  # zero mean and unit variance of each channel; published runs take the values as stored
@@ -44,12 +44,13 @@ class BIDMC(TrainingSubset):
         if self.standardise:
             used = signals[train].astype(np.float64)
             mean, std = tuple(used.mean((0, 1)).tolist()), tuple(used.std((0, 1)).tolist())
-        return Data(
+        data = Data(
             spec=Spec(length=LENGTH, classes=1, channels=CHANNELS, mean=mean, std=std, regression=True),
-            train=self.reduce(make_split(signals[train], labels[train]), 1),
+            train=make_split(signals[train], labels[train]),
             validation=make_split(signals[validation], labels[validation]),
             test=make_split(signals[test], labels[test]),
         )
+        return self.apply(data)
 
 
 def make_split(signals: np.ndarray, labels: np.ndarray) -> Split:

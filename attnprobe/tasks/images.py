@@ -14,7 +14,7 @@ from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pickles import read_batch
 from attnprobe.tasks.sources import TASK_SOURCES
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.subset import Subset
 
 SIDE, CLASSES = 32, 10
 PER_BATCH, TRAIN_BATCHES = 10_000, 5
@@ -28,22 +28,23 @@ COLOUR_STD = tuple(255 * s for s in (0.247, 0.243, 0.261))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Image(TrainingSubset):
+class Image(Subset):
     """Grey CIFAR-10: 1024 pixels, row by row."""
 
     def load(self, data_dir: Path | None = None) -> Data:
-        return load_cifar(self, data_dir, grey=True)
+        return self.apply(load_cifar(data_dir, grey=True))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequentialCIFAR(TrainingSubset):
+class SequentialCIFAR(Subset):
     """CIFAR-10 in colour: 1024 pixels of three channels, row by row."""
 
     def load(self, data_dir: Path | None = None) -> Data:
-        return load_cifar(self, data_dir, grey=False)
+        return self.apply(load_cifar(data_dir, grey=False))
 
 
-def load_cifar(subset: TrainingSubset, data_dir: Path | None, *, grey: bool) -> Data:
+def load_cifar(data_dir: Path | None, *, grey: bool) -> Data:
+    """All 45 000 training, 5 000 validation and 10 000 test images."""
     source, folder = find(TASK_SOURCES["image"], data_dir)
     read = read_pickled if source == "cifar-10-python" else read_binary
     ending = "" if source == "cifar-10-python" else ".bin"
@@ -64,7 +65,7 @@ def load_cifar(subset: TrainingSubset, data_dir: Path | None, *, grey: bool) -> 
     )
     return Data(
         spec=spec,
-        train=subset.reduce(train, CLASSES),
+        train=train,
         validation=make_split(images[held_out], labels[held_out], grey=grey),
         test=make_split(*read(folder / f"test_batch{ending}"), grey=grey),
     )
@@ -82,8 +83,10 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
     The weights are rounded to multiples of 2^-16 and the sum to the nearest integer, which is what image libraries do.
     """
-    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
-    return ((19595 * red + 38470 * green + 7471 * blue + (1 << 15)) >> 16).astype(np.uint8)
+    total = np.full(pixels.shape[:-1], 1 << 15, np.uint32)
+    for channel, weight in enumerate((19595, 38470, 7471)):
+        total += np.multiply(pixels[..., channel], weight, dtype=np.uint32)
+    return (total >> 16).astype(np.uint8)
 
 
 def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:

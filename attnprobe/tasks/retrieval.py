@@ -16,7 +16,7 @@ from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabu
 from attnprobe.tasks.copies import find, read_rows
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.sources import TASK_SOURCES
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.subset import Subset
 
 CLASSES = 2
 COLUMNS = ("label", "first id", "second id", "first text", "second text")
@@ -24,7 +24,7 @@ LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Retrieval(TrainingSubset):
+class Retrieval(Subset):
     max_length: int = 4000  # positions of each text, the end sign included
     min_frequency: int = 1  # rarer characters of the training set share one id
 
@@ -41,9 +41,9 @@ class Retrieval(TrainingSubset):
         train, cut = self._split(train_path, vocabulary)
         validation, cut_validation = self._split(folder / "new_aan_pairs.eval.tsv", vocabulary)
         test, cut_test = self._split(folder / "new_aan_pairs.test.tsv", vocabulary)
-        return Data(
+        data = Data(
             spec=Spec(length=self.max_length, classes=CLASSES, vocabulary=len(vocabulary), pairs=True),
-            train=self.reduce(train, CLASSES),
+            train=train,
             validation=validation,
             test=test,
             notes={
@@ -52,6 +52,7 @@ class Retrieval(TrainingSubset):
                 "truncated_share_test": cut_test,
             },
         )
+        return self.apply(data)
 
     def _split(self, path: Path, vocabulary: Vocabulary) -> tuple[Split, float]:
         """The pairs of one file and the share of texts that were cut."""

@@ -18,7 +18,7 @@ from attnprobe.errors import ArtifactError
 from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.sources import TASK_SOURCES
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.subset import Subset
 
 RATE = LENGTH = 16_000
 FULL_SCALE = float(1 << 15)  # 16-bit samples / FULL_SCALE lie in [-1, 1)
@@ -36,7 +36,7 @@ WORDS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechCommands(TrainingSubset):
+class SpeechCommands(Subset):
     standardise: Literal["position", "clips"] = "position"  # clips: one mean and deviation for all positions
     double_scaling: bool = False  # divide by 2^15 twice, as published: the inputs then stay small beside EPSILON
     padding: Literal["silence", "masked"] = "silence"  # masked: short clips keep their length, padding is not real
@@ -60,8 +60,7 @@ class SpeechCommands(TrainingSubset):
                 values = standardised(split.inputs.numpy(), mean, std, scale)
                 splits[name] = dataclasses.replace(split, inputs=torch.from_numpy(values))
             spec = Spec(length=LENGTH, classes=len(WORDS))
-        train_split = self.reduce(splits["train"], len(WORDS))
-        return Data(spec=spec, train=train_split, validation=splits["validation"], test=splits["test"])
+        return self.apply(Data(spec=spec, train=splits["train"], validation=splits["validation"], test=splits["test"]))
 
     def _read(self, paths: list[Path]) -> Split:
         clips = np.zeros((len(paths), LENGTH, 1), np.int16)

@@ -1,4 +1,4 @@
-"""How much of a published training set is used, and with how many wrong labels: the same rule for every task."""
+"""How much of a published data set is used, and with how many wrong labels: the same rule for every task."""
 
 import dataclasses
 
@@ -7,26 +7,30 @@ import torch
 
 from attnprobe.config import require
 from attnprobe.errors import ConfigError
-from attnprobe.tasks.data import Split
+from attnprobe.tasks.data import Data, Split
 
 SUBSET_SEED = 42  # Amos et al. 2023, data-scale study: prefixes of numpy's RandomState(42).permutation
 NOISE_SEED = 43
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingSubset:
-    """Settings that every task read from files inherits. Validation and test data are never touched.
+class Subset:
+    """Settings that every task read from files inherits.
 
     Smaller training sets are prefixes of larger ones, and more label noise keeps the wrong labels of less noise, so
-    that curves over either compare nested sets.
+    that curves over either compare nested sets. Labels of validation and test data are never touched.
     """
 
     n_train: int | None = None  # number of training samples; None = all
     fraction: float | None = None  # or their share of all training samples
     label_noise: float = 0.0  # each training label is, with this probability, replaced by one of the other classes
+    n_validation: int | None = None  # None = all
+    n_test: int | None = None  # None = all
 
     def __post_init__(self) -> None:
-        require(self.n_train is None or self.n_train > 0, "n_train", f"must be greater than zero, got {self.n_train}")
+        for name in ("n_train", "n_validation", "n_test"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, f"must be greater than zero, got {value}")
         share = self.fraction is None or 0 < self.fraction <= 1
         require(share, "fraction", f"must be above 0 and at most 1, got {self.fraction}")
         one = self.n_train is None or self.fraction is None
@@ -34,22 +38,30 @@ class TrainingSubset:
         noise = 0 <= self.label_noise < 1
         require(noise, "label_noise", f"must be at least 0 and below 1, got {self.label_noise}")
 
-    def reduce(self, train: Split, classes: int) -> Split:
-        """The training samples to use, with their labels as they are to be seen."""
+    def apply(self, data: Data) -> Data:
+        """The samples to use, training labels as they are to be seen; the whole data are not copied."""
+        train = data.train
         if self.label_noise > 0:
-            labels = torch.from_numpy(noisy_labels(train.labels.numpy(), classes, self.label_noise))
+            labels = torch.from_numpy(noisy_labels(train.labels.numpy(), data.spec.classes, self.label_noise))
             train = dataclasses.replace(train, labels=labels)
-        if self.n_train is None and self.fraction is None:
-            return train
-        return train.take(torch.from_numpy(nested_prefix(len(train), self._count(len(train)))))
-
-    def _count(self, available: int) -> int:
+        n_train = self.n_train
         if self.fraction is not None:
-            return max(1, int(self.fraction * available))
-        assert self.n_train is not None
-        if self.n_train > available:
-            raise ConfigError(f"task.n_train can be at most {available}, got {self.n_train}")
-        return self.n_train
+            n_train = max(1, int(self.fraction * len(train)))
+        return dataclasses.replace(
+            data,
+            train=limited(train, n_train, "n_train"),
+            validation=limited(data.validation, self.n_validation, "n_validation"),
+            test=limited(data.test, self.n_test, "n_test"),
+        )
+
+
+def limited(split: Split, count: int | None, setting: str) -> Split:
+    """``count`` samples of the split; ``setting`` is what the person asked for them by."""
+    if count is None:
+        return split
+    if count > len(split):
+        raise ConfigError(f"task.{setting} can be at most {len(split)}, got {count}")
+    return split.take(torch.from_numpy(nested_prefix(len(split), count)))
 
 
 def nested_prefix(available: int, count: int) -> np.ndarray:

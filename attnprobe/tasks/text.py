@@ -13,7 +13,7 @@ from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabu
 from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.sources import TASK_SOURCES
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.subset import Subset
 
 LABELS = ("neg", "pos")
 PER_CLASS = 12_500  # reviews of each split
@@ -22,7 +22,7 @@ SPLIT_SEED = 42
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Text(TrainingSubset):
+class Text(Subset):
     max_length: int = 4096  # positions, the end sign included; the papers say 2048, their code has 4096
     min_frequency: int = 15  # rarer characters of the training set share one id
     validation: Literal["held_out", "test"] = "held_out"  # test: selects on the test set, as was published
@@ -46,9 +46,9 @@ class Text(TrainingSubset):
         validation, cut_validation = test, cut_test
         if self.validation == "held_out":
             validation, cut_validation = self._split([texts[i] for i in others], labels[others], vocabulary)
-        return Data(
+        data = Data(
             spec=Spec(length=self.max_length, classes=len(LABELS), vocabulary=len(vocabulary)),
-            train=self.reduce(train, len(LABELS)),
+            train=train,
             validation=validation,
             test=test,
             notes={
@@ -57,6 +57,7 @@ class Text(TrainingSubset):
                 "truncated_share_test": cut_test / len(test),
             },
         )
+        return self.apply(data)
 
     def _split(self, texts: list[str], labels: np.ndarray, vocabulary: Vocabulary) -> tuple[Split, int]:
         encoded = vocabulary.encode(texts, len(texts), self.max_length)
