@@ -111,7 +111,7 @@ def write_published(folder: Path, task: ListOps) -> None:
 
 
 def test_published_files_are_read_back(tmp_path: Path) -> None:
-    assert parenthesised("[SM 3 5 ]".split()) == "( ( ( [SM 3 ) 5 ) ] )"
+    assert parenthesised(["[SM", "3", "5", "]"]) == "( ( ( [SM 3 ) 5 ) ] )"
     write_published(tmp_path / "listops-1000", SMALL)
     published = dataclasses.replace(SMALL, source="published")
     assert published.load(tmp_path).fingerprint() == SMALL.load().fingerprint()

@@ -71,8 +71,8 @@ def test_values_agree_with_an_independent_evaluator(grammar: Grammar, n: int) ->
 
 
 def test_medians_of_even_numbers_of_arguments_are_cut() -> None:
-    assert evaluate("[MED 1 4 ]".split()) == 2
-    assert evaluate("[SM 9 9 [MIN 3 4 ] ]".split()) == 1
+    assert evaluate(["[MED", "1", "4", "]"]) == 2
+    assert evaluate(["[SM", "9", "9", "[MIN", "3", "4", "]", "]"]) == 1
 
 
 def within(count: int, n: int, p: float, sigmas: float = 3.0) -> bool:

@@ -1,0 +1,186 @@
+"""Pathfinder: do two disks lie on the same dashed contour? Images of 32, 64, 128 (PathX) or 256 (PathX-256) pixels.
+
+Drawn afresh by the published algorithm (``pathfinder_scenes``) or read from the Long Range Arena's files.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from attnprobe.config import require, require_positive
+from attnprobe.errors import ArtifactError
+from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.generated import LARGE, in_blocks, keep, read_kept
+from attnprobe.tasks.pathfinder_published import read_published
+from attnprobe.tasks.pathfinder_scenes import Scene, draw_scenes
+
+BLOCK = 64  # images
+VERSION = 1  # raise it when the same settings begin to give other data
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
+
+# Per image side, as the Long Range Arena documents its data; distractor_paddles is shared out among the distractors.
+PUBLISHED: dict[int, dict[str, Any]] = {
+    32: {
+        "padding": 1,
+        "seed_distance": 7,
+        "paddle_length": 2,
+        "paddle_thickness": 0.5,
+        "paddle_margins": (1,),
+        "marker_radius": 1.5,
+        "continuity": 1.0,
+        "distractor_paddles": 20,
+        "contour_contrasts": (2.0,),
+        "paddle_contrasts": (0.75,),
+    },
+    64: {
+        "padding": 1,
+        "seed_distance": 12,
+        "paddle_length": 5,
+        "paddle_thickness": 1.0,
+        "paddle_margins": (1,),
+        "marker_radius": 2.5,
+        "continuity": 1.8,
+        "distractor_paddles": 22,
+        "contour_contrasts": (0.8,),
+        "paddle_contrasts": (1.0,),
+    },
+    128: {
+        "padding": 1,
+        "seed_distance": 20,
+        "paddle_length": 5,
+        "paddle_thickness": 1.5,
+        "paddle_margins": (2, 3),
+        "marker_radius": 3.0,
+        "continuity": 1.8,
+        "distractor_paddles": 35,  # as documented; the distributed files may hold twice as many distractors
+        "contour_contrasts": (0.9,),
+        "paddle_contrasts": (1.0,),
+    },
+    256: {
+        "padding": 22,
+        "seed_distance": 27,
+        "paddle_length": 5,
+        "paddle_thickness": 2.0,
+        "paddle_margins": (3,),
+        "marker_radius": 5.0,
+        "continuity": 1.8,
+        "distractor_paddles": 30,
+        "contour_contrasts": (1.0,),
+        "paddle_contrasts": (1.0,),
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pathfinder:
+    """Settings that are None have the published value for ``side``; those of the drawing matter to "generate" only.
+
+    The contour lengths of the published difficulties are 6, 9 and 14. When reading, ``n_...`` are upper limits.
+    Generated classes are balanced: each pair of neighbouring images has one of each.
+    """
+
+    side: Literal[32, 64, 128, 256] = 32
+    source: Literal["generate", "published"] = "generate"
+    contour_length: int = 14  # paddles
+    distractor_length: int | None = None  # paddles; None = a third of contour_length
+    distractors: int | None = None  # contours besides the two long ones
+    continuity: float | None = None  # larger = straighter
+    padding: int | None = None  # pixels at the border in which nothing may lie
+    seed_distance: int | None = None  # pixels between the beginnings of the two long contours
+    paddle_length: int | None = None  # pixels
+    paddle_thickness: float | None = None  # pixels
+    paddle_margins: tuple[int, ...] | None = None  # half the gap between paddles, pixels; one is drawn per image
+    marker_radius: float | None = None  # pixels
+    contour_contrasts: tuple[float, ...] | None = None
+    paddle_contrasts: tuple[float, ...] | None = None
+    antialias_scale: int = 2
+    n_train: int = 160_000
+    n_validation: int = 20_000
+    n_test: int = 20_000
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.side in PUBLISHED, "side", f"must be 32, 64, 128 or 256, got {self.side}")
+        require_positive(self, "n_train", "n_validation", "n_test")
+        require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
+        self.scene()
+
+    def scene(self) -> Scene:
+        """What is drawn, with every setting filled in."""
+        published = dict(PUBLISHED[self.side])
+        third = max(1, self.contour_length // 3)
+        published["distractor_length"] = length = third if self.distractor_length is None else self.distractor_length
+        published["distractors"] = published.pop("distractor_paddles") // max(1, length)
+        chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(Scene)}
+        return Scene(**{name: published[name] if value is None else value for name, value in chosen.items()})
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        sizes = dict(zip(SPLITS, (self.n_train, self.n_validation, self.n_test), strict=True))
+        if self.source == "published":
+            arrays = read_published(self.side, self.contour_length, sizes, data_dir)
+        else:
+            arrays = {name: self._generated(name, size) for name, size in sizes.items()}
+        spec = Spec(
+            length=self.side**2,
+            classes=2,
+            levels=256,
+            mean=(127.5,),  # so that the model sees -1 .. 1
+            std=(127.5,),
+            grid=(self.side, self.side),
+        )
+        train, validation, test = (self._split(*arrays[name]) for name in SPLITS)
+        return Data(spec=spec, train=train, validation=validation, test=test)
+
+    def _generated(self, split: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images (n, side, side) and classes (n,) of one split, from a file if they are many."""
+        source = Stream(scene=self.scene(), seed=self.data_seed, split=SPLITS.index(split))
+        if n < LARGE:
+            return collect(source, n)
+        settings = dataclasses.asdict(source) | {"n": n, "version": VERSION}
+        folder = keep(f"pathfinder-{self.side}-{split}", settings, lambda path: save(path, source, n))
+        images, labels = read_kept(folder, "images"), read_kept(folder, "labels")
+        if images.shape != (n, self.side, self.side) or labels.shape != (n,):
+            raise ArtifactError(f"{folder} is damaged: arrays of another shape", hint="delete it")
+        return images, labels
+
+    def _split(self, images: np.ndarray, labels: np.ndarray) -> Split:
+        inputs = torch.from_numpy(images.reshape(len(images), -1, 1))
+        return Split(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stream:
+    """An endless, fixed sequence of images, cut into blocks."""
+
+    scene: Scene
+    seed: int
+    split: int
+
+
+def draw_block(stream: Stream, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (BLOCK, side, side) and classes (BLOCK,)."""
+    generator = np.random.default_rng(np.random.SeedSequence(stream.seed, spawn_key=(stream.split, block)))
+    labels = generator.permuted(np.tile([0, 1], (BLOCK // 2, 1)), axis=1).ravel()
+    return draw_scenes(stream.scene, labels, generator), labels.astype(np.uint8)
+
+
+def collect(stream: Stream, n: int) -> tuple[np.ndarray, np.ndarray]:
+    parts = in_blocks(draw_block, stream, range(-(-n // BLOCK)), workers=1)
+    images, labels = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
+    return images, labels
+
+
+def save(folder: Path, stream: Stream, n: int) -> None:
+    """images.npy and labels.npy, written block by block: there may be more images than memory holds."""
+    side = stream.scene.side
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(n, side, side))
+    labels = np.zeros(n, np.uint8)
+    for block, (drawn, classes) in enumerate(in_blocks(draw_block, stream, range(-(-n // BLOCK)))):
+        start = block * BLOCK
+        images[start : start + BLOCK] = drawn[: n - start]
+        labels[start : start + BLOCK] = classes[: n - start]
+    images.flush()
+    np.save(folder / "labels.npy", labels)
