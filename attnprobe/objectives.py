@@ -122,8 +122,12 @@ class MaskedReconstruction:
         hidden = bernoulli_mask(
             self.ratio, seed=seed, sample=batch.sample, epoch=epoch, length=batch.inputs.shape[1], valid=batch.valid
         )
-        prediction = model.reconstruct(model(batch.inputs, hidden=hidden, valid=batch.valid))
-        return reconstruction_losses(model, prediction, batch.inputs, hidden, self.loss)
+        at = hidden_positions(hidden)
+        prediction = model.reconstruct(model(batch.inputs, hidden=hidden, valid=batch.valid, at=at))
+        if at is None:
+            return reconstruction_losses(model, prediction, batch.inputs, hidden, self.loss)
+        rows = torch.arange(len(at), device=at.device)[:, None]
+        return reconstruction_losses(model, prediction, batch.inputs[rows, at], hidden[rows, at], self.loss)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,18 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "masked": MaskedReconstruction,
     "causal": CausalPrediction,
 }
+
+
+def hidden_positions(hidden: Tensor) -> Tensor | None:
+    """(batch, length) bool -> (batch, n) int64: the hidden positions of every sequence first, n = the most in any.
+
+    Only what was hidden is scored, so the last block need not compute the rest. None where n would have to be waited
+    for (a GPU) or would change a compiled shape.
+    """
+    if hidden.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    most = int(hidden.sum(1).max())
+    return hidden.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
 
 
 def sequences(model: Transformer, batch: Batch) -> Batch:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnprobe.models.positions import Rotary
+from attnprobe.models.positions import Rotary, take_positions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,15 +54,18 @@ class Attention(nn.Module):
         valid: Tensor | None = None,
         score_offset: Tensor | None = None,
         observe: Observer | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
-        """(batch, length, d_model) -> the same.
+        """(batch, length, d_model) -> the same, or (batch, n, d_model) if only the positions ``at`` (batch, n) query.
 
         ``valid`` (batch, length) bool hides padded keys. ``score_offset`` broadcasts to (batch, head, query, key) and
         is added to the scaled scores: the gradient with respect to a zero offset is the gradient along the scores.
         """
-        q, k, v = (self._split_heads(project(x)) for project in (self.q, self.k, self.v))
+        assert at is None or not self.causal, "a causal pattern needs every query in its place"
+        q, k, v = self.q(x if at is None else take_positions(x, at)), self.k(x), self.v(x)
+        q, k, v = (self._split_heads(t) for t in (q, k, v))
         if self.rotary is not None:
-            q, k = self.rotary(q), self.rotary(k)
+            q, k = self.rotary(q, at), self.rotary(k)
         scale = q.shape[-1] ** -0.5
         if score_offset is None and valid is None:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)

@@ -54,9 +54,13 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angle.cos().float(), persistent=False)
         self.register_buffer("sin", angle.sin().float(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, head, length, d_head) -> the same shape, each pair turned by position * frequency."""
-        cos, sin = (t[: x.shape[-2]].to(x.dtype) for t in (self.cos, self.sin))
+    def forward(self, x: Tensor, at: Tensor | None = None) -> Tensor:
+        """(batch, head, length, d_head) -> the same shape, each pair turned by position * frequency.
+
+        at: (batch, length) int64 positions if they are not 0, 1, 2, ...
+        """
+        tables = (t[: x.shape[-2]] if at is None else t[at][:, None] for t in (self.cos, self.sin))
+        cos, sin = (t.to(x.dtype) for t in tables)
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -65,3 +69,9 @@ def _angles(length: int, width: int) -> Tensor:
     """(length, ceil(width / 2)) float64 angles position * BASE^(-2k/width)."""
     frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(BASE) / width))
     return torch.arange(length, dtype=torch.float64)[:, None] * frequency
+
+
+def take_positions(x: Tensor, at: Tensor) -> Tensor:
+    """The rows ``at`` (batch, n) int64 of each sequence of x (batch, length, width) -> (batch, n, width)."""
+    first = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (at + first).flatten()).unflatten(0, at.shape)

@@ -12,7 +12,7 @@ from attnprobe.config import require, require_positive
 from attnprobe.models.attention import Attention, Observer
 from attnprobe.models.embeddings import TokenEmbedding, ValueEmbedding
 from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_width
-from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions
+from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
 from attnprobe.tasks import Spec
 
 
@@ -67,12 +67,14 @@ class Transformer(nn.Module):
         valid: Tensor | None = None,
         score_offsets: Mapping[int, Tensor] | None = None,
         observe: Observer | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
         """Features (batch, length, d_model) after the final norm; one more leading position with readout "token".
 
         inputs: token ids (batch, length) or stored values (batch, length, channels). hidden, valid: (batch, length)
         bool. score_offsets: layer -> tensor added to that layer's scores. observe: called once per layer with its
-        AttentionCall.
+        AttentionCall. at: (batch, n) int64, the positions whose features are wanted instead of all; the last block
+        then computes nothing else, unless its scores are offset or observed: those are always whole.
         """
         x = self.embedding(inputs, hidden)
         if self.config.padding == "attended":
@@ -80,11 +82,13 @@ class Transformer(nn.Module):
         if self.token is not None:
             x = torch.cat([self.token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
             valid = None if valid is None else F.pad(valid, (1, 0), value=True)
+            at = None if at is None else F.pad(at + 1, (1, 0))
         x = self.positions(x)
+        early = at if score_offsets is None and observe is None else None
         for layer, block in enumerate(self.blocks):
             offset = None if score_offsets is None else score_offsets.get(layer)
-            x = block(x, valid, offset, observe)
-        return self.norm(x)
+            x = block(x, valid, offset, observe, at=early if layer == len(self.blocks) - 1 else None)
+        return self.norm(x if at is None or early is not None else take_positions(x, at))
 
     def classify(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """Label logits (batch, classes); of pairs, two neighbouring rows of features give one row of logits."""
@@ -109,6 +113,17 @@ class Block(nn.Module):
         self.up = nn.Linear(config.d_model, config.d_mlp)
         self.down = nn.Linear(config.d_mlp, config.d_model)
 
-    def forward(self, x: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None) -> Tensor:
-        x = x + self.attention(self.norm1(x), valid=valid, score_offset=score_offset, observe=observe)
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor | None,
+        score_offset: Tensor | None,
+        observe: Observer | None,
+        *,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        """All positions look and are looked at; with ``at`` (batch, n) only those look, and only theirs is returned."""
+        h = self.norm1(x)
+        x = x if at is None else take_positions(x, at)
+        x = x + self.attention(h, valid=valid, score_offset=score_offset, observe=observe, at=at)
         return x + self.down(F.gelu(self.up(self.norm2(x))))
