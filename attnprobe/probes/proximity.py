@@ -31,14 +31,15 @@ class Proximity:
     rows: list[Measurement]
     layout: Layout
     radius: float
-    n: int  # sequences
+    n: int  # samples
+    sd: np.ndarray  # (layer, head) standard deviation of the centred scores
     profile: Profile  # by offset along a sequence; by distance, rounded to whole pixels, on a grid
     map: Profile | None  # by (offset_y, offset_x) on a grid
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
-        arrays: dict[str, np.ndarray] = {}
-        names: dict[str, list[str]] = {}
+        arrays: dict[str, np.ndarray] = {"sd": self.sd}
+        names: dict[str, list[str]] = {"sd": ["layer", "head"]}
         for prefix, profile in (("profile", self.profile), ("map", self.map)):
             if profile is None:
                 continue
@@ -113,7 +114,7 @@ def measure(
                 progress(span.stop, n)
     profile, grid = sums.profiles(level)
     rows = _rows(sums, *null.finish(), level, generator)
-    return Proximity(rows=rows, layout=layout, radius=radius, n=n, profile=profile, map=grid)
+    return Proximity(rows=rows, layout=layout, radius=radius, n=n, sd=sums.sd(), profile=profile, map=grid)
 
 
 def _check(*, radius: float, n: int, level: float, permutations: int) -> None:

@@ -104,6 +104,10 @@ class ProximitySums:
         sums = t.new_zeros(*t.shape[:-2], int(self.rings.max()) + 1)
         return sums.index_add_(-1, self.rings.flatten(), t.flatten(-2))
 
+    def sd(self) -> np.ndarray:
+        """Standard deviation of the centred scores over all visible pairs of all samples: (layer, head)."""
+        return np.sqrt(self.per_head["squares"].sum(0) / self.per_sample["pairs"].sum())
+
     def profiles(self, level: float) -> tuple[Profile, Profile | None]:
         """The profile along one axis, and on a grid the map."""
         scores, masses = self.scores.band(level, self.n), self.masses.band(level, self.n)
