@@ -96,10 +96,8 @@ def _draw(scene: Scene, paddles: Paddles, labels: np.ndarray, generator: np.rand
         paint(paddles, canvas, np.arange(n), targets[contour], contrasts[:, contour])
     for _ in range(scene.distractors):
         images, chains = grow_distractors(scene, paddles, maps, generator)
-        colours = np.array(scene.contour_contrasts)[
-            generator.integers(0, len(scene.contour_contrasts), chains.pose.shape)
-        ]
-        paint(paddles, canvas, images, chains, colours)
+        choice = generator.integers(0, len(scene.contour_contrasts), chains.pose.shape)
+        paint(paddles, canvas, images, chains, np.array(scene.contour_contrasts)[choice])
     first = generator.integers(0, 2, n)
     second = np.where(labels == 1, first, 1 - first)
     rows = np.arange(n)
@@ -172,6 +170,8 @@ def seed_targets(
     box = paddles.core_box
     low, high = 2 * scene.seed_distance - box[:, 0::2], scene.side - 2 * scene.seed_distance - box[:, 1::2]
     directions = np.flatnonzero((high > low).all(1))
+    if not len(directions):
+        raise ConfigError(f"no first paddle fits {2 * scene.seed_distance} pixels from every side of the image")
     first = directions[generator.integers(0, len(directions), n)]
     tail = generator.integers(low[first], high[first])
     second = generator.integers(0, DEGREES, n)
