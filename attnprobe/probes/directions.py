@@ -216,12 +216,12 @@ def named_directions(
     | shuffled r=2     | control: the proximity values, permuted over the offsets                         |
     | random 1         | control: outer product of two Gaussian vectors                                   |
 
-    ``reach``: single offsets up to this many positions in every axis (8 on a line, 2 on a grid unless given).
+    ``reach``: single offsets up to this many positions in every axis (8 on a line, 3 on a grid unless given).
     ``controls``: how many random directions.
     """
     layout = space.layout
     offsets, distances = torch.stack(layout.axes(), -1), layout.distance()
-    near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if len(layout.shape) == 1 else 2)
+    near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if len(layout.shape) == 1 else 3)
     seen = near & (layout.reachable())
     directions = [_single_offset(index, offsets) for index in seen.nonzero()]
     for radius in radii:

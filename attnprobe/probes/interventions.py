@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from attnprobe.probes.statistics import Measurement, bootstrap, rows_to_records
 from attnprobe.tasks import Split
 
 DOSES = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
-Kind = Literal["own", "shuffled", "clamp"]
 Progress = Callable[[int, int], None]  # (model runs over all sequences done, runs in all)
 
 
@@ -40,7 +39,7 @@ Progress = Callable[[int, int], None]  # (model runs over all sequences done, ru
 class InterventionRow(Measurement):
     """quantity: "accuracy", "loss", and the same with ".change": minus the model left alone, paired by sequence."""
 
-    kind: str  # what was done: a Kind, or which model's W_Q and W_K were used
+    kind: str  # what was done: a kind of DoseResponse, or which model's W_Q and W_K were used
     dose: float | None = None
 
 
@@ -68,7 +67,7 @@ class DoseResponse:
         names = {name: [name] for name in axes} | {"profile": ["layer", "head", *axes]}
         return axes | {"profile": self.profile.numpy(), "axes": np.array(json.dumps(names))}
 
-    def select(self, quantity: str, kind: Kind) -> list[InterventionRow]:
+    def select(self, quantity: str, kind: str) -> list[InterventionRow]:
         """By ascending dose."""
         chosen = [row for row in self.rows if row.quantity == quantity and row.kind == kind]
         return sorted(chosen, key=lambda row: row.dose if row.dose is not None else 0.0)
