@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from attnprobe import __version__
+from attnprobe.cli.data import data_app
 from attnprobe.cli.demo import demo
 from attnprobe.cli.output import console, print_error
 from attnprobe.cli.presets import presets
@@ -32,6 +33,7 @@ app.command()(demo)
 app.command()(presets)
 app.add_typer(probe_app)
 app.add_typer(theory_app)
+app.add_typer(data_app)
 
 
 def print_version(wanted: bool) -> None:

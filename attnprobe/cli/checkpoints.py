@@ -10,7 +10,7 @@ from attnprobe.errors import ArtifactError
 
 if TYPE_CHECKING:
     from attnprobe.models import Transformer
-    from attnprobe.tasks import Split
+    from attnprobe.tasks import Split, Task
     from attnprobe.training.checkpoint import Checkpoint
 
 
@@ -33,21 +33,20 @@ def open_checkpoint(
     path: Path,
     *,
     label: str | None = None,
+    task: "Task | None" = None,
     split: SplitName = SplitName.test,
     device: str,
     data_dir: Path | None = None,
 ) -> Opened:
-    """Load a checkpoint and its data onto the device; ArtifactError if the data is not what it was trained on."""
+    """Load a checkpoint and data (of its own task by default) onto the device; ArtifactError if they do not fit."""
     from attnprobe.training.checkpoint import load_checkpoint
     from attnprobe.training.execute import choose_device
 
     chosen = choose_device(device)
     checkpoint = load_checkpoint(path)
-    data = checkpoint.task.load(data_dir)
+    data = (task or checkpoint.task).load(data_dir)
     if data.spec != checkpoint.spec:
-        raise ArtifactError(
-            f"the data found now differs from what {path} was trained on", hint="choose with --data-dir"
-        )
+        raise ArtifactError(f"this data does not fit the model in {path}, which was trained on inputs of another kind")
     return Opened(
         path=path,
         label=label or checkpoint.phase,

@@ -67,7 +67,7 @@ def train_arm(arm: str, seed: int, out: Path, device: str, quiet: bool) -> dict[
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
-    from attnprobe.cli.probe import measure_proximity
+    from attnprobe.cli.probe_proximity import measure_proximity
 
     spt, scratch = results["pretrained"][0]["checkpoints"], results["scratch"][0]["checkpoints"]
     stages = {
@@ -128,13 +128,13 @@ def theory_verdict() -> dict[str, Any]:
 
 
 def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[str, Proximity]") -> list[Path]:
-    from attnprobe.report.figures import draw_maps, draw_profiles
+    from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
     from attnprobe.report.training_figures import draw_learning_curves
 
     runs = {ARMS[arm]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
     files = draw_learning_curves(runs, out / "learning_curves")
-    files += draw_profiles(measured, out / "proximity_profiles")
-    files += draw_maps(measured, out / "proximity_maps")
+    files += draw_offset_profiles(measured, out / "proximity_profiles")
+    files += draw_proximity_maps(measured, out / "proximity_maps")
     return files
 
 

@@ -79,12 +79,17 @@ def measure_alignment(
 
     from attnprobe.objectives import Classification
     from attnprobe.probes.alignment import measure
+    from attnprobe.probes.alignment_change import change_of_scores
     from attnprobe.probes.directions import ScoreSpace, named_directions
+    from attnprobe.training.checkpoint import load_checkpoint
 
     generator = np.random.default_rng(seed)
     directions = named_directions(ScoreSpace.of(opened.model), generator=generator)
     if change_to is not None:
-        directions.append(change_of_scores(opened, change_to, sequences, seed))
+        goal = load_checkpoint(change_to).make_model().to(next(opened.model.parameters()).device)
+        directions.append(
+            change_of_scores(opened.model, goal, opened.split, n=sequences, memory_limit=memory_limit, seed=seed)
+        )
     return measure(
         opened.model,
         opened.split,

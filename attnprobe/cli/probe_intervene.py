@@ -56,7 +56,8 @@ def intervene(
     """
     import numpy as np
 
-    from attnprobe.probes.interventions import dose_response, intervention_records, offset_profile_of, swap_response
+    from attnprobe.probes.intervention_profiles import offset_profile_of
+    from attnprobe.probes.interventions import dose_response, intervention_records, swap_response
 
     opened = open_checkpoint(checkpoint, split=split, device=device, data_dir=data_dir)
     objective = opened.checkpoint.objective()

@@ -120,11 +120,11 @@ def measure_proximity(
 
 
 def draw(found: "dict[str, Proximity]", stem: Path) -> list[Path]:
-    from attnprobe.report.figures import draw_maps, draw_profiles
+    from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
 
-    figures = draw_profiles(found, stem.with_name(f"{stem.name}_profiles"))
+    figures = draw_offset_profiles(found, stem.with_name(f"{stem.name}_profiles"))
     if all(result.map is not None for result in found.values()):
-        figures += draw_maps(found, stem.with_name(f"{stem.name}_maps"))
+        figures += draw_proximity_maps(found, stem.with_name(f"{stem.name}_maps"))
     return figures
 
 

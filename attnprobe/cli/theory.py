@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnprobe.cli.output import Json, Quiet, Seed, console, print_json, print_table, say
+from attnprobe.cli.theory_certify import CHECK_FAILED, certify
 from attnprobe.cli.train import parse_seeds
 from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
     from theory.rows import Row
 
-CHECK_FAILED = 5
-
 theory_app = typer.Typer(name="theory", help="Check the theory of local blindness.", no_args_is_help=True)
 
 
-@theory_app.callback()
-def theory() -> None:
-    pass  # with a single command Typer would drop the word "verify"
+theory_app.command()(certify)
 
 
 @theory_app.command()

@@ -25,15 +25,16 @@ def deliver(
     npz: Path | None,
     json: bool,
     quiet: bool,
+    extra: Record | None = None,
 ) -> None:
-    """Write the files that were asked for, then the JSON document or a line per file."""
+    """Write the files that were asked for, then the JSON document (with ``extra`` keys) or a line per file."""
     if csv is not None:
         write_csv(csv, records)
     if npz is not None:
         write_arrays(npz, arrays)
     if json:
         paths = {"checkpoints": list(map(str, checkpoints)), "figures": list(map(str, figures))}
-        print_json(paths | {"rows": records})
+        print_json(paths | (extra or {}) | {"rows": records})
         return
     for kind, path in (("rows", csv), ("arrays", npz), *(("figure", path) for path in figures)):
         if path is not None:

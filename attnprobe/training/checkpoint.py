@@ -39,7 +39,7 @@ class Checkpoint:
     state: dict[str, Tensor]
 
     def objective(self) -> Objective:
-        """What the labels of the run are asked for: its last phase's objective if that uses labels, else by the data."""
+        """What the labels are asked for: the last phase's objective if that uses labels, else what fits the data."""
         last = list(self.run.phases().values())[-1].objective
         if last.target is None:
             return last
