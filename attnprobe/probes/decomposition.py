@@ -72,7 +72,9 @@ def measure(
     chosen = draw_samples(split, n, generator)
     if len(chosen) < 2:
         raise NotApplicableError("position and content cannot be told apart with one sequence", hint="use more data")
-    plan = plan_memory(model, layout, samples=len(chosen), permutations=0, memory_limit=memory_limit)
+    plan = plan_memory(
+        model, layout, samples=len(chosen), permutations=0, memory_limit=memory_limit, padded=split.lengths is not None
+    )
     means, shares = _Means(model, layout), _Shares(model, layout, len(chosen))
     with torch.inference_mode():
         for gather in (means.add, functools.partial(shares.add, means)):

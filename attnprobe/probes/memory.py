@@ -20,7 +20,9 @@ class Plan:
     null_matrix: bool  # whether the key-permutation null may keep length x length per layer and head
 
 
-def plan_memory(model: Transformer, layout: Layout, *, samples: int, permutations: int, memory_limit: int) -> Plan:
+def plan_memory(
+    model: Transformer, layout: Layout, *, samples: int, padded: bool, permutations: int, memory_limit: int
+) -> Plan:
     """Raises ConfigError, naming what is needed, if not even one sample at a time fits into ``memory_limit`` bytes.
 
     Counts activations of one forward pass without gradients and the work space of the probe; not the model's weights
@@ -35,6 +37,9 @@ def plan_memory(model: Transformer, layout: Layout, *, samples: int, permutation
     profiles = heads * bins * (8 * item + 4 * 8)  # of one layer, for every sequence of the batch
     sample = together * (activations + transforms + profiles)
     kept = config.layers * heads * bins * 8 * 6 * len(layout.shape)
+    if layout.causal:  # the model itself then keeps which keys are visible, one byte per pair,
+        kept += 2 * length**2
+        sample += together * length**2 * (1 + item) * padded  # and with padding one mask per sequence as numbers
     row = together * heads * (layout.shape[1] if len(layout.shape) == 2 else 1) ** 2
     least = kept + sample + item * (TILE_COPIES * row + 8 * together * heads * bins)
     if least > memory_limit:

@@ -91,7 +91,9 @@ def measure(
     _check(radius=radius, n=n, level=level, permutations=permutations)
     chosen = draw_samples(split, n, generator)
     n = len(chosen)
-    plan = plan_memory(model, layout, samples=n, permutations=permutations, memory_limit=memory_limit)
+    plan = plan_memory(
+        model, layout, samples=n, permutations=permutations, memory_limit=memory_limit, padded=split.lengths is not None
+    )
     sums = ProximitySums(model, layout, radius, include_self, n)
     batches = [slice(start, min(start + plan.batch, n)) for start in range(0, n, plan.batch)]
     for span in batches:
