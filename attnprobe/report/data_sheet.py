@@ -5,25 +5,26 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from attnprobe.report.style import DPI, checkpoint_colors, figure_style
 from attnprobe.tasks import Data, Spec, Split
 from attnprobe.training.files import write_atomically
 
 PER_CLASS = 8  # images in a row of the contact sheet
 ROWS = 10  # classes shown at most
 GAP = 2  # pixels between them
-DPI = 120
 BINS = 40
 
 
 def draw_sheet(data: Data, path: Path, title: str) -> None:
     """Draw training samples into the PNG file ``path``."""
-    if data.spec.is_tokens:
-        figure = token_sheet(data, title)
-    elif data.spec.grid is not None:
-        figure = contact_sheet(data, data.spec.grid, title)
-    else:
-        figure = signal_sheet(data, title)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
+    with figure_style():
+        if data.spec.is_tokens:
+            figure = token_sheet(data, title)
+        elif data.spec.grid is not None:
+            figure = contact_sheet(data, data.spec.grid, title)
+        else:
+            figure = signal_sheet(data, title)
+        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
 
 
 def contact_sheet(data: Data, grid: tuple[int, int], title: str) -> Figure:
@@ -37,7 +38,7 @@ def contact_sheet(data: Data, grid: tuple[int, int], title: str) -> Figure:
             image = data.train.inputs[int(i)].numpy().reshape(*grid, -1)
             place = np.s_[row * height : row * height + grid[0], column * width : column * width + grid[1]]
             canvas[place] = np.clip((image - low) / (high - low), 0, 1)
-    figure = Figure(figsize=(0.9 * PER_CLASS + 0.8, 0.9 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(0.9 * PER_CLASS + 0.8, 0.9 * rows + 0.4))
     ax = figure.subplots()
     ax.imshow(canvas if data.spec.channels == 3 else canvas[..., 0], cmap="gray", vmin=0, vmax=1)
     ax.set_yticks(np.arange(rows) * height + grid[0] / 2, [f"class {row}" for row in range(rows)])
@@ -46,24 +47,27 @@ def contact_sheet(data: Data, grid: tuple[int, int], title: str) -> Figure:
     for spine in ax.spines.values():
         spine.set_visible(False)
     shown = f"{rows} of {data.spec.classes} classes" if rows < data.spec.classes else "training images"
-    figure.suptitle(f"{title}: {shown}", fontsize=10)
+    figure.suptitle(f"{title}: {shown}")
     return figure
 
 
 def token_sheet(data: Data, title: str) -> Figure:
     """Lengths of the sequences by split, and how often each token occurs in the training set."""
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.2))
     left, right = figure.subplots(1, 2)
+    colors = checkpoint_colors(list(data.splits()))
     for name, split in data.splits().items():
-        lengths = sequence_lengths(split, data.spec)
-        left.hist(lengths, BINS, range=(0, data.spec.length), density=True, histtype="step", label=name)
+        shares, edges = np.histogram(
+            sequence_lengths(split, data.spec), BINS, range=(0, data.spec.length), density=True
+        )
+        left.stairs(shares, edges, color=colors[name], label=name)
     left.set(xlabel="length (tokens)", ylabel="density", title="lengths")
-    left.legend(frameon=False, fontsize=8)
+    left.legend()
     counts = np.sort(token_counts(data.train, data.spec))[::-1]
     counts = counts[counts > 0]
     right.plot(np.arange(1, len(counts) + 1), counts / counts.sum(), ".-", markersize=3, linewidth=0.8)
     right.set(xlabel="rank of the token", ylabel="share", yscale="log", title="token frequencies (training)")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title)
     return figure
 
 
@@ -77,14 +81,13 @@ def signal_sheet(data: Data, title: str) -> Figure:
         firsts = [first_of_class(data.train, c, 1) for c in range(min(data.spec.classes, ROWS))]
         chosen = np.array([first[0] for first in firsts if len(first)])
         names = [f"class {int(data.train.labels[int(i)])}" for i in chosen]
-    figure = Figure(figsize=(9, 0.9 * len(chosen) + 0.8), layout="constrained")
+    figure = Figure(figsize=(9, 0.9 * len(chosen) + 0.8))
     axes = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
     for ax, i, name in zip(axes, chosen, names, strict=True):
         ax.plot(data.train.inputs[int(i)].numpy(), linewidth=0.6)
-        ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
-        ax.tick_params(labelsize=6)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
     axes[-1].set_xlabel("position")
-    figure.suptitle(f"{title}: training samples", fontsize=10)
+    figure.suptitle(f"{title}: training samples")
     return figure
 
 
