@@ -1,0 +1,137 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROW_KEYS = {
+    "checkpoint", "layer", "head", "quantity", "estimate", "low", "high", "level", "n", "unit", "p_value",
+}  # fmt: skip
+CHECKPOINTS = ("init", "pretrained", "finetuned")
+
+
+@pytest.fixture
+def checkpoints(trained) -> list[str]:
+    return [str(trained / "checkpoints" / f"{name}.pt") for name in CHECKPOINTS]
+
+
+def test_proximity_json(attnprobe, checkpoints) -> None:
+    outcome = attnprobe("probe", "proximity", *checkpoints, "-n", 20, "--permutations", 19, "--json")
+    assert outcome.code == 0
+    document = outcome.document()
+    assert document["checkpoints"] == checkpoints
+    assert all(set(row) >= ROW_KEYS for row in document["rows"])
+    headline = [row for row in document["rows"] if row["quantity"] == "proximity_bias"]
+    assert [(row["checkpoint"], row["layer"], row["head"]) for row in headline] == [
+        (path, 0, head) for path in checkpoints for head in (0, 1)
+    ]
+    for row in headline:
+        assert row["low"] <= row["estimate"] <= row["high"]
+        assert 0.05 <= row["p_value"] <= 1
+        assert row["n"] == 20
+
+
+def test_proximity_files(attnprobe, checkpoints) -> None:
+    outcome = attnprobe(
+        "probe", "proximity", *checkpoints, "-n", 20, "--permutations", 19,
+        "--csv", "out/rows.csv", "--npz", "out/arrays.npz", "--figure", "out/proximity",
+    )  # fmt: skip
+    assert outcome.code == 0
+    with Path("out/rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) >= ROW_KEYS
+    assert {row["quantity"] for row in rows} == {"proximity_bias", "near_mass", "distance", "entropy"}
+    with np.load("out/arrays.npz") as arrays:
+        axes = json.loads(str(arrays["pretrained/axes"]))
+        for name, names in axes.items():
+            assert arrays[f"pretrained/{name}"].ndim == len(names)
+    for figure in ("proximity_profiles", "proximity_maps"):
+        assert Path(f"out/{figure}.png").read_bytes().startswith(b"\x89PNG")
+        assert Path(f"out/{figure}.pdf").read_bytes().startswith(b"%PDF")
+    assert "proximity_bias" in outcome.out
+    for name in CHECKPOINTS:
+        assert name in outcome.out
+
+
+def test_alignment(attnprobe, checkpoints) -> None:
+    outcome = attnprobe(
+        "probe", "alignment", checkpoints[0], "--change-to", checkpoints[1], "-n", 24, "--shuffles", 19,
+        "--json", "--csv", "rows.csv", "--npz", "arrays.npz", "--figure", "alignment",
+    )  # fmt: skip
+    assert outcome.code == 0
+    document = outcome.document()
+    assert all(set(row) >= ROW_KEYS | {"direction"} for row in document["rows"])
+    assert {"label.t", "label.t.null", "reconstruction.t"} <= {row["quantity"] for row in document["rows"]}
+    assert "change" in {row["direction"] for row in document["rows"]}
+    assert document["figures"]
+    assert all(Path(path).exists() for path in [*document["figures"], "rows.csv", "arrays.npz"])
+    assert "proximity r=1" in attnprobe("probe", "alignment", checkpoints[0], "-n", 24, "--shuffles", 19).out
+
+
+def test_intervene(attnprobe, checkpoints) -> None:
+    outcome = attnprobe(
+        "probe", "intervene", checkpoints[2], "--swap", checkpoints[0], "--profile-of", checkpoints[1],
+        "--doses=-1,0,1", "-n", 20, "--controls", 2, "--json",
+        "--csv", "rows.csv", "--npz", "arrays.npz", "--figure", "dose",
+    )  # fmt: skip
+    assert outcome.code == 0
+    rows = outcome.document()["rows"]
+    assert all(set(row) >= ROW_KEYS | {"kind", "dose"} for row in rows)
+    assert {row["kind"] for row in rows} >= {"own", "shuffled", "clamp"}
+    unchanged = [r for r in rows if r["dose"] == 0 and r["quantity"] == "accuracy.change"]
+    assert [r["estimate"] for r in unchanged] == [0.0] * 3
+    assert Path("dose.png").exists()
+
+
+def test_certify(attnprobe, checkpoints) -> None:
+    outcome = attnprobe("theory", "certify", checkpoints[0], "-n", 10, "--shuffles", 19, "--json", "--csv", "rows.csv")
+    assert outcome.code == 0
+    document = outcome.document()
+    assert document["passed"] is True
+    assert {(row["loss"], row["quantity"]) for row in document["rows"]} == {
+        (loss, quantity) for loss in ("label", "reconstruction") for quantity in ("slope", "curvature")
+    }
+    outcome = attnprobe("theory", "certify", checkpoints[0], "--task", "textures", "-q")
+    assert outcome.code == 3  # 10 x 10 images for a model of 5 x 5
+    outcome.complains("does not fit the model")
+
+
+@pytest.mark.parametrize("command", ["proximity", "alignment", "intervene"])
+def test_unreadable_checkpoints(attnprobe, command: str, tmp_path: Path) -> None:
+    outcome = attnprobe("probe", command, "missing.pt")
+    assert outcome.code == 3
+    outcome.complains("missing.pt does not exist")
+    Path("text.pt").write_text("not a checkpoint")
+    outcome = attnprobe("probe", command, "text.pt")
+    assert outcome.code == 3
+    outcome.complains("text.pt")
+    torch.save({"other": 1}, "foreign.pt")
+    outcome = attnprobe("probe", command, "foreign.pt")
+    assert outcome.code == 3
+    outcome.complains("was not written by attnprobe")
+
+
+def test_impossible_questions(attnprobe, checkpoints) -> None:
+    outcome = attnprobe("probe", "proximity", checkpoints[0], "--radius", 99, "-n", 20)
+    assert outcome.code in (2, 4)
+    outcome.complains("radius")
+    outcome = attnprobe("probe", "intervene", checkpoints[0], "--doses", "a,b")
+    assert outcome.code == 2
+    outcome.complains("--doses")
+    outcome = attnprobe("probe", "proximity", checkpoints[0], "--memory-limit", 0.001, "-n", 20)
+    assert outcome.code in (0, 2)
+    outcome = attnprobe("probe", "proximity", checkpoints[0], "--csv", "/proc/nowhere/x.csv", "-n", 20, "-q")
+    assert outcome.code == 1
+    outcome.complains("cannot write")
+
+
+def test_broken_weights_name_layer_and_head(attnprobe, checkpoints) -> None:
+    document = torch.load(checkpoints[0], weights_only=True)
+    document["state"]["blocks.0.attention.q.weight"][5] = torch.nan  # the second head's rows start at 4
+    torch.save(document, "nan.pt")
+    for command in ("proximity", "alignment"):
+        outcome = attnprobe("probe", command, "nan.pt", "-n", 20)
+        assert outcome.code in (1, 4)
+        outcome.complains("layer 0, head 1")

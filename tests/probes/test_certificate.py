@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import EVALUATION, MaskedReconstruction
+from attnprobe.probes.certificate import blindness_directions, measure
+from attnprobe.probes.directions import Projector, ScoreSpace
+from attnprobe.tasks import Spec, Split
+
+SPEC = Spec(length=7, classes=3, channels=2)
+CONFIG = TransformerConfig(d_model=6, heads=3, layers=2, d_mlp=5)
+N = 11
+
+
+def split() -> Split:
+    generator = torch.Generator().manual_seed(0)
+    return Split(inputs=torch.randn(N, 7, 2, generator=generator, dtype=torch.float64), labels=torch.arange(N) % 3)
+
+
+def certify(model, **settings):
+    return measure(
+        model,
+        split(),
+        reconstruction=MaskedReconstruction(),
+        generator=np.random.default_rng(0),
+        **{"shuffles": 99} | settings,
+    )
+
+
+def test_every_derivative_equals_a_direct_one() -> None:
+    """Slope and curvature along one direction of one head, from the mean loss as a function of one number."""
+    model = make_model(CONFIG, SPEC, "values", seed=0).double()
+    rows = certify(model, batch=4)
+    space = ScoreSpace.of(model)
+    directions = blindness_directions(space, np.random.default_rng(0))
+    projector = Projector(space, directions, layers=2, heads=3)
+    data = split().batch(torch.arange(N))
+
+    def mean_loss(loss: str, offset: torch.Tensor) -> torch.Tensor:
+        if loss == "label":
+            return F.cross_entropy(model.classify(model(data.inputs, score_offsets={1: offset})), data.labels)
+        from attnprobe.probes.score_gradients import tapped
+
+        with tapped(model, score_offsets={1: offset}):
+            losses = MaskedReconstruction().losses(model, data, seed=0, epoch=EVALUATION)
+        return (losses.loss / losses.count.clamp(min=1)).mean()
+
+    for name in ("proximity r=2", "key-only", "random blind"):
+        delta = torch.zeros(3, 7, 7, dtype=torch.float64)
+        delta[2] = projector.matrix(name)[1, 2]
+        for loss in ("label", "reconstruction"):
+            t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+            with sdpa_kernel(SDPBackend.MATH):
+                (slope,) = torch.autograd.grad(mean_loss(loss, t * delta[None]), t, create_graph=True)
+                (curvature,) = torch.autograd.grad(slope, t)
+            for quantity, wanted in (("slope", slope), ("curvature", curvature)):
+                [row] = [
+                    r
+                    for r in rows
+                    if (r.layer, r.head, r.direction, r.loss, r.quantity) == (1, 2, name, loss, quantity)
+                ]
+                assert row.interval.estimate == pytest.approx(wanted.item(), rel=1e-9, abs=1e-14)
+                assert row.interval.low <= row.interval.estimate <= row.interval.high
+    assert all(row.agrees for row in rows)
+    assert len(rows) == 6 * 2 * 3 * 4
+
+
+def test_blind_directions_have_no_column_sums_and_controls_do() -> None:
+    space = ScoreSpace.of(make_model(CONFIG, SPEC, "values", seed=0))
+    projector = Projector(space, blindness_directions(space, np.random.default_rng(1)), layers=1, heads=1)
+    sums = {name: projector.matrix(name)[0, 0].sum(0).abs().max().item() for name in projector.names}
+    assert sums["random blind"] < 1e-12
+    assert sums["random"] > 1e-3
+    assert sums["key-only"] > 1e-3
+
+
+def test_a_label_that_the_scores_decide_is_detected_and_shuffled_ones_are_not() -> None:
+    """Values that differ between classes only through which key is attended: the slope depends on the labels."""
+    config = TransformerConfig(d_model=4, heads=1, d_mlp=4, positions="sinusoidal")
+    model = make_model(config, Spec(length=7, classes=2), "values", seed=3)
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(60, 7, 1, generator=generator)
+    steps = (inputs[:, 1:] * inputs[:, :-1]).sum((1, 2))  # neighbours agree or disagree: the class
+    labels = (steps > steps.median()).long()
+    order = np.random.default_rng(0)
+    directions = blindness_directions(ScoreSpace.of(model), order)[:1]
+
+    def p_value(labels: torch.Tensor) -> float:
+        rows = measure(
+            model, Split(inputs=inputs, labels=labels), reconstruction=MaskedReconstruction(), directions=directions,
+            n=60, shuffles=199, generator=np.random.default_rng(5),
+        )  # fmt: skip
+        return next(r.p_value for r in rows if r.loss == "label" and r.quantity == "slope")
+
+    # labels made from the slopes themselves are what this direction can see at all
+    shuffled = [p_value(labels[torch.randperm(60, generator=torch.Generator().manual_seed(s))]) for s in range(8)]
+    assert min(shuffled) < 0.9
+    assert max(shuffled) > 0.1
+    assert sum(p < 0.05 for p in shuffled) <= 3
+
+
+def test_long_sequences_are_refused() -> None:
+    model = make_model(TransformerConfig(d_model=4, heads=1), Spec(length=1025, classes=2), "values", seed=0)
+    with pytest.raises(NotApplicableError, match="1025"):
+        certify(model)
