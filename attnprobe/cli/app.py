@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from attnprobe import __version__
+from attnprobe.cli.bench import bench
 from attnprobe.cli.data import data_app
 from attnprobe.cli.demo import demo
 from attnprobe.cli.output import console, print_error
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(demo)
 app.command()(presets)
+app.command()(bench)
 app.add_typer(probe_app)
 app.add_typer(theory_app)
 app.add_typer(data_app)
@@ -53,6 +55,9 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a person's mistake is one line with a hint, a bug is a traceback."""
+    # Threads that wait for each other by spinning cost a busy machine several times the work they share. This must be
+    # set before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(args=arguments)
     except AttnprobeError as error:

@@ -73,7 +73,7 @@ class Trainer:
         monitor.phase_started(self.name, self.phase, self.steps * self.batch_size, state.step * self.batch_size)
         while state.step < self.steps:
             epoch, first = divmod(state.step, self.steps_per_epoch)
-            order = self._order(epoch)
+            order = self.order(epoch)
             if state.sums is None:
                 state.sums = torch.zeros(3, device=self.device)
             for position in range(first, self.steps_per_epoch):
@@ -81,7 +81,7 @@ class Trainer:
                     save(True)
                     raise Interrupted
                 index = order[position * self.batch_size : (position + 1) * self.batch_size]
-                state.sums += self._step(index, epoch)
+                state.sums += self.update(index, epoch)
                 state.step += 1
                 monitor.stepped(self.batch_size)
             numbers = self._finish_epoch(epoch, state)
@@ -103,12 +103,12 @@ class Trainer:
         if self.progress.sums is not None:
             self.progress.sums = self.progress.sums.to(self.device)
 
-    def _order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
         """The epoch's permutation of the training samples; the last incomplete batch is left out."""
         generator = generator_for(self.seed, f"order/{self.name}/{epoch}")
         return torch.randperm(len(self.data.train), generator=generator).to(self.device, non_blocking=True)
 
-    def _step(self, index: Tensor, epoch: int) -> Tensor:
+    def update(self, index: Tensor, epoch: int) -> Tensor:
         """One update; returns (3,) sums on the device: loss, count, correct."""
         rate = learning_rate(self.phase.optimizer, self.progress.step, self.steps)
         for group in self.optimizer.param_groups:

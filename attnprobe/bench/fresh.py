@@ -1,0 +1,55 @@
+"""What only a fresh process can tell: time from its start to the first step's end, and its peak memory.
+
+Run as a program with a contestant's name and a problem: ``python -m attnprobe.bench.fresh NAME JSON DEVICE PRECISION``.
+"""
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+
+from attnprobe.bench.problem import Problem
+from attnprobe.errors import RunError
+
+LONGEST = 300.0  # seconds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fresh:
+    first_step_seconds: float  # interpreter start and imports included
+    peak_megabytes: float  # resident memory on the CPU, allocated memory of the device on a GPU
+
+
+def measure(name: str, problem: Problem, device: torch.device, precision: str) -> Fresh:
+    """Start a process for one contestant and let it take two steps."""
+    arguments = [name, json.dumps(dataclasses.asdict(problem)), str(device), precision]
+    start = time.time()
+    command = [sys.executable, "-m", "attnprobe.bench.fresh", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+    if answer.returncode:
+        raise RunError(f"{name} failed in a process of its own: {answer.stderr.strip().splitlines()[-1:]}")
+    document = json.loads(answer.stdout.splitlines()[-1])
+    return Fresh(first_step_seconds=document["moment"] - start, peak_megabytes=document["megabytes"])
+
+
+def main() -> None:
+    name, problem, device_name, precision = sys.argv[1:]
+    from attnprobe.bench.entries import ENTRIES
+
+    device = torch.device(device_name)
+    contestant = ENTRIES[name](Problem(**json.loads(problem)), device, precision)
+    contestant.run(2)  # two, since a framework's time is taken between steps
+    moment = time.time()
+    if device.type == "cuda":
+        size = torch.cuda.max_memory_allocated(device) / 1e6
+    else:
+        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    print(json.dumps({"moment": moment, "megabytes": size}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Gate, warm up, then interleave: every round times each contestant once, and ratios are taken within rounds."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from attnprobe.bench.contestants import Contestant, Maker
+from attnprobe.bench.entries import GATED
+from attnprobe.bench.problem import Problem
+from attnprobe.errors import RunError
+
+GATE_STEPS = 20
+# Largest relative difference of a loss from ours. Measured after 20 steps: see tests/benchmarks/RESULTS.md.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One contestant on one problem. Ratios above 1 mean that ours was faster; None in its own row."""
+
+    name: str
+    tokens_per_second: Spread
+    milliseconds_per_step: Spread
+    ratio: Spread | None  # seconds of this contestant / seconds of ours in the same round
+    cpu_ratio: Spread | None  # the same with CPU seconds, which hardly notice other programs
+    loss_difference: float | None  # largest relative one in the gate; None = not comparable by construction
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    problem: str
+    precision: str
+    rounds: int
+    steps_per_round: int
+    rows: tuple[Row, ...]
+    failed: dict[str, str]  # contestant -> why it is not in the table
+
+
+def compare(
+    problem: Problem,
+    makers: Mapping[str, Maker],
+    *,
+    device: torch.device,
+    precision: str,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Measure ``makers`` ("ours" among them) on one problem, each round about ``seconds`` long per contestant."""
+    contestants, differences, failed = _gate(problem, makers, device, precision, say)
+    first = contestants["ours"]
+    per_step = first.run(5)[0] / 5
+    steps = max(3, round(seconds / per_step))
+    for contestant in contestants.values():
+        contestant.run(3)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for number in range(rounds):
+        say(f"{problem.name}: round {number + 1} of {rounds}")
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # no one is always first
+            times[name].append(contestants[name].run(steps))
+    rows = [_row(name, times, steps, problem, differences.get(name)) for name in names]
+    return Outcome(
+        problem=problem.name, precision=precision, rounds=rounds, steps_per_round=steps, rows=tuple(rows), failed=failed
+    )
+
+
+def _gate(
+    problem: Problem,
+    makers: Mapping[str, Maker],
+    device: torch.device,
+    precision: str,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Contestant], dict[str, float], dict[str, str]]:
+    """Start everyone; who begins with our weights must reproduce our losses, or its time (and ours) means nothing."""
+    contestants: dict[str, Contestant] = {}
+    differences: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, make in makers.items():
+        start = time.perf_counter()
+        try:
+            contestant = make(problem, device, precision)
+            contestant.run(GATE_STEPS)
+        except (RuntimeError, ImportError, TypeError, ValueError) as error:  # a library of another version, no compiler
+            if name == "ours":
+                raise
+            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            continue
+        losses = torch.stack(contestant.losses).double().cpu()
+        if not bool(losses.isfinite().all()):
+            failed[name] = "its loss is not finite"
+            continue
+        contestants[name] = contestant
+        if name in GATED:
+            ours = torch.stack(contestants["ours"].losses).double().cpu()[:GATE_STEPS]
+            differences[name] = float(((losses - ours) / ours).abs().max())
+            if differences[name] > TOLERANCE[precision]:
+                difference = f"{differences[name]:.1e}, allowed are {TOLERANCE[precision]:.0e}"
+                raise GateError(f"the losses of ours and of {name} differ by {difference} on {problem.name}")
+        say(f"{problem.name}: {name} is ready after {time.perf_counter() - start:.1f} s")
+    return contestants, differences, failed
+
+
+class GateError(RunError):
+    """Ours and the reference do not compute the same thing, so their times are void."""
+
+    exit_code = 5
+
+
+def _row(
+    name: str, times: dict[str, list[tuple[float, float]]], steps: int, problem: Problem, difference: float | None
+) -> Row:
+    wall, cpu = ([pair[i] for pair in times[name]] for i in (0, 1))
+    ours_wall, ours_cpu = ([pair[i] for pair in times["ours"]] for i in (0, 1))
+    own = name == "ours"
+    return Row(
+        name=name,
+        tokens_per_second=spread([problem.tokens * steps / t for t in wall]),
+        milliseconds_per_step=spread([1000 * t / steps for t in wall]),
+        ratio=None if own else spread([a / b for a, b in zip(wall, ours_wall, strict=True)]),
+        cpu_ratio=None if own else spread([a / b for a, b in zip(cpu, ours_cpu, strict=True)]),
+        loss_difference=difference,
+    )
+
+
+def spread(values: list[float]) -> Spread:
+    return Spread(median=statistics.median(values), low=min(values), high=max(values))

@@ -1,0 +1,72 @@
+"""attnprobe bench: speed against other implementations, on this machine."""
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnprobe.cli.output import Device, Json, Quiet, print_json, say, stdout, to_json
+from attnprobe.errors import RunError
+
+
+class SuiteName(enum.StrEnum):
+    quick = "quick"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Precision(enum.StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def bench(
+    suite: Annotated[SuiteName, typer.Option(help="quick: seconds; cpu: minutes; gpu: needs one.")] = SuiteName.quick,
+    out: Annotated[Path, typer.Option(help="Folder for bench-<suite>.json and bench-<suite>.md.")] = Path("bench"),
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every contestant.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Of every contestant.")] = Precision.float32,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure training speed side by side with the other implementations that are installed.
+
+    Ours and plain torch start from the same weights and must have the same losses, or nothing is timed. Then everyone
+    trains in turns; the ratios are taken within rounds. Ours takes part twice: the ratio of the two is the noise.
+
+    Examples:
+
+        attnprobe bench
+
+        attnprobe bench --suite cpu --threads 2 --out results
+
+    The peers come with: pip install "attnprobe[bench]"
+    """
+    import torch
+
+    from attnprobe.bench.suites import SUITES, run_suite
+    from attnprobe.training.execute import choose_device
+    from attnprobe.training.files import write_atomically
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = choose_device(device)
+    command = " ".join(["attnprobe", *sys.argv[1:]])
+
+    def report(text: str) -> None:
+        say(text, quiet=quiet or json)
+
+    if suite is SuiteName.gpu:
+        if chosen.type != "cuda":
+            raise RunError("the gpu suite needs a CUDA device", hint="use --suite cpu")
+        raise RunError("the gpu suite is not there yet")
+    document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
+    for name, text in ((f"bench-{suite}.json", to_json(document)), (f"bench-{suite}.md", page)):
+        write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
+    if json:
+        print_json(document)
+    elif not quiet:
+        stdout.out(page, end="")
+        say(f"written to {out}")
