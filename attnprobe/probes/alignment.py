@@ -19,7 +19,15 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
-from attnprobe.probes.alignment_gather import DENSE_LIMIT, Gathered, ProbedLoss, Progress, gather, make_plan
+from attnprobe.probes.alignment_gather import (
+    DENSE_LIMIT,
+    Gathered,
+    ProbedLoss,
+    Progress,
+    fitting_groups,
+    gather,
+    make_plan,
+)
 from attnprobe.probes.alignment_statistics import (
     AlignmentRow,
     Settings,
@@ -97,8 +105,9 @@ def measure(
     """Compare the two losses of one model on ``n`` random sequences of ``split`` (all of them by default).
 
     A sequence's reconstruction loss is the mean over its own predicted positions, so every sequence weighs the same.
-    directions: ``named_directions`` by default. groups: how many group means the cosines are computed from. method:
-    "dense" (a score offset per pair, up to 1024 positions) or "streamed"; they agree. seed: of the masks.
+    directions: ``named_directions`` by default. groups: how many group means the cosines are computed from; fewer
+    where memory is short. method: "dense" (a score offset per pair, up to 1024 positions) or "streamed"; they agree.
+    seed: of the masks.
     Raises NotApplicableError if the question has no meaning here, RunError on NaN and on inconsistent gradients.
     """
     space = ScoreSpace.of(model)
@@ -109,7 +118,7 @@ def measure(
     _check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
     for objective in (label, reconstruction):
         objective.check(model.config, model.spec)
-    groups = min(groups, n)
+    groups = fitting_groups(model, space, min(groups, n), memory_limit)
     if directions is None:
         directions = named_directions(space, generator=generator)
     projector = Projector(space, directions, layers=len(model.blocks), heads=model.config.heads)

@@ -20,6 +20,7 @@ from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.tasks import Batch, Split
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
+FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
 LONG_BLOCK = 256  # queries at a time above it
 Progress = Callable[[int, int], None]  # (sequences done, sequences in all)
 
@@ -74,6 +75,7 @@ def gather(
     """Differentiate ``probed`` along the scores for the sequences in ``groups`` (arrays of indices into the split)."""
     total, done = sum(map(len, groups)), 0
     layout = projector.space.layout
+    kept = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     profile = np.zeros((2, len(model.blocks), model.config.heads, *layout.offsets))  # sum and sum of squares
     parts: list[_Part] = []
     group_means: dict[str, list[np.ndarray]] = {}
@@ -88,7 +90,7 @@ def gather(
             if progress is not None:
                 progress(done, total)
         for name, value in sums.items():
-            group_means.setdefault(name, []).append(value.double().cpu().numpy() / len(group))
+            group_means.setdefault(name, []).append((value / len(group)).to(kept).cpu().numpy())
     targets, projections, coefficients, energy, offset_energy = (
         torch.cat([getattr(part, field.name) for part in parts]).cpu().numpy() for field in dataclasses.fields(_Part)
     )
@@ -169,6 +171,18 @@ def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
         sums[name] = sums[name] + value if name in sums else value
 
 
+def fitting_groups(model: Transformer, space: ScoreSpace, groups: int, memory_limit: int) -> int:
+    """As many groups as have room for mean gradients over (query, key); all of them if those would be too few."""
+    fitting = int(memory_limit / 2 / _group_bytes(model, space))
+    return groups if space.length > DENSE_LIMIT or fitting < FEWEST_GROUPS else min(groups, fitting)
+
+
+def _group_bytes(model: Transformer, space: ScoreSpace) -> int:
+    """Mean gradients of both losses over (query, key), for one group."""
+    itemsize = max(4, next(model.parameters()).element_size())
+    return 2 * itemsize * len(model.blocks) * model.config.heads * space.length**2
+
+
 def make_plan(
     model: Transformer,
     space: ScoreSpace,
@@ -182,9 +196,8 @@ def make_plan(
 ) -> Plan:
     """Fit batches, blocks of rows and kept matrices into about ``memory_limit`` bytes (a rough count of tensors)."""
     config, itemsize = model.config, next(model.parameters()).element_size()
-    layers, pairs = len(model.blocks), config.heads * space.length**2
-    kept = 2 * 8 * groups * layers * pairs  # both losses, float64
-    keep_scores = space.length <= DENSE_LIMIT and kept <= memory_limit / 2
+    layers = len(model.blocks)
+    keep_scores = groups * _group_bytes(model, space) <= memory_limit / 2 and space.length <= DENSE_LIMIT
     offsets = math.prod(space.layout.offsets)
     # Activations and their gradients, profiles and projections of one sequence.
     sequence = itemsize * layers * space.size * (config.d_model * (16 + targets) + 3 * config.d_mlp)
@@ -192,10 +205,11 @@ def make_plan(
     row = itemsize * config.heads * (3 + 3 * targets) * space.size  # scores, pattern and gradients of one query
     if method == "dense":
         sequence += itemsize * layers * config.heads * space.size**2 * (6 + targets)
-    least = sequence + row
+    results = 4 * 8 * sequences * targets * layers * config.heads * directions  # projections, and their null
+    least = sequence + row + results
     if least > memory_limit:
-        needed = f"{least / 2**20:.0f} MiB"
-        raise ConfigError(f"memory_limit is too small: one sequence needs about {needed}", hint="raise it")
+        reason = f"memory_limit is too small: {sequences} sequences and {directions} directions need about"
+        raise ConfigError(f"{reason} {least / 2**20:.0f} MiB", hint="raise it, or measure fewer")
     budget = memory_limit / 4
     batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
     longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK

@@ -200,8 +200,8 @@ def cosine_rows(gathered: dict[str, Gathered], settings: Settings) -> list[Align
 
 def _products(x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
     """Inner products between groups (group, group) of means (group, ...)."""
-    y = x if y is None else y
-    return x.reshape(len(x), -1) @ y.reshape(len(y), -1).T
+    x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (x, x if y is None else y))
+    return x @ y.T
 
 
 def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings) -> Interval:

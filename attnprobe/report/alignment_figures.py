@@ -7,6 +7,7 @@ import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from attnprobe.probes.alignment import Alignment
 from attnprobe.probes.statistics import Interval
@@ -124,8 +125,8 @@ def _offset_maps(profiles: dict[str, np.ndarray], axes: list[np.ndarray]) -> Fig
     figure, panels = panel_grid(len(known), len(cells), panel=(1.45, 0.25 + 1.1 * len(y) / len(x)), share=False)
     image = None
     for row, (name, profile) in zip(panels, known.items(), strict=True):
-        seen = np.isfinite(profile).any((0, 1))
-        ys, xs = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        seen = np.any(np.isfinite(profile), axis=(0, 1))
+        ys, xs = (np.flatnonzero(np.any(seen, axis=axis)) for axis in (1, 0))
         crop = slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1)
         extent = (x[crop[1]][0] - 0.5, x[crop[1]][-1] + 0.5, y[crop[0]][-1] + 0.5, y[crop[0]][0] - 0.5)
         for panel, (layer, head) in zip(row, cells, strict=True):
@@ -133,6 +134,8 @@ def _offset_maps(profiles: dict[str, np.ndarray], axes: list[np.ndarray]) -> Fig
             image = panel.imshow(values, extent=extent, cmap=DIVERGING, vmin=-limit, vmax=limit)
             if row is panels[0]:
                 panel.set_title(f"layer {layer}, head {head}")
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
             if panel is not row[0]:
                 panel.tick_params(labelleft=False)
         row[0].set_ylabel(name)

@@ -15,7 +15,7 @@ from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes.alignment import Alignment, label_loss, measure, reconstruction_loss
 from attnprobe.probes.alignment_change import change_of_scores, mean_scores
-from attnprobe.probes.alignment_gather import Gathered, Plan, gather
+from attnprobe.probes.alignment_gather import Gathered, Plan, fitting_groups, gather, make_plan
 from attnprobe.probes.alignment_statistics import (
     Settings,
     chance_share,
@@ -102,8 +102,8 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
 def test_results_do_not_depend_on_batches_blocks_and_method() -> None:
     model, split = make_case(24, padded=True, readout="token")
     first = run(model, split, groups=3)
-    second = run(model, split, groups=3, memory_limit=300_000, method="dense")
-    third = run(model, split, groups=3, memory_limit=150_000)
+    second = run(model, split, groups=3, memory_limit=3_000_000, method="dense")
+    third = run(model, split, groups=3, memory_limit=1_500_000)
     for other in (second, third):
         wanted, found = by_place(first), by_place(other)
         assert set(found) - set(wanted) == set()
@@ -347,6 +347,46 @@ def test_long_sequences_are_measured_without_matrices() -> None:
     assert {"cosine.offsets", "cosine.W_Q", "label.offset_share"} <= quantities
     with pytest.raises(NotApplicableError, match="use streamed"):
         run(model, split, method="dense")
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_token_tasks_are_measured_like_any_other(causal: bool) -> None:
+    spec = Spec(length=LENGTH, classes=2, vocabulary=7)
+    config = TransformerConfig(d_model=8, heads=2, d_mlp=5, positions="rotary", causal=causal)
+    model = make_model(config, spec, "classes", seed=0)
+    tokens = torch.randint(1, 7, (30, LENGTH), generator=torch.Generator().manual_seed(0))
+    split = Split(inputs=tokens, labels=torch.arange(30) % 2, lengths=torch.arange(30) % 5 + 7)
+    kind = CausalPrediction if causal else MaskedReconstruction
+    draw = np.random.default_rng(0)
+    result = measure(
+        model, split, label=Classification(), reconstruction=kind(loss="cross_entropy"), shuffles=19, generator=draw
+    )
+    for quantity in ("label.t", "reconstruction.t"):
+        t = np.array([r.interval.estimate for r in result.select(quantity)])
+        assert np.isfinite(t).all()
+        assert (t != 0).any()
+
+
+def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
+    model, _ = make_case(4)
+    space = ScoreSpace.of(model)
+    group = 2 * 8 * 2 * 3 * LENGTH**2  # both losses, float64, layers, heads, scores
+    assert fitting_groups(model, space, 20, 2**30) == 20
+    assert fitting_groups(model, space, 20, 2 * 7 * group) == 7
+    assert fitting_groups(model, space, 20, 2 * 2 * group) == 20  # matrices are given up instead
+    for limit, kept in ((2 * 7 * group + 1, True), (2 * 2 * group, False)):
+        groups = fitting_groups(model, space, 20, limit)
+        plan = make_plan(
+            model,
+            space,
+            sequences=7,
+            groups=groups,
+            targets=1,
+            directions=1,
+            method="streamed",
+            memory_limit=limit,
+        )
+        assert plan.keep_scores is kept
 
 
 def test_questions_without_meaning_are_refused() -> None:
