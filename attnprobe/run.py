@@ -77,6 +77,9 @@ class Engine:
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, parameters stay float32
     compile: bool = False
     evaluation_batch: int = 1000
+    batching: Literal["buckets", "padded"] = (
+        "buckets"  # buckets: batches of similar lengths, trimmed; padded: as published
+    )
 
     def __post_init__(self) -> None:
         require_positive(self, "evaluation_batch")

@@ -39,7 +39,7 @@ class Ours:
         def train() -> None:
             for _ in range(steps):
                 epoch, index = next(self.steps)
-                loss, count, _ = self.trainer.update(index, epoch)
+                loss, count, _ = self.trainer.update(self.trainer.data.train.batch(index), epoch)
                 self.trainer.progress.step += 1
                 self.losses.append(loss / count)
 
@@ -113,7 +113,8 @@ def batches(problem: Problem) -> Iterator[tuple[int, list[Tensor]]]:
     trainer = problem.trainer(torch.device("cpu"), Engine())
     data, epoch = dataset(problem), 0
     while True:
-        for parts in DataLoader(data, batch_size=problem.batch, sampler=trainer.order(epoch).tolist()):
+        order = torch.cat(trainer.batches(epoch).index).tolist()
+        for parts in DataLoader(data, batch_size=problem.batch, sampler=order):
             yield epoch, parts
         epoch += 1
 

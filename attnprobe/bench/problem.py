@@ -68,6 +68,6 @@ class Problem:
         """(epoch, sample numbers) of step 0, 1, 2, ... without end, as our trainer draws them."""
         epoch = 0
         while True:
-            for index in trainer.order(epoch).split(self.batch):
+            for index in trainer.batches(epoch).index:
                 yield epoch, index
             epoch += 1

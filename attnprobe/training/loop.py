@@ -18,7 +18,8 @@ from attnprobe.models import Transformer
 from attnprobe.models.initialisation import generator_for
 from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
-from attnprobe.tasks import Data, Split
+from attnprobe.tasks import Batch, Data, Split
+from attnprobe.training.buckets import Batches, evaluation_batches, training_batches, trims
 from attnprobe.training.optim import learning_rate, make_optimizer
 
 State = dict[str, Tensor]
@@ -73,15 +74,14 @@ class Trainer:
         monitor.phase_started(self.name, self.phase, self.steps * self.batch_size, state.step * self.batch_size)
         while state.step < self.steps:
             epoch, first = divmod(state.step, self.steps_per_epoch)
-            order = self.order(epoch)
+            batches = self.batches(epoch)
             if state.sums is None:
                 state.sums = torch.zeros(3, device=self.device)
             for position in range(first, self.steps_per_epoch):
                 if should_stop():
                     save(True)
                     raise Interrupted
-                index = order[position * self.batch_size : (position + 1) * self.batch_size]
-                state.sums += self.update(index, epoch)
+                state.sums += self.update(batches[position], epoch)
                 state.step += 1
                 monitor.stepped(self.batch_size)
             numbers = self._finish_epoch(epoch, state)
@@ -103,18 +103,19 @@ class Trainer:
         if self.progress.sums is not None:
             self.progress.sums = self.progress.sums.to(self.device)
 
-    def order(self, epoch: int) -> Tensor:
-        """The epoch's permutation of the training samples; the last incomplete batch is left out."""
+    def batches(self, epoch: int) -> Batches:
+        """The epoch's batches, which depend on (seed, phase, epoch) alone."""
         generator = generator_for(self.seed, f"order/{self.name}/{epoch}")
-        return torch.randperm(len(self.data.train), generator=generator).to(self.device, non_blocking=True)
+        trim = trims(self.data.train, self.model.config, self.engine)
+        return training_batches(self.data.train, self.batch_size, trim, generator)
 
-    def update(self, index: Tensor, epoch: int) -> Tensor:
-        """One update; returns (3,) sums on the device: loss, count, correct."""
+    def update(self, batch: Batch, epoch: int) -> Tensor:
+        """One step of the optimizer; returns (3,) sums on the device: loss, count, correct."""
         rate = learning_rate(self.phase.optimizer, self.progress.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with autocast(self.device, self.engine):
-            losses = self.phase.objective.losses(self.model, self.data.train.batch(index), seed=self.seed, epoch=epoch)
+            losses = self.phase.objective.losses(self.model, batch, seed=self.seed, epoch=epoch)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         if self.phase.optimizer.clip is not None:
@@ -152,9 +153,10 @@ def evaluate(model: Transformer, split: Split, objective: Objective, engine: Eng
     """Loss and accuracy over a whole split, every sample counted once; masks are the fixed ones of evaluation."""
     device = split.labels.device
     sums = torch.zeros(3, device=device, dtype=torch.float64)
-    for index in torch.arange(len(split), device=device).split(engine.evaluation_batch):
+    batches = evaluation_batches(split, engine.evaluation_batch, trims(split, model.config, engine))
+    for number in range(len(batches)):
         with autocast(device, engine):
-            losses = objective.losses(model, split.batch(index), seed=seed, epoch=EVALUATION)
+            losses = objective.losses(model, batches[number], seed=seed, epoch=EVALUATION)
         sums += torch.stack(losses.sums())
     numbers = means(sums, objective)
     if isinstance(objective, Regression):

@@ -1,0 +1,84 @@
+"""Which samples make a batch, and how long it is: batches of similar lengths, trimmed to their longest member.
+
+Where a model does not see padding, trimming changes no loss. What does change against the published way ("padded") is
+the company a sample keeps: the epoch's random order is cut into windows of ``WINDOW`` batches, each window is sorted by
+length and cut into batches, and all batches are shuffled.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from attnprobe.models import TransformerConfig
+from attnprobe.run import Engine
+from attnprobe.tasks import Batch, Split
+
+WINDOW = 16  # batches; larger windows pad less and mix less
+QUANTUM = 32  # lengths are rounded up to a multiple, so that few shapes occur
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batches:
+    """The batches of one pass over a split, in order."""
+
+    split: Split
+    index: tuple[Tensor, ...]  # (batch,) sample numbers of each, on the split's device
+    lengths: tuple[int, ...] | None  # what each batch is trimmed to; None = nothing is trimmed
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> Batch:
+        split = self.split
+        if self.lengths is not None:
+            assert split.lengths is not None
+            short = split.inputs.narrow(split.lengths.dim(), 0, self.lengths[number])
+            split = dataclasses.replace(split, inputs=short)
+        return split.batch(self.index[number])
+
+
+def trims(split: Split, model: TransformerConfig, engine: Engine) -> bool:
+    """Whether batches may be trimmed: lengths differ, the engine is asked to, and the model never looks at padding."""
+    return split.lengths is not None and engine.batching == "buckets" and model.padding == "masked"
+
+
+def training_batches(split: Split, batch_size: int, trim: bool, generator: torch.Generator) -> Batches:
+    """A random pass over the split without its last incomplete batch; depends on the CPU ``generator`` alone."""
+    order = torch.randperm(len(split), generator=generator)
+    order = order[: len(split) // batch_size * batch_size]
+    if not trim:
+        return Batches(split=split, index=order.to(split.labels.device).split(batch_size), lengths=None)
+    length = longest(split)
+    windows = [window[length[window].argsort(stable=True)] for window in order.split(WINDOW * batch_size)]
+    parts = torch.cat(windows).view(-1, batch_size)
+    parts = parts[torch.randperm(len(parts), generator=generator)]
+    return _trimmed(split, length, parts.unbind())
+
+
+def evaluation_batches(split: Split, batch_size: int, trim: bool) -> Batches:
+    """Every sample once."""
+    if not trim:
+        index = torch.arange(len(split), device=split.labels.device).split(batch_size)
+        return Batches(split=split, index=index, lengths=None)
+    length = longest(split)
+    return _trimmed(split, length, length.argsort(stable=True).split(batch_size))
+
+
+def longest(split: Split) -> Tensor:
+    """(n,) int64 on the CPU: how long each sample is; of a pair, the longer one."""
+    assert split.lengths is not None
+    lengths = split.lengths.cpu()
+    return lengths if lengths.dim() == 1 else lengths.amax(1)
+
+
+def _trimmed(split: Split, length: Tensor, parts: tuple[Tensor, ...]) -> Batches:
+    assert split.lengths is not None
+    whole = split.inputs.shape[split.lengths.dim()]
+    needed = [-(-int(length[part].max()) // QUANTUM) * QUANTUM for part in parts]
+    device = split.labels.device
+    return Batches(
+        split=split,
+        index=tuple(part.to(device, non_blocking=True) for part in parts),
+        lengths=tuple(min(whole, max(1, n)) for n in needed),
+    )

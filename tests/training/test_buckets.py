@@ -1,0 +1,117 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, Objective
+from attnprobe.run import Engine, Optimizer, Phase
+from attnprobe.tasks import Data, Spec, Split
+from attnprobe.training.buckets import QUANTUM, WINDOW, evaluation_batches, longest, training_batches, trims
+from attnprobe.training.loop import Trainer, evaluate
+
+LENGTH = 3 * QUANTUM + 5
+TOKENS = Spec(length=LENGTH, classes=3, vocabulary=13)
+PADDED = Engine(batching="padded")
+
+
+def make_split(n: int = 37, pairs: bool = False) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    shape = (n, 2) if pairs else (n,)
+    lengths = torch.randint(1, LENGTH + 1, shape, generator=generator)
+    inputs = torch.randint(1, 13, (*shape, LENGTH), generator=generator, dtype=torch.uint8)
+    inputs *= torch.arange(LENGTH) < lengths[..., None]
+    return Split(inputs=inputs, labels=torch.randint(0, 3, (n,), generator=generator), lengths=lengths)
+
+
+@given(st.integers(1, 90), st.integers(1, 7), st.integers(0, 2**31))
+def test_every_sample_at_most_once_and_none_cut_off(n: int, batch_size: int, seed: int) -> None:
+    split, batch_size = make_split(n), min(n, batch_size)
+    for trim in (False, True):
+        batches = training_batches(split, batch_size, trim, torch.Generator().manual_seed(seed))
+        again = training_batches(split, batch_size, trim, torch.Generator().manual_seed(seed))
+        assert all(torch.equal(a, b) for a, b in zip(batches.index, again.index, strict=True))
+        seen = torch.cat(batches.index)
+        assert len(seen) == len(seen.unique()) == n // batch_size * batch_size
+        for number in range(len(batches)):
+            valid = batches[number].valid
+            assert torch.equal(valid.sum(1), split.lengths[batches.index[number]])
+    everyone = torch.cat(evaluation_batches(split, batch_size, True).index)
+    assert torch.equal(everyone.sort().values, torch.arange(n))
+
+
+def test_lengths_within_a_batch_are_similar_and_the_order_is_random() -> None:
+    split = make_split(WINDOW * 5 * 3)
+    batches = training_batches(split, 5, True, torch.Generator().manual_seed(1))
+    spread = torch.stack([longest(split)[i].max() - longest(split)[i].min() for i in batches.index]).float()
+    assert spread.mean() < 2 * LENGTH / WINDOW
+    assert all(length % QUANTUM == 0 or length == LENGTH for length in batches.lengths)
+    firsts = [float(longest(split)[i].float().mean()) for i in batches.index]
+    assert firsts != sorted(firsts)
+    other = training_batches(split, 5, True, torch.Generator().manual_seed(2))
+    assert not torch.equal(batches.index[0], other.index[0])
+
+
+@pytest.mark.parametrize("objective", [Classification(), MaskedReconstruction(loss="cross_entropy")])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_trimming_changes_no_loss_and_no_gradient(objective: Objective, pairs: bool) -> None:
+    spec, split = dataclasses.replace(TOKENS, pairs=pairs), make_split(pairs=pairs)
+    batches = training_batches(split, 5, True, torch.Generator().manual_seed(1))
+    config = TransformerConfig(d_model=12, heads=2, positions="rotary")
+    assert len(set(batches.lengths)) > 1
+    for number in range(len(batches)):
+        found = []
+        for batch in (batches[number], split.batch(batches.index[number])):
+            model = make_model(config, spec, "classes", seed=0).double()
+            losses = objective.losses(model, batch, seed=3, epoch=1)
+            losses.mean().backward()
+            gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            found.append((losses.loss.detach(), losses.count, gradients))
+        for short, whole in zip(*found, strict=True):
+            assert (short - whole).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_evaluation_is_the_same(pairs: bool) -> None:
+    spec, split = dataclasses.replace(TOKENS, pairs=pairs), make_split(pairs=pairs)
+    model = make_model(TransformerConfig(d_model=12, heads=2), spec, "classes", seed=0).double()
+    for objective in (Classification(), CausalPrediction(loss="cross_entropy")):
+        bucketed, padded = (
+            evaluate(model, split, objective, Engine(evaluation_batch=7, batching=batching), seed=0)
+            for batching in ("buckets", "padded")
+        )
+        assert bucketed == pytest.approx(padded, rel=1e-6)  # positions are kept in float32
+
+
+def test_a_model_that_attends_to_padding_is_never_trimmed() -> None:
+    split = make_split()
+    assert trims(split, TransformerConfig(), Engine())
+    assert not trims(split, TransformerConfig(padding="attended"), Engine())
+    assert not trims(split, TransformerConfig(), PADDED)
+    assert not trims(dataclasses.replace(split, lengths=None), TransformerConfig(), Engine())
+
+
+def test_stopping_inside_an_epoch_is_exact() -> None:
+    split = make_split()
+    data = Data(spec=TOKENS, train=split, validation=split, test=split)
+    phase = Phase(objective=Classification(), batch_size=5, epochs=2, optimizer=Optimizer())
+
+    def trainer() -> Trainer:
+        model = make_model(TransformerConfig(d_model=12, heads=2), TOKENS, "classes", seed=0)
+        return Trainer(model, data, "finetuned", phase, Engine(), seed=4)
+
+    def advance(trainer: Trainer, steps: range) -> None:
+        for step in steps:
+            trainer.update(trainer.batches(step // 7)[step % 7], step // 7)
+            trainer.progress.step += 1
+
+    through, second = trainer(), trainer()
+    advance(through, range(10))
+    first = trainer()
+    advance(first, range(4))
+    second.load_state_dict(first.state_dict())
+    advance(second, range(4, 10))
+    for a, b in zip(through.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
