@@ -46,10 +46,16 @@ class Design:
     def direction(self) -> Array:
         return periodic_direction(contrast_kernel(self.setting.length))
 
+    @property
+    def correlation(self) -> float:
+        """r: keeps the effect per sequence of order 1 at every size."""
+        return self.strength * min(0.25, 1 / math.sqrt(self.setting.length * self.setting.dim))
+
     def moments(self) -> tuple[Array, Array]:
-        """Second moments of both classes; the correlation keeps the effect per sequence of order 1 at every size."""
-        mean = self.strength * min(0.25, 1 / math.sqrt(self.setting.length * self.setting.dim))
-        first, second = (lag_one(self.setting.length, mean * (1 + sign * self.contrast)) for sign in (1, -1))
+        """Second moments of both classes."""
+        first, second = (
+            lag_one(self.setting.length, self.correlation * (1 + sign * self.contrast)) for sign in (1, -1)
+        )
         return periodic_direction(first), periodic_direction(second)
 
     def statistics(self) -> tuple[Array, Array]:
@@ -170,32 +176,32 @@ def _moments(design: Design, sample: Sample) -> list[Row]:
 
 
 def _sizes(design: Design, sample: Sample) -> list[Row]:
-    found, measured, widths = [], {}, {}
+    found, measured, errors = [], {}, {}
     for name, derivatives in {"label": sample.label(), "reconstruction": sample.reconstruction}.items():
         predicted = predictions.sample_size(design.signals()[name], SIGNIFICANCE)
         measured[name] = SIGNIFICANCE**2 * float(derivatives.var() / derivatives.mean() ** 2)
-        widths[name] = _interval(*_relative_errors(derivatives))
-        note = f"{len(derivatives)} sequences; 5 standard errors"
+        errors[name] = math.hypot(*_relative_errors(derivatives))
+        note = f"{len(derivatives)} sequences; 6 standard errors"
         found.append(
             agree(
                 "C6",
                 f"sample size of the {name} loss at z = {SIGNIFICANCE:g}, {design.setting.size}",
                 predicted,
                 measured[name],
-                widths[name] * predicted,
+                _width(errors[name]) * measured[name],
                 note,
             )
         )
         found.append(_rate(name, derivatives))
     ratio = predictions.price_ratio(*design.statistics())
-    note = "label over reconstruction; 5 standard errors of each"
+    note = "label over reconstruction; 6 standard errors"
     found.append(
         agree(
             "C6",
             f"ratio of sample sizes, {design.setting.size}",
             ratio,
             measured["label"] / measured["reconstruction"],
-            sum(widths.values()) * ratio,
+            _width(math.hypot(*errors.values())) * measured["label"] / measured["reconstruction"],
             note,
         )
     )
@@ -204,19 +210,19 @@ def _sizes(design: Design, sample: Sample) -> list[Row]:
     return found
 
 
-def _interval(of_mean: float, of_spread: float) -> float:
-    """Relative half-width, 5 standard errors, of (sigma / mu)^2: from the far side, where the interval is longer."""
-    return 1 / (1 - min(5 * math.hypot(of_mean, of_spread), 0.75)) ** 2 - 1
+def _width(relative_error: float) -> float:
+    """Half-width, relative to the measured (sigma / mu)^2, of an interval of 6 standard errors of mu / sigma."""
+    return (1 + 6 * relative_error) ** 2 - 1
 
 
-def _block_means(derivatives: Array, size: int) -> Array:
+def block_means(derivatives: Array, size: int) -> Array:
     blocks = len(derivatives) // size
     return derivatives[: blocks * size].reshape(blocks, size).mean(1)
 
 
 def _rate(name: str, derivatives: Array) -> Row:
     sizes = np.array([1, 2, 4, 8, 16, 32])
-    errors = np.array([_block_means(derivatives, size).std() for size in sizes])
+    errors = np.array([block_means(derivatives, size).std() for size in sizes])
     note = "log-log slope of the spread of means of 1 .. 32 sequences"
     slope = measure.log_slope(sizes, errors)
     # The spread over B blocks is known to 1 / sqrt(2B); the largest blocks decide.
@@ -228,7 +234,7 @@ def _power(design: Design, derivatives: Array, share: float) -> Row:
     """How often blocks of a share of the predicted size detect the direction."""
     signal = design.signals()["reconstruction"]
     count = max(2, round(share * predictions.sample_size(signal, SIGNIFICANCE)))
-    means = np.abs(_block_means(derivatives, count))
+    means = np.abs(block_means(derivatives, count))
     detected = float((means > SIGNIFICANCE * derivatives.std() / math.sqrt(count)).mean())
     predicted = predictions.detection_power(count, signal, SIGNIFICANCE)
     tolerance = 5 * 0.5 / math.sqrt(len(means)) + 0.05

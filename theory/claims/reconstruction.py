@@ -52,7 +52,7 @@ def _one_hidden(setting: Setting) -> list[Row]:
     scale = EXACT * float(np.linalg.norm(predicted))
     found = [agree("C4", f"gradient, one position hidden, L = {large.length}", predicted, measured, scale, "autograd")]
 
-    small = setting.within(3, 9)
+    small = setting.within(3, 7)
     length, rng = small.length, small.rng("C4 span")
     gradients = []
     for _ in range(length * (length + 1) // 2 + 4):
