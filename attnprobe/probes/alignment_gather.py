@@ -20,6 +20,7 @@ from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.tasks import Batch, Split
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
+SHARE = 3  # of the memory goes to mean gradients over (query, key): stacking them takes as much again
 FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
 LONG_BLOCK = 256  # queries at a time above it
 Progress = Callable[[int, int], None]  # (sequences done, sequences in all)
@@ -173,7 +174,7 @@ def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
 
 def fitting_groups(model: Transformer, space: ScoreSpace, groups: int, memory_limit: int) -> int:
     """As many groups as have room for mean gradients over (query, key); all of them if those would be too few."""
-    fitting = int(memory_limit / 2 / _group_bytes(model, space))
+    fitting = int(memory_limit / SHARE / _group_bytes(model, space))
     return groups if space.length > DENSE_LIMIT or fitting < FEWEST_GROUPS else min(groups, fitting)
 
 
@@ -197,7 +198,7 @@ def make_plan(
     """Fit batches, blocks of rows and kept matrices into about ``memory_limit`` bytes (a rough count of tensors)."""
     config, itemsize = model.config, next(model.parameters()).element_size()
     layers = len(model.blocks)
-    keep_scores = groups * _group_bytes(model, space) <= memory_limit / 2 and space.length <= DENSE_LIMIT
+    keep_scores = groups * _group_bytes(model, space) <= memory_limit / SHARE and space.length <= DENSE_LIMIT
     offsets = math.prod(space.layout.offsets)
     # Activations and their gradients, profiles and projections of one sequence.
     sequence = itemsize * layers * space.size * (config.d_model * (16 + targets) + 3 * config.d_mlp)

@@ -372,9 +372,9 @@ def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
     space = ScoreSpace.of(model)
     group = 2 * 8 * 2 * 3 * LENGTH**2  # both losses, float64, layers, heads, scores
     assert fitting_groups(model, space, 20, 2**30) == 20
-    assert fitting_groups(model, space, 20, 2 * 7 * group) == 7
-    assert fitting_groups(model, space, 20, 2 * 2 * group) == 20  # matrices are given up instead
-    for limit, kept in ((2 * 7 * group + 1, True), (2 * 2 * group, False)):
+    assert fitting_groups(model, space, 20, 3 * 7 * group) == 7
+    assert fitting_groups(model, space, 20, 3 * 2 * group) == 20  # matrices are given up instead
+    for limit, kept in ((3 * 7 * group + 1, True), (3 * 2 * group, False)):
         groups = fitting_groups(model, space, 20, limit)
         plan = make_plan(
             model,
