@@ -34,6 +34,11 @@ def test_all_predictions_are_found():
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
+def test_the_readme_states_every_prediction(name):
+    assert f"`{name}`" in (Path(predictions.__file__).parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
 def test_altered_predictions_fail(name, monkeypatch):
     claims = users(name)
     assert claims, f"no claim uses {name}"
