@@ -1,6 +1,7 @@
 """What a model is trained for: (model, batch) -> sums of losses and metrics, exact over any batching."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -49,7 +50,7 @@ class Objective(Protocol):
         """Raise ConfigError if this objective makes no sense for the model or the data."""
         ...
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
         """``seed`` and ``epoch`` are the counters of whatever is random in the objective (the masks)."""
         ...
 
@@ -70,7 +71,7 @@ class Classification:
                 "objective cannot be 'classification': this task's labels are numbers", hint="use regression"
             )
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
         logits = label_outputs(model, batch)
         loss = F.cross_entropy(logits, batch.labels, reduction="none")
         return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
@@ -92,7 +93,7 @@ class Regression:
                 "objective cannot be 'regression': this task's labels are classes", hint="use classification"
             )
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
         loss = (label_outputs(model, batch)[:, 0] - batch.labels).square()
         return Losses(loss=loss, count=torch.ones_like(loss), correct=None)
 
@@ -117,7 +118,7 @@ class MaskedReconstruction:
         check_target(self.loss, spec)
         require(not model.causal, "model.causal", "must be false for masked reconstruction")
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
         batch = sequences(model, batch)
         hidden = bernoulli_mask(
             self.ratio, seed=seed, sample=batch.sample, epoch=epoch, length=batch.inputs.shape[1], valid=batch.valid
@@ -146,7 +147,7 @@ class CausalPrediction:
         check_target(self.loss, spec)
         require(model.causal, "model.causal", "must be true for causal prediction: the model could see its answer")
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int) -> Losses:
+    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
         batch = sequences(model, batch)
         prediction = model.reconstruct(model(batch.inputs, valid=batch.valid))[:, :-1]
         following = batch.inputs[:, 1:]
@@ -173,6 +174,17 @@ def hidden_positions(hidden: Tensor) -> Tensor | None:
         return None
     most = int(hidden.sum(1).max())
     return hidden.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
+
+
+def reconstruction_objective(
+    model: Transformer, trained: Sequence[Objective]
+) -> MaskedReconstruction | CausalPrediction:
+    """The reconstruction a run trained with, else what fits the model: causal or masked, values or classes."""
+    for objective in trained:
+        if isinstance(objective, MaskedReconstruction | CausalPrediction):
+            return objective
+    loss = "cross_entropy" if model.target == "classes" else "l1"
+    return CausalPrediction(loss=loss) if model.config.causal else MaskedReconstruction(loss=loss)
 
 
 def sequences(model: Transformer, batch: Batch) -> Batch:

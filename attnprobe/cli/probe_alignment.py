@@ -94,7 +94,7 @@ def measure_alignment(
         opened.model,
         opened.split,
         label=Classification(),
-        reconstruction=reconstruction_objective(opened),
+        reconstruction=reconstruction_of(opened),
         n=sequences,
         directions=directions,
         shuffles=shuffles,
@@ -106,15 +106,10 @@ def measure_alignment(
     )
 
 
-def reconstruction_objective(opened: Opened) -> "MaskedReconstruction | CausalPrediction":
-    """The one the run trained with; else what fits the model: causal or masked, values or classes."""
-    from attnprobe.objectives import CausalPrediction, MaskedReconstruction
+def reconstruction_of(opened: Opened) -> "MaskedReconstruction | CausalPrediction":
+    from attnprobe.objectives import reconstruction_objective
 
-    for phase in opened.checkpoint.run.phases().values():
-        if isinstance(phase.objective, MaskedReconstruction | CausalPrediction):
-            return phase.objective
-    loss = "cross_entropy" if opened.checkpoint.target == "classes" else "l1"
-    return CausalPrediction(loss=loss) if opened.model.config.causal else MaskedReconstruction(loss=loss)
+    return reconstruction_objective(opened.model, [p.objective for p in opened.checkpoint.run.phases().values()])
 
 
 def show(found: "dict[str, Alignment]") -> None:

@@ -15,8 +15,10 @@ SECONDS_BETWEEN_FRAMES = 0.1
 class TrainingProgress:
     """A training monitor: phase, epoch, loss, accuracy, samples per second and time left."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool, live: bool = True, prefix: str = "") -> None:
+        """live: show a bar where there is a terminal; prefix: what plain lines begin with."""
+        self.quiet, self.prefix = quiet, prefix
+        self.on_terminal = live and console.is_terminal
         columns = (
             TextColumn("{task.description:>10}"),
             BarColumn(bar_width=24),
@@ -25,7 +27,7 @@ class TrainingProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self.live = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+        self.live = Progress(*columns, console=console, disable=quiet or not self.on_terminal)
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -58,9 +60,11 @@ class TrainingProgress:
         parts.append(f"{rate:,.0f} samples/s")
         self.live.update(self.bar, completed=self.done, numbers="  ".join(parts))
         due = epoch + 1 == self.phase.epochs or now - self.last_line > SECONDS_BETWEEN_LINES
-        if due and not self.quiet and not console.is_terminal:
-            say(f"{name}: {', '.join(parts)}, {(self.samples - self.done) / rate:.0f} s left in this phase")
+        if due and not self.quiet and not self.on_terminal:
+            say(
+                f"{self.prefix}{name}: {', '.join(parts)}, {(self.samples - self.done) / rate:.0f} s left in this phase"
+            )
             self.last_line = now
 
     def message(self, text: str) -> None:
-        say(text, quiet=self.quiet)
+        say(self.prefix + text, quiet=self.quiet)

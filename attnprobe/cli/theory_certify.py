@@ -46,7 +46,7 @@ def certify(
     import numpy as np
 
     from attnprobe import run
-    from attnprobe.cli.probe_alignment import reconstruction_objective
+    from attnprobe.cli.probe_alignment import reconstruction_of
     from attnprobe.probes.certificate import measure
 
     other = None if task is None else run.from_table(run.read_table(task)).task
@@ -55,7 +55,7 @@ def certify(
         rows = measure(
             opened.model,
             opened.split,
-            reconstruction=reconstruction_objective(opened),
+            reconstruction=reconstruction_of(opened),
             n=sequences,
             shuffles=shuffles,
             level=level,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json, print_table, say
+from attnprobe.cli.workers import cores, train_in_parallel
 from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ def train(
     pretrained: Annotated[
         Path | None, typer.Option(help="Finetune from this checkpoint instead of pretraining.", show_default=False)
     ] = None,
+    probe_every: Annotated[
+        float | None,
+        typer.Option(
+            min=1.01, help="Probe at steps 0, 1 and each time their number grew by this factor (2: 1, 2, 4 ...)."
+        ),
+    ] = None,
+    probe_sequences: Annotated[int, typer.Option(min=8, help="Validation sequences for --probe-every.")] = 32,
     device: Device = "auto",
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run exactly.")] = False,
@@ -57,6 +65,10 @@ def train(
 
         attnprobe train mine.toml --seeds 5 --json
 
+        torchrun --nproc-per-node 2 -m attnprobe train mine.toml
+
+        attnprobe train --probe-every 2
+
     Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
@@ -69,7 +81,8 @@ def train(
         return
     results = []
     for config, folder in zip(configs, folders, strict=True):
-        results.append(train_one(config, folder, device, data_dir, resume, overwrite, quiet=quiet or json))
+        watch = None if probe_every is None else telemetry(config, folder, probe_every, probe_sequences)
+        results.append(train_one(config, folder, device, data_dir, resume, overwrite, quiet=quiet or json, watch=watch))
     if json:
         print_json(results[0] if seeds is None else {"runs": results})
     elif not quiet:
@@ -121,30 +134,75 @@ def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None) -> li
     return [Path("runs") / f"{Path(preset).stem}{arm}-s{config.seed}" for config in configs]
 
 
-def train_one(
-    config: "RunConfig", folder: Path, device: str, data_dir: Path | None, resume: bool, overwrite: bool, *, quiet: bool
-) -> dict[str, Any]:
+def train_all(
+    configs: "list[RunConfig]",
+    folders: list[Path],
+    device: str,
+    data_dir: Path | None,
+    resume: bool,
+    overwrite: bool,
+    *,
+    quiet: bool,
+) -> list[dict[str, Any]]:
     """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
-    from attnprobe.cli.progress import TrainingProgress
-    from attnprobe.training.execute import choose_device, execute
+    from attnprobe.training import distributed
+    from attnprobe.training.execute import choose_device
     from attnprobe.training.loop import Interrupted
 
-    chosen = choose_device(device)
-    with stop_on_signal() as stop, TrainingProgress(quiet=quiet) as monitor:
+    shared = distributed.started_by_torchrun()
+    if shared and len(configs) > 1:
+        raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")
+    chosen = choose_device(distributed.local_device(device) if shared else device)
+    choices: dict[str, Any] = {"data_dir": data_dir, "resume": resume, "overwrite": overwrite, "quiet": quiet}
+    with stop_on_signal() as stop:
         try:
-            return execute(
-                config,
-                folder,
-                device=chosen,
-                monitor=monitor,
-                should_stop=stop.is_set,
-                data_dir=data_dir,
-                resume=resume,
-                overwrite=overwrite,
-            )
+            if shared:
+                return train_shared(configs[0], folders[0], chosen, stop, choices)
+            workers = min(len(configs), cores())
+            if chosen.type == "cpu" and workers > 1:
+                say(f"{len(configs)} runs, {workers} at a time", quiet=quiet)
+                return train_in_parallel(configs, folders, workers=workers, stop=stop, **choices)
+            return [
+                train_one(config, folder, chosen, stop, **choices)
+                for config, folder in zip(configs, folders, strict=True)
+            ]
         except Interrupted:
-            say(f"interrupted; saved in {folder}. Go on with the same command and --resume.")
+            where = folders[0] if len(folders) == 1 else folders[0].parent
+            say(f"interrupted; saved in {where}. Go on with the same command and --resume.")
             raise typer.Exit(130) from None
+
+
+def train_one(
+    config: "RunConfig",
+    folder: Path,
+    device: "torch.device",
+    stop: threading.Event,
+    *,
+    data_dir: Path | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    from attnprobe.cli.progress import TrainingProgress
+    from attnprobe.training.execute import execute
+
+    with TrainingProgress(quiet=quiet) as monitor:
+        return execute(
+            config, folder, device=device, monitor=monitor, should_stop=stop.is_set, data_dir=data_dir, resume=resume,
+            overwrite=overwrite,
+        )  # fmt: skip
+
+
+def train_shared(
+    config: "RunConfig", folder: Path, device: "torch.device", stop: threading.Event, choices: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """One run on all processes of torchrun; only the first one speaks, writes and returns a result."""
+    from attnprobe.training import distributed
+
+    with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
+        helper = rank > 0
+        result = train_one(config, own, device, stop, **choices | {"quiet": choices["quiet"] or helper})
+    return [] if helper else [result]
 
 
 @contextmanager

@@ -33,6 +33,8 @@ RESUME_FORMAT = "attnprobe resume state"
 RESUME_VERSION = 1
 SECONDS_BETWEEN_SAVES = 15.0
 
+Watch = Callable[[str, int, Transformer, Data], None]  # (phase, updates made so far, model, data), called between steps
+
 
 def choose_device(name: str) -> torch.device:
     """auto, cpu, cuda, cuda:N or mps; RunError if it is not there."""
@@ -60,6 +62,7 @@ class Execution:
     monitor: Monitor
     should_stop: Callable[[], bool]
     data_dir: Path | None = None
+    watch: Watch | None = None
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
     seconds_before: float = 0.0
     started: float = dataclasses.field(default_factory=time.perf_counter)
@@ -83,13 +86,23 @@ def execute(
     monitor: Monitor,
     should_stop: Callable[[], bool] = lambda: False,
     data_dir: Path | None = None,
+    watch: Watch | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so."""
+    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so.
+
+    ``watch`` is called before the first and after every update; it may measure the model but must leave it as it is.
+    """
     directory = RunDirectory(out)
     execution = Execution(
-        config=config, directory=directory, device=device, monitor=monitor, should_stop=should_stop, data_dir=data_dir
+        config=config,
+        directory=directory,
+        device=device,
+        monitor=monitor,
+        should_stop=should_stop,
+        data_dir=data_dir,
+        watch=watch,
     )
     for phase in config.phases().values():  # all data is read and all settings are checked before anything is written
         phase.objective.check(config.model, execution.data(config.task_of(phase)).spec)
@@ -133,7 +146,7 @@ def _run_phase(execution: Execution, name: str, phase: Phase, source: dict[str, 
     if execution.resumed is not None and execution.resumed["phase"] == name:
         trainer.load_state_dict(execution.resumed["trainer"])
     trainer.fit(
-        _Recorder(execution),
+        _Recorder(execution, trainer),
         should_stop=execution.should_stop,
         save=lambda force: _save_resume(execution, trainer, force),
     )
@@ -200,17 +213,30 @@ def _restore(execution: Execution) -> None:
 
 
 class _Recorder:
-    """Passes progress on to the run's monitor and writes each finished epoch into metrics.jsonl."""
+    """Passes progress on to the run's monitor and its watch, and writes each finished epoch into metrics.jsonl."""
 
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
-        self.phase_started = execution.monitor.phase_started
-        self.stepped = execution.monitor.stepped
+    def __init__(self, execution: Execution, trainer: Trainer) -> None:
+        self.execution, self.trainer = execution, trainer
         self.message = execution.monitor.message
+
+    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None:
+        self.execution.monitor.phase_started(name, phase, samples, done)
+        if done == 0:
+            self._watch()
+
+    def stepped(self, samples: int) -> None:
+        self.execution.monitor.stepped(samples)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.execution.watch is not None:
+            trainer = self.trainer
+            self.execution.watch(trainer.name, trainer.progress.step, trainer.model, trainer.data)
 
     def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
         record = {"phase": name, "epoch": epoch + 1, **numbers, "seconds": round(self.execution.seconds(), 3)}
-        self.execution.directory.append_metrics(record | {"time": now()})
+        directory = self.execution.directory
+        directory.append(directory.metrics, [record | {"time": now()}])
         self.execution.monitor.epoch_finished(name, epoch, numbers)
 
 

@@ -22,13 +22,16 @@ from attnprobe.training.files import unwritable, write_atomically
 
 
 class RunDirectory:
-    """Layout: run.toml, manifest.json, metrics.jsonl, checkpoints/*.pt, resume.pt while running, result.json."""
+    """Layout: run.toml, manifest.json, metrics.jsonl, checkpoints/*.pt, result.json; resume.pt while running; and
+    telemetry.jsonl if it was asked for.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings = path / "run.toml"
         self.manifest = path / "manifest.json"
         self.metrics = path / "metrics.jsonl"
+        self.telemetry = path / "telemetry.jsonl"
         self.resume = path / "resume.pt"
         self.result = path / "result.json"
 
@@ -61,12 +64,13 @@ class RunDirectory:
     def write_text(self, path: Path, text: str) -> None:
         write_atomically(path, lambda file: file.write(text.encode()))
 
-    def append_metrics(self, record: dict[str, Any]) -> None:
+    def append(self, path: Path, records: list[dict[str, Any]]) -> None:
+        """Add lines of JSON to metrics or telemetry."""
         try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
         except OSError as error:
-            raise unwritable(self.metrics, error) from error
+            raise unwritable(path, error) from error
 
     def metrics_size(self) -> int:
         return self.metrics.stat().st_size if self.metrics.exists() else 0

@@ -1,0 +1,78 @@
+"""Proximity and alignment while a model trains: few, cheap measurements on a log-spaced grid of steps."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnprobe.models import Transformer
+from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.probes import alignment, proximity
+from attnprobe.probes.directions import Direction, ScoreSpace
+from attnprobe.probes.statistics import rows_to_records
+from attnprobe.tasks import Data
+
+QUANTITIES = ("label.t", "label.t.null", "label.dependent.mean", "label.dependent.t", "reconstruction.t")
+
+
+def log_spaced(factor: float, step: int) -> bool:
+    """Whether ``step`` is on the grid 0, 1, ... where each step is the last one times ``factor``, rounded up."""
+    grid = 0
+    while grid < step:
+        grid = max(grid + 1, int(np.ceil(grid * factor)))
+    return grid == step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Telemetry:
+    """What is measured at every step of the grid: ``sequences`` validation sequences, always the same ones."""
+
+    reconstruction: MaskedReconstruction | CausalPrediction
+    sequences: int = 32
+    radius: float = 2.0  # of the proximity direction that gradients are projected on
+    shuffles: int = 99
+    seed: int = 0
+
+    def measure(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
+        """Tidy records: proximity_bias of every head, and t of both losses' gradients along one proximity direction.
+
+        label.dependent.mean carries the p-value against shuffled labels. The model is left as it was, mode included.
+        """
+        training = model.training
+        model.eval()
+        with torch.enable_grad():
+            records = [*self._proximity(model, data), *self._alignment(model, data)]
+        model.zero_grad(set_to_none=True)
+        model.train(training)
+        return records
+
+    def _proximity(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
+        found = proximity.measure(
+            model,
+            data.validation,
+            n=self.sequences,
+            permutations=self.shuffles,
+            generator=np.random.default_rng(self.seed),
+        )
+        rows = [row for row in found.rows if row.quantity == "proximity_bias"]
+        return [record | {"direction": None} for record in rows_to_records(rows, "")]
+
+    def _alignment(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
+        if data.spec.regression or data.spec.pairs:
+            return []
+        distance = ScoreSpace.of(model).layout.distance()
+        direction = Direction(name=f"proximity r={self.radius:g}", profile=torch.exp(-distance / self.radius))
+        found = alignment.measure(
+            model,
+            data.validation,
+            label=Classification(),
+            reconstruction=self.reconstruction,
+            n=self.sequences,
+            directions=[direction],
+            shuffles=self.shuffles,
+            groups=2,  # only cosines need more, and every group is a pass of its own
+            seed=self.seed,
+            generator=np.random.default_rng(self.seed),
+        )
+        return [record for record in found.records("") if record["quantity"] in QUANTITIES]
