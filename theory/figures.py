@@ -12,6 +12,7 @@ from torch import Tensor
 from theory import flows, predictions
 from theory import measurements as measure
 from theory.claims import blind_subspace, detection, invariance, proximity_ray
+from theory.gaussian_classes import GaussianClasses
 from theory.rows import Array
 from theory.setting import (
     LabelProblem,
@@ -220,33 +221,33 @@ def sample_sizes(setting: Setting) -> Figure:
     """C6: significance against the number of sequences, and the price ratio against the class difference."""
     figure = Figure(figsize=(6.8, 2.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    design = detection.Design(setting=setting.within(8, 12, widest=5))
-    _, sample = design.draw("figure sizes")
+    classes = GaussianClasses(setting=setting.within(8, 12, widest=5))
+    _, sample = classes.draw("figure sizes")
     sizes = [2**k for k in range(2, 10)]
     for name, derivatives, colour, marker in [
         ("reconstruction", sample.reconstruction, RECONSTRUCTION, "s"),
         ("label", sample.label(), LABEL, "o"),
     ]:
-        mean, variance = design.signals()[name]
+        mean, variance = detection.signals(classes)[name]
         blocks = [abs(detection.block_means(derivatives, size).mean()) for size in sizes]
         spread = [detection.block_means(derivatives, size).std() for size in sizes]
         left.loglog(sizes, np.array(blocks) / np.array(spread), marker, color=colour, label=f"{name} loss")
         left.loglog(sizes, abs(mean) / np.sqrt(variance) * np.sqrt(sizes), color=colour, lw=1)
-        size = predictions.sample_size(design.signals()[name], detection.SIGNIFICANCE)
+        size = predictions.sample_size(detection.signals(classes)[name], detection.SIGNIFICANCE)
         left.plot([size, size], [0.3, detection.SIGNIFICANCE], color=colour, lw=0.8, ls=":")
     left.axhline(detection.SIGNIFICANCE, color=GREY, lw=0.8)
     left.set(
         xlabel="sequences n",
         ylabel="mean over standard error",
         ylim=(0.3, 60),
-        title=f"Detection, {design.setting.size} (lines: predicted)",
+        title=f"Detection, {classes.setting.size} (lines: predicted)",
     )
     left.legend(loc="upper left")
 
     contrasts = np.logspace(-1.7, 0, 40)
     for strength, colour, style in [(1.0, LABEL, "-"), (0.5, THIRD, "--"), (0.25, RECONSTRUCTION, "-.")]:
-        designs = [detection.Design(setting=design.setting, contrast=float(c), strength=strength) for c in contrasts]
-        ratios = [predictions.price_ratio(*each.statistics()) for each in designs]
+        designs = [GaussianClasses(setting=classes.setting, contrast=float(c), strength=strength) for c in contrasts]
+        ratios = [predictions.price_ratio(*detection.statistics(each)) for each in designs]
         right.loglog(contrasts, ratios, style, color=colour, label=f"mean correlation {designs[0].correlation:.3f}")
     right.set(
         xlabel="class difference / mean correlation",

@@ -1,120 +1,57 @@
 """C6: how many sequences each loss needs to detect a direction, on Gaussian classes that differ a little."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from theory import measurements as measure
 from theory import predictions
+from theory.gaussian_classes import GaussianClasses, Sample
 from theory.rows import Array, Row, agree, differ
-from theory.setting import Setting, contrast_kernel, gaussian_sequences, lag_one, periodic_direction
+from theory.setting import Setting
 
 EXACT = 1e-12  # relative, for quantities that are equal in exact arithmetic
-SMALL = 1e-6  # scale of the readout, which stands for f -> 0
 SIGNIFICANCE = 5.0
 SHUFFLES = 400
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Derivatives per sequence along the direction, from autograd.
-
-    as_first, as_second (n,): of the label loss if the label is 0, or 1; labels (n,); reconstruction (n,).
-    """
-
-    as_first: Array
-    as_second: Array
-    labels: Array
-    reconstruction: Array
-
-    def label(self, labels: Array | None = None) -> Array:
-        """The label loss's derivatives, with the true labels or others."""
-        return np.where(self.labels if labels is None else labels, self.as_second, self.as_first)
+def statistics(classes: GaussianClasses) -> tuple[Array, Array]:
+    """(E T, Var T) of both classes, predicted."""
+    first, second = classes.moments()
+    dim = classes.setting.dim
+    return (
+        predictions.statistic_moments(classes.direction, first, dim),
+        predictions.statistic_moments(classes.direction, second, dim),
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """Two Gaussian classes whose lag-1 correlation is r (1 + contrast) and r (1 - contrast)."""
-
-    setting: Setting
-    contrast: float = 0.5
-    strength: float = 1.0
-    bias: float = 0.0
-
-    @property
-    def direction(self) -> Array:
-        return periodic_direction(contrast_kernel(self.setting.length))
-
-    @property
-    def correlation(self) -> float:
-        """r: keeps the effect per sequence of order 1 at every size."""
-        return self.strength * min(0.25, 1 / math.sqrt(self.setting.length * self.setting.dim))
-
-    def moments(self) -> tuple[Array, Array]:
-        """Second moments of both classes."""
-        first, second = (
-            lag_one(self.setting.length, self.correlation * (1 + sign * self.contrast)) for sign in (1, -1)
-        )
-        return periodic_direction(first), periodic_direction(second)
-
-    def statistics(self) -> tuple[Array, Array]:
-        """(E T, Var T) of both classes, predicted."""
-        first, second = self.moments()
-        return (
-            predictions.statistic_moments(self.direction, first, self.setting.dim),
-            predictions.statistic_moments(self.direction, second, self.setting.dim),
-        )
-
-    def signals(self) -> dict[str, Array]:
-        """(mean, variance) per sequence, predicted, of both losses."""
-        first, second = self.statistics()
-        factor = predictions.reconstruction_factor(self.setting.length, self.setting.dim, self.setting.gain)
-        return {
-            "label": predictions.label_signal(first, second, self.setting.length),
-            "reconstruction": predictions.reconstruction_signal(first, second, factor),
-        }
-
-    def draw(self, stream: str) -> tuple[Array, Sample]:
-        """Inputs (n, L, d), half of them of each class in random order, and their derivatives."""
-        rng, dim, length = self.setting.rng(stream), self.setting.dim, self.setting.length
-        half, uniform = self.setting.draws // 2, np.zeros((length, length))
-        order = rng.permutation(2 * half)
-        inputs = np.concatenate([gaussian_sequences(c, dim, half, rng) for c in self.moments()])[order]
-        head = measure.BilinearHead(value=np.eye(dim), form=np.eye(dim), scale=SMALL, bias=self.bias)
-        found: list[list[Array]] = [[], [], []]
-        for chunk in measure.in_chunks(inputs, 2500):
-            label = [measure.label_losses(head, chunk, np.full(len(chunk), y)) for y in (0.0, 1.0)]
-            for derivatives, losses in zip(
-                found, [*label, measure.reconstruction_losses(chunk, self.setting.gain)], strict=True
-            ):
-                derivatives.append(measure.derivative(losses, uniform, self.direction))
-        as_first, as_second, reconstruction = map(np.concatenate, found)
-        sample = Sample(
-            as_first=as_first / SMALL,
-            as_second=as_second / SMALL,
-            labels=np.repeat([0.0, 1.0], half)[order],
-            reconstruction=reconstruction,
-        )
-        return inputs, sample
+def signals(classes: GaussianClasses) -> dict[str, Array]:
+    """(mean, variance) per sequence, predicted, of both losses."""
+    first, second = statistics(classes)
+    setting = classes.setting
+    factor = predictions.reconstruction_factor(setting.length, setting.dim, setting.gain)
+    return {
+        "label": predictions.label_signal(first, second, setting.length),
+        "reconstruction": predictions.reconstruction_signal(first, second, factor),
+    }
 
 
 def rows(setting: Setting) -> list[Row]:
-    design = Design(setting=setting.within(8, 12, widest=5))
-    inputs, sample = design.draw("C6")
+    classes = GaussianClasses(setting=setting.within(8, 12, widest=5))
+    inputs, sample = classes.draw("C6")
     return [
-        *_identities(design, inputs[:50], sample),
-        *_moments(design, sample),
-        *_sizes(design, sample),
-        *_shuffles(design, sample),
-        *_controls(design),
+        *_identities(classes, inputs[:50], sample),
+        *_moments(classes, sample),
+        *_sizes(classes, sample),
+        *_shuffles(classes, sample),
+        *_controls(classes),
     ]
 
 
-def _identities(design: Design, inputs: Array, sample: Sample) -> list[Row]:
+def _identities(classes: GaussianClasses, inputs: Array, sample: Sample) -> list[Row]:
     """Per sequence, both losses read one and the same statistic of the data."""
-    setting, count = design.setting, len(inputs)
-    statistic = predictions.shared_statistic(design.direction, inputs)
+    setting, count = classes.setting, len(inputs)
+    statistic = predictions.shared_statistic(classes.direction, inputs)
     factor = predictions.reconstruction_factor(setting.length, setting.dim, setting.gain)
     output = 2 * sample.as_first[:count]  # l' = 1/2 at label 0
     note = f"autograd, {count} sequences, {setting.size}"
@@ -147,17 +84,17 @@ def _relative_errors(sample: Array) -> tuple[float, float]:
     return float(sample.std() / abs(sample.mean()) / math.sqrt(count)), math.sqrt((kurtosis - 1) / (4 * count))
 
 
-def _moments(design: Design, sample: Sample) -> list[Row]:
+def _moments(classes: GaussianClasses, sample: Sample) -> list[Row]:
     found = []
     for name, derivatives in {"label": sample.label(), "reconstruction": sample.reconstruction}.items():
-        mean, variance = design.signals()[name]
+        mean, variance = signals(classes)[name]
         of_mean, of_spread = _relative_errors(derivatives)
         note = f"{len(derivatives)} sequences; 5 standard errors"
         measured = float(derivatives.mean())
         found += [
             agree(
                 "C6",
-                f"mean of the {name} derivative, {design.setting.size}",
+                f"mean of the {name} derivative, {classes.setting.size}",
                 mean,
                 measured,
                 5 * of_mean * abs(measured),
@@ -165,7 +102,7 @@ def _moments(design: Design, sample: Sample) -> list[Row]:
             ),
             agree(
                 "C6",
-                f"spread of the {name} derivative, {design.setting.size}",
+                f"spread of the {name} derivative, {classes.setting.size}",
                 math.sqrt(variance),
                 derivatives.std(),
                 5 * of_spread * float(derivatives.std()),
@@ -175,17 +112,17 @@ def _moments(design: Design, sample: Sample) -> list[Row]:
     return found
 
 
-def _sizes(design: Design, sample: Sample) -> list[Row]:
+def _sizes(classes: GaussianClasses, sample: Sample) -> list[Row]:
     found, measured, errors = [], {}, {}
     for name, derivatives in {"label": sample.label(), "reconstruction": sample.reconstruction}.items():
-        predicted = predictions.sample_size(design.signals()[name], SIGNIFICANCE)
+        predicted = predictions.sample_size(signals(classes)[name], SIGNIFICANCE)
         measured[name] = SIGNIFICANCE**2 * float(derivatives.var() / derivatives.mean() ** 2)
         errors[name] = math.hypot(*_relative_errors(derivatives))
         note = f"{len(derivatives)} sequences; 6 standard errors"
         found.append(
             agree(
                 "C6",
-                f"sample size of the {name} loss at z = {SIGNIFICANCE:g}, {design.setting.size}",
+                f"sample size of the {name} loss at z = {SIGNIFICANCE:g}, {classes.setting.size}",
                 predicted,
                 measured[name],
                 _width(errors[name]) * measured[name],
@@ -193,12 +130,12 @@ def _sizes(design: Design, sample: Sample) -> list[Row]:
             )
         )
         found.append(_rate(name, derivatives))
-    ratio = predictions.price_ratio(*design.statistics())
+    ratio = predictions.price_ratio(*statistics(classes))
     note = "label over reconstruction; 6 standard errors"
     found.append(
         agree(
             "C6",
-            f"ratio of sample sizes, {design.setting.size}",
+            f"ratio of sample sizes, {classes.setting.size}",
             ratio,
             measured["label"] / measured["reconstruction"],
             _width(math.hypot(*errors.values())) * measured["label"] / measured["reconstruction"],
@@ -206,7 +143,7 @@ def _sizes(design: Design, sample: Sample) -> list[Row]:
         )
     )
     for share in (0.5, 1.0):
-        found.append(_power(design, sample.reconstruction, share))
+        found.append(_power(classes, sample.reconstruction, share))
     return found
 
 
@@ -230,9 +167,9 @@ def _rate(name: str, derivatives: Array) -> Row:
     return agree("C6", f"exponent of the standard error, {name} loss", -0.5, slope, tolerance, note)
 
 
-def _power(design: Design, derivatives: Array, share: float) -> Row:
+def _power(classes: GaussianClasses, derivatives: Array, share: float) -> Row:
     """How often blocks of a share of the predicted size detect the direction."""
-    signal = design.signals()["reconstruction"]
+    signal = signals(classes)["reconstruction"]
     count = max(2, round(share * predictions.sample_size(signal, SIGNIFICANCE)))
     means = np.abs(block_means(derivatives, count))
     detected = float((means > SIGNIFICANCE * derivatives.std() / math.sqrt(count)).mean())
@@ -260,14 +197,14 @@ def _tolerance(score: float) -> float:
     return 5 * math.sqrt(1 + score**2 / (2 * SHUFFLES))
 
 
-def _shuffles(design: Design, sample: Sample) -> list[Row]:
-    rng, count = design.setting.rng("C6 shuffles"), len(sample.labels)
-    predicted = predictions.shuffled_score(*design.statistics(), count)
+def _shuffles(classes: GaussianClasses, sample: Sample) -> list[Row]:
+    rng, count = classes.setting.rng("C6 shuffles"), len(sample.labels)
+    predicted = predictions.shuffled_score(*statistics(classes), count)
     note = f"{SHUFFLES} shuffles of {count} labels; 5 standard errors"
     found = [
         agree(
             "C6",
-            f"label gradient among shuffled labels, {design.setting.size}",
+            f"label gradient among shuffled labels, {classes.setting.size}",
             predicted,
             _score(sample, rng),
             _tolerance(predicted),
@@ -275,12 +212,12 @@ def _shuffles(design: Design, sample: Sample) -> list[Row]:
         )
     ]
     # A biased readout and classes that do not differ: a large label gradient that the labels have no part in.
-    biased = Design(setting=design.setting, contrast=0.0, bias=1.0)
+    biased = GaussianClasses(setting=classes.setting, contrast=0.0, bias=1.0)
     _, sample = biased.draw("C6 biased")
     found.append(
         agree(
             "C6",
-            f"the same, classes share, output far from 0, {design.setting.size}",
+            f"the same, classes share, output far from 0, {classes.setting.size}",
             0,
             _score(sample, rng),
             _tolerance(0),
@@ -291,25 +228,25 @@ def _shuffles(design: Design, sample: Sample) -> list[Row]:
     score = float(derivatives.mean() / derivatives.std() * math.sqrt(count))
     note = "its score against zero, which is no null; must exceed the margin"
     found.append(
-        differ("C6", f"no shuffled labels, classes share, output far from 0, {design.setting.size}", 0, score, 8, note)
+        differ("C6", f"no shuffled labels, classes share, output far from 0, {classes.setting.size}", 0, score, 8, note)
     )
     return found
 
 
-def _controls(design: Design) -> list[Row]:
-    count = design.setting.draws
+def _controls(classes: GaussianClasses) -> list[Row]:
+    count = classes.setting.draws
     found = []
     for name, loss, broken in [
-        ("classes share the correlation", "label", Design(setting=design.setting, contrast=0.0)),
-        ("white data", "reconstruction", Design(setting=design.setting, strength=0.0)),
+        ("classes share the correlation", "label", GaussianClasses(setting=classes.setting, contrast=0.0)),
+        ("white data", "reconstruction", GaussianClasses(setting=classes.setting, strength=0.0)),
     ]:
-        mean, variance = design.signals()[loss]
+        mean, variance = signals(classes)[loss]
         predicted = mean / math.sqrt(variance) * math.sqrt(count)
         _, sample = broken.draw(f"C6 {name}")
         derivatives = sample.label() if loss == "label" else sample.reconstruction
         measured = float(derivatives.mean() / derivatives.std() * math.sqrt(count))
         note = "standard score predicted with the correlation; must be missed by half"
         found.append(
-            differ("C6", f"{name}, {loss} loss, {design.setting.size}", predicted, measured, abs(predicted) / 2, note)
+            differ("C6", f"{name}, {loss} loss, {classes.setting.size}", predicted, measured, abs(predicted) / 2, note)
         )
     return found
