@@ -1,3 +1,4 @@
 from attnprobe.cli import main
 
-main()
+if __name__ == "__main__":  # workers of parallel runs import this module too
+    main()

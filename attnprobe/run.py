@@ -75,7 +75,7 @@ class Engine:
     """How the arithmetic is done; changes speed, not what is computed (up to rounding)."""
 
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, parameters stay float32
-    compile: bool = False
+    mode: Literal["auto", "eager", "compiled", "graph"] = "auto"  # auto: the verified path, which is eager
     evaluation_batch: int = 1000
     batching: Literal["buckets", "padded"] = (
         "buckets"  # buckets: batches of similar lengths, trimmed; padded: as published

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,10 @@ from attnprobe.cli.workers import cores, train_in_parallel
 from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from attnprobe.run import RunConfig
+    from attnprobe.training.execute import Watch
 
 Settings = Annotated[
     list[str] | None,
@@ -79,10 +82,17 @@ def train(
     if dry_run:
         show_plan(configs, folders, data_dir, json)
         return
-    results = []
-    for config, folder in zip(configs, folders, strict=True):
-        watch = None if probe_every is None else telemetry(config, folder, probe_every, probe_sequences)
-        results.append(train_one(config, folder, device, data_dir, resume, overwrite, quiet=quiet or json, watch=watch))
+    watches = None
+    if probe_every is not None:
+        from attnprobe.cli.watching import TelemetryWriter
+
+        watches = [
+            TelemetryWriter(config=config, folder=folder, factor=probe_every, sequences=probe_sequences)
+            for config, folder in zip(configs, folders, strict=True)
+        ]
+    results = train_all(configs, folders, device, data_dir, resume, overwrite, watches=watches, quiet=quiet or json)
+    if not results:  # a process that only helped another one
+        return
     if json:
         print_json(results[0] if seeds is None else {"runs": results})
     elif not quiet:
@@ -142,6 +152,7 @@ def train_all(
     resume: bool,
     overwrite: bool,
     *,
+    watches: "Sequence[Watch] | None" = None,
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
@@ -153,18 +164,19 @@ def train_all(
     if shared and len(configs) > 1:
         raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")
     chosen = choose_device(distributed.local_device(device) if shared else device)
+    watching = watches or [None] * len(configs)
     choices: dict[str, Any] = {"data_dir": data_dir, "resume": resume, "overwrite": overwrite, "quiet": quiet}
     with stop_on_signal() as stop:
         try:
             if shared:
-                return train_shared(configs[0], folders[0], chosen, stop, choices)
+                return train_shared(configs[0], folders[0], chosen, stop, choices | {"watch": watching[0]})
             workers = min(len(configs), cores())
             if chosen.type == "cpu" and workers > 1:
                 say(f"{len(configs)} runs, {workers} at a time", quiet=quiet)
-                return train_in_parallel(configs, folders, workers=workers, stop=stop, **choices)
+                return train_in_parallel(configs, folders, watching, workers=workers, stop=stop, **choices)
             return [
-                train_one(config, folder, chosen, stop, **choices)
-                for config, folder in zip(configs, folders, strict=True)
+                carry_out(config, folder, chosen, stop, watch=watch, **choices)
+                for config, folder, watch in zip(configs, folders, watching, strict=True)
             ]
         except Interrupted:
             where = folders[0] if len(folders) == 1 else folders[0].parent
@@ -173,6 +185,12 @@ def train_all(
 
 
 def train_one(
+    config: "RunConfig", folder: Path, device: str, data_dir: Path | None, resume: bool, overwrite: bool, *, quiet: bool
+) -> dict[str, Any]:
+    return train_all([config], [folder], device, data_dir, resume, overwrite, quiet=quiet)[0]
+
+
+def carry_out(
     config: "RunConfig",
     folder: Path,
     device: "torch.device",
@@ -181,6 +199,7 @@ def train_one(
     data_dir: Path | None,
     resume: bool,
     overwrite: bool,
+    watch: "Watch | None",
     quiet: bool,
 ) -> dict[str, Any]:
     from attnprobe.cli.progress import TrainingProgress
@@ -188,8 +207,8 @@ def train_one(
 
     with TrainingProgress(quiet=quiet) as monitor:
         return execute(
-            config, folder, device=device, monitor=monitor, should_stop=stop.is_set, data_dir=data_dir, resume=resume,
-            overwrite=overwrite,
+            config, folder, device=device, monitor=monitor, should_stop=stop.is_set, data_dir=data_dir, watch=watch,
+            resume=resume, overwrite=overwrite,
         )  # fmt: skip
 
 
@@ -201,7 +220,7 @@ def train_shared(
 
     with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
         helper = rank > 0
-        result = train_one(config, own, device, stop, **choices | {"quiet": choices["quiet"] or helper})
+        result = carry_out(config, own, device, stop, **choices | {"quiet": choices["quiet"] or helper})
     return [] if helper else [result]
 
 

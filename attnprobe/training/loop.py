@@ -20,6 +20,8 @@ from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.training.buckets import Batches, evaluation_batches, training_batches, trims
+from attnprobe.training.distributed import Team
+from attnprobe.training.engines import ENGINES, choose_mode
 from attnprobe.training.optim import learning_rate, make_optimizer
 
 State = dict[str, Tensor]
@@ -61,8 +63,11 @@ class Trainer:
         self.steps_per_epoch = len(data.train) // self.batch_size
         self.steps = self.steps_per_epoch * phase.epochs
         self.progress = Progress()
-        if engine.compile:
-            model.compile(dynamic=False)
+        self.trim = trims(data.train, model.config, engine)
+        self.team = Team()
+        self.team.check(self.batch_size)
+        self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.team.size)
+        self.stepper = ENGINES[self.choice.mode](model, self.optimizer, phase, engine, self.team, seed=seed)
 
     def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> None:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.
@@ -71,6 +76,8 @@ class Trainer:
         ``save(False)`` is called after each epoch and decides itself whether it is time to write.
         """
         state = self.progress
+        if self.choice.warning is not None:
+            monitor.message(f"{self.name}: {self.choice.warning}")
         monitor.phase_started(self.name, self.phase, self.steps * self.batch_size, state.step * self.batch_size)
         while state.step < self.steps:
             epoch, first = divmod(state.step, self.steps_per_epoch)
@@ -78,7 +85,7 @@ class Trainer:
             if state.sums is None:
                 state.sums = torch.zeros(3, device=self.device)
             for position in range(first, self.steps_per_epoch):
-                if should_stop():
+                if self.team.any(should_stop()):
                     save(True)
                     raise Interrupted
                 state.sums += self.update(batches[position], epoch)
@@ -106,22 +113,12 @@ class Trainer:
     def batches(self, epoch: int) -> Batches:
         """The epoch's batches, which depend on (seed, phase, epoch) alone."""
         generator = generator_for(self.seed, f"order/{self.name}/{epoch}")
-        trim = trims(self.data.train, self.model.config, self.engine)
-        return training_batches(self.data.train, self.batch_size, trim, generator)
+        return training_batches(self.data.train, self.batch_size, self.trim, generator)
 
     def update(self, batch: Batch, epoch: int) -> Tensor:
         """One step of the optimizer; returns (3,) sums on the device: loss, count, correct."""
         rate = learning_rate(self.phase.optimizer, self.progress.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with autocast(self.device, self.engine):
-            losses = self.phase.objective.losses(self.model, batch, seed=self.seed, epoch=epoch)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        if self.phase.optimizer.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.phase.optimizer.clip)
-        self.optimizer.step()
-        return torch.stack(losses.sums())
+        return self.stepper.update(batch, epoch, rate)
 
     def _finish_epoch(self, epoch: int, state: Progress) -> Numbers:
         assert state.sums is not None

@@ -1,0 +1,40 @@
+"""What ``--probe-every`` does between two steps."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnprobe.models import Transformer
+    from attnprobe.run import RunConfig
+    from attnprobe.tasks import Data
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TelemetryWriter:
+    """Measures on a log-spaced grid of steps and appends the records to the run's telemetry.jsonl.
+
+    A class and not a closure: it must travel to worker processes.
+    """
+
+    config: "RunConfig"
+    folder: Path
+    factor: float
+    sequences: int
+
+    def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
+        from attnprobe.objectives import CausalPrediction, MaskedReconstruction
+        from attnprobe.probes.telemetry import Telemetry, log_spaced
+        from attnprobe.training.records import RunDirectory
+
+        if not log_spaced(self.factor, step):
+            return
+        reconstruction = self.config.pretrain.objective if self.config.pretrain else None
+        if not isinstance(reconstruction, MaskedReconstruction | CausalPrediction):
+            loss = "l1" if model.target == "values" else "cross_entropy"
+            kind = CausalPrediction if model.config.causal else MaskedReconstruction
+            reconstruction = kind(loss=loss)
+        telemetry = Telemetry(reconstruction=reconstruction, sequences=self.sequences, seed=self.config.seed)
+        directory = RunDirectory(self.folder)
+        found = telemetry.measure(model, data)
+        directory.append(directory.telemetry, [{"phase": phase, "step": step} | record for record in found])

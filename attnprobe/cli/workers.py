@@ -1,0 +1,99 @@
+"""Several runs side by side on the CPU: one process each, the cores divided among them."""
+
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnprobe.run import RunConfig
+    from attnprobe.training.execute import Watch
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def train_in_parallel(
+    configs: "Sequence[RunConfig]",
+    folders: Sequence[Path],
+    watches: "Sequence[Watch | None]",
+    *,
+    workers: int,
+    stop: Any,
+    data_dir: Path | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """The results in order; Interrupted once all have saved if ``stop`` (a threading.Event) was set meanwhile.
+
+    A run that fails ends the others as an interruption does; its error is raised when they have saved.
+    """
+    from attnprobe.training.loop import Interrupted
+
+    context = get_context("spawn")
+    asked = context.Event()
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(max(1, cores() // workers), asked)
+    )
+    with pool:
+        futures = [
+            pool.submit(_train, config, folder, watch, data_dir, resume, overwrite, quiet)
+            for config, folder, watch in zip(configs, folders, watches, strict=True)
+        ]
+        running: set[Future[dict[str, Any]]] = set(futures)
+        while running:
+            done, running = wait_for(running, timeout=SECONDS_BETWEEN_LOOKS)
+            if not asked.is_set() and (stop.is_set() or any(f.exception() for f in done if not f.cancelled())):
+                asked.set()
+    errors = [error for f in futures if (error := f.exception()) is not None]
+    failures = [error for error in errors if not isinstance(error, Interrupted)]
+    if errors:
+        raise (failures or errors)[0]
+    return [f.result() for f in futures]
+
+
+_asked: Event  # set in every worker by ``_start``
+
+
+def _start(threads: int, asked: Event) -> None:
+    global _asked
+    import torch
+
+    torch.set_num_threads(threads)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's Ctrl-C reaches all processes; the first one decides
+        signal.signal(number, signal.SIG_IGN)
+    _asked = asked
+
+
+def _train(
+    config: "RunConfig",
+    folder: Path,
+    watch: "Watch | None",
+    data_dir: Path | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    import torch
+
+    from attnprobe.cli.progress import TrainingProgress
+    from attnprobe.training.execute import execute
+    from attnprobe.training.loop import Interrupted
+
+    if _asked.is_set():  # not begun yet, nothing to save
+        raise Interrupted
+    with TrainingProgress(quiet=quiet, live=False, prefix=f"seed {config.seed} ") as monitor:
+        return execute(
+            config, folder, device=torch.device("cpu"), monitor=monitor, should_stop=_asked.is_set, data_dir=data_dir,
+            watch=watch, resume=resume, overwrite=overwrite,
+        )  # fmt: skip

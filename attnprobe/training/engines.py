@@ -1,0 +1,149 @@
+"""How one update is carried out: eagerly (the reference), compiled, or as one CUDA graph."""
+
+import copy
+import dataclasses
+import shutil
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attnprobe.models import Transformer
+from attnprobe.objectives import Losses
+from attnprobe.run import Engine, Phase
+from attnprobe.tasks import Batch
+from attnprobe.training.distributed import Team
+
+Mode = Literal["eager", "compiled", "graph"]
+WARM_UP = 3  # updates before a graph is captured; their effect is undone
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    mode: Mode
+    warning: str | None = None  # what was asked for and cannot be had
+
+
+def choose_mode(engine: Engine, device: torch.device, *, one_shape: bool, processes: int) -> Choice:
+    """What ``engine.mode`` means here. "auto" is the eager path: the others have not been verified on a GPU."""
+    if engine.mode in ("auto", "eager"):
+        return Choice(mode="eager")
+    reason = None
+    if engine.mode == "compiled" and device.type == "cpu" and not (shutil.which("c++") or shutil.which("clang++")):
+        reason = "there is no C++ compiler"
+    if engine.mode == "graph":
+        if device.type != "cuda":
+            reason = "it needs a CUDA device"
+        elif not one_shape:
+            reason = "batches are trimmed to different lengths (engine.batching='padded' makes them equal)"
+        elif processes > 1:
+            reason = "several processes share the run"
+    if reason is None:
+        return Choice(mode=engine.mode)
+    return Choice(mode="eager", warning=f"engine.mode {engine.mode!r} is not possible: {reason}; training eagerly")
+
+
+class Eager:
+    """Forward, backward, update: one after the other, nothing waits for the device."""
+
+    def __init__(
+        self, model: Transformer, optimizer: torch.optim.AdamW, phase: Phase, engine: Engine, team: Team, *, seed: int
+    ) -> None:
+        self.model, self.optimizer, self.phase, self.team, self.seed = model, optimizer, phase, team, seed
+        self.device = next(model.parameters()).device
+        self.autocast = torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=engine.precision == "bfloat16"
+        )  # fmt: skip
+
+    def losses(self, batch: Batch, epoch: int | Tensor) -> Losses:
+        return self.phase.objective.losses(self.model, batch, seed=self.seed, epoch=epoch)
+
+    def update(self, batch: Batch, epoch: int, rate: float) -> Tensor:
+        """One step of the optimizer at learning rate ``rate``; (3,) sums on the device: loss, count, correct."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return self.compute(self.team.share(batch), epoch)
+
+    def compute(self, batch: Batch, epoch: int | Tensor) -> Tensor:
+        with self.autocast:
+            losses = self.losses(batch, epoch)
+        self.optimizer.zero_grad(set_to_none=True)
+        (losses.loss.sum() / self.team.sum(losses.count.sum()).clamp(min=1)).backward()
+        self.team.sum_gradients(self.model.parameters())
+        if self.phase.optimizer.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.phase.optimizer.clip)
+        self.optimizer.step()
+        return self.team.sum(torch.stack(losses.sums()))
+
+
+class Compiled(Eager):
+    """The forward pass with its loss compiled, and with it the backward pass; the optimizer is one kernel anyway."""
+
+    def __init__(self, *arguments, seed: int) -> None:
+        super().__init__(*arguments, seed=seed)
+        self._losses = torch.compile(super().losses)
+
+    def losses(self, batch: Batch, epoch: int | Tensor) -> Losses:
+        return self._losses(batch, torch.as_tensor(epoch, device=self.device))  # a number would be compiled in
+
+
+class Graph(Eager):
+    """The whole update as one CUDA graph, replayed. All batches must have one shape.
+
+    Inputs, epoch and learning rate live in fixed tensors. The updates that warm up the capture are undone.
+    """
+
+    def __init__(self, *arguments, seed: int) -> None:
+        super().__init__(*arguments, seed=seed)
+        self.rate = torch.zeros((), device=self.device)
+        self.epoch = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        for group in self.optimizer.param_groups:
+            group["lr"], group["capturable"] = self.rate, True
+
+    def update(self, batch: Batch, epoch: int, rate: float) -> Tensor:
+        self.rate.fill_(rate)
+        self.epoch.fill_(epoch)
+        if self.graph is None:
+            self._capture(batch)
+        assert self.graph is not None
+        for name in ("inputs", "labels", "sample", "valid"):
+            fixed = getattr(self.batch, name)
+            if fixed is not None:
+                fixed.copy_(getattr(batch, name), non_blocking=True)
+        self.graph.replay()
+        return self.sums.clone()
+
+    def _capture(self, batch: Batch) -> None:
+        for group in self.optimizer.param_groups:  # a resumed optimizer has brought its own
+            group["lr"], group["capturable"] = self.rate, True
+        tensors = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+        self.batch = Batch(**{name: None if t is None else t.clone() for name, t in tensors.items()})
+        before = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self.compute(self.batch, self.epoch)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        self._restore(*before)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.sums = self.compute(self.batch, self.epoch)
+
+    @torch.no_grad()
+    def _restore(self, model: dict[str, Tensor], optimizer: dict) -> None:
+        """Undo the warm-up in place: the graph must find its tensors where they were."""
+        self.model.load_state_dict(model)
+        known = optimizer["state"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for number, parameter in enumerate(parameters):
+            for name, value in self.optimizer.state[parameter].items():
+                if number in known:
+                    value.copy_(known[number][name])
+                else:
+                    value.zero_()
+
+
+ENGINES: dict[Mode, type[Eager]] = {"eager": Eager, "compiled": Compiled, "graph": Graph}
