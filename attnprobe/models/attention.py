@@ -20,7 +20,13 @@ class AttentionCall:
     v: Tensor  # (batch, head, key, d_head)
     output: Tensor  # (batch, head, query, d_head), the pattern times v
     scale: float
-    visible: Tensor | None  # bool, broadcastable to (batch, head, query, key); None = every key is visible
+    valid: Tensor | None  # (batch, length) bool, False = a padded key that no query sees; None = all are real
+    causal: bool  # a query sees only itself and earlier keys
+
+    @property
+    def visible(self) -> Tensor | None:
+        """bool, broadcastable to (batch, head, query, key); None = every key is visible. Made anew at each use."""
+        return visible_keys(self.q.shape[-2], self.valid, causal=self.causal, device=self.q.device)
 
     def scores(self) -> Tensor:
         """Raw pre-softmax scores (batch, head, query, key), before masking and without any score offset."""
@@ -70,22 +76,27 @@ class Attention(nn.Module):
         if score_offset is None and valid is None:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
         else:
-            mask = self._visible(x.shape[1], valid, x.device)
+            mask = visible_keys(x.shape[1], valid, causal=self.causal, device=x.device)
             if score_offset is not None:
                 mask = score_offset if mask is None else torch.where(mask, score_offset, -torch.inf)
                 mask = mask.to(q.dtype)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         if observe is not None:
-            visible = self._visible(x.shape[1], valid, x.device)
-            observe(AttentionCall(layer=self.layer, q=q, k=k, v=v, output=mixed, scale=scale, visible=visible))
+            observe(
+                AttentionCall(
+                    layer=self.layer, q=q, k=k, v=v, output=mixed, scale=scale, valid=valid, causal=self.causal
+                )
+            )
         return self.o(mixed.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _visible(self, length: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
-        keys = None if valid is None else valid[:, None, None, :]
-        if not self.causal:
-            return keys
-        past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        return past if keys is None else past & keys
+
+def visible_keys(length: int, valid: Tensor | None, *, causal: bool, device: torch.device) -> Tensor | None:
+    """Which keys each query sees: bool, broadcastable to (batch, head, query, key); None = all of them."""
+    keys = None if valid is None else valid[:, None, None, :]
+    if not causal:
+        return keys
+    past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return past if keys is None else past & keys

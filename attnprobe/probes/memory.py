@@ -37,9 +37,9 @@ def plan_memory(
     profiles = heads * bins * (8 * item + 4 * 8)  # of one layer, for every sequence of the batch
     sample = together * (activations + transforms + profiles)
     kept = config.layers * heads * bins * 8 * 6 * len(layout.shape)
-    if layout.causal:  # the model itself then keeps which keys are visible, one byte per pair,
+    if layout.causal and padded:  # the model then masks pair by pair: one mask, and one per sequence as numbers
         kept += 2 * length**2
-        sample += together * length**2 * (1 + item) * padded  # and with padding one mask per sequence as numbers
+        sample += together * length**2 * (1 + item)
     row = together * heads * (layout.shape[1] if len(layout.shape) == 2 else 1) ** 2
     least = kept + sample + item * (TILE_COPIES * row + 8 * together * heads * bins)
     if least > memory_limit:

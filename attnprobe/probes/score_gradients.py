@@ -130,11 +130,14 @@ def streamed_gradient(call: AttentionCall, of_output: Tensor, queries: slice) ->
 
 
 def visible_rows(call: AttentionCall, queries: slice) -> Tensor:
-    """Bool, broadcastable to (batch, head, rows, key)."""
-    if call.visible is None:
-        return torch.ones((), dtype=torch.bool, device=call.q.device)
-    visible = call.visible
-    return visible[..., queries, :] if visible.shape[-2] > 1 else visible
+    """Which keys these queries see: bool, broadcastable to (batch, head, rows, key)."""
+    visible = torch.ones((), dtype=torch.bool, device=call.q.device)
+    if call.valid is not None:
+        visible = call.valid[:, None, None, :]
+    if call.causal:
+        position = torch.arange(call.k.shape[-2], device=call.q.device)
+        visible = visible & (position <= position[queries, None])
+    return visible
 
 
 def attentions(model: Transformer) -> list[Attention]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError
+from attnprobe.tasks.cache import cache_dir
 from attnprobe.tasks.data import Data, Spec, Split
 
 SIDE, CLASSES = 28, 10
@@ -66,11 +66,9 @@ class FashionMNIST:
 
 
 def find_folder(data_dir: Path | None) -> Path:
-    """The first of --data-dir, $ATTNPROBE_DATA/fashion-mnist and Debian's folder that exists."""
-    cache = os.environ.get("ATTNPROBE_DATA")
+    """The first of --data-dir, the cache ($ATTNPROBE_DATA) and Debian's folder that holds the files."""
     places = [data_dir] if data_dir else []
-    places += [Path(cache) / "fashion-mnist"] if cache else []
-    places.append(DEBIAN_FOLDER)
+    places += [cache_dir() / "fashion-mnist", DEBIAN_FOLDER]
     for place in places:
         if (place / "train-images-idx3-ubyte.gz").exists():
             return place

@@ -114,8 +114,7 @@ def execute(
             return finished
         _restore(execution)
     if execution.resumed is None:
-        fingerprint = execution.data(config.task_of(first)).fingerprint()
-        directory.write_json(directory.manifest, make_manifest(config, device, fingerprint))
+        directory.write_json(directory.manifest, make_manifest(config, device, execution.data(config.task_of(first))))
     model: Transformer | None = None
     for name, phase in config.phases().items():
         model = _run_phase(execution, name, phase, source)

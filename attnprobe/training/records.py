@@ -18,6 +18,7 @@ from attnprobe import __version__, run
 from attnprobe.config import read_toml
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.run import RunConfig
+from attnprobe.tasks import Data
 from attnprobe.training.files import unwritable, write_atomically
 
 
@@ -106,9 +107,8 @@ class RunDirectory:
             raise ConfigError(f"{self.path} was started with other settings", hint=hint)
 
 
-def make_manifest(config: RunConfig, device: torch.device, data_fingerprint: str) -> dict[str, Any]:
+def make_manifest(config: RunConfig, device: torch.device, data: Data) -> dict[str, Any]:
     """Who ran what, where, with which versions, on which data."""
-    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
     return {
         "argv": sys.argv,
         "fingerprint": run.fingerprint(config),
@@ -120,12 +120,23 @@ def make_manifest(config: RunConfig, device: torch.device, data_fingerprint: str
         "platform": platform.platform(),
         "commit": _git_commit(),
         "device": str(device),
-        "device_name": device_name,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "precision": config.engine.precision,
         "threads": torch.get_num_threads(),
-        "data_sha256": data_fingerprint,
+        "data_sha256": data.fingerprint(),
+        "data_notes": data.notes,
         "started": now(),
     }
+
+
+def processor_name() -> str:
+    """The processor's own name where the system tells it (Linux), else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def now() -> str:

@@ -158,8 +158,8 @@ def test_gradient_at_hidden_keys_is_noticed() -> None:
     model, batch = make_case("causal")
     traced = trace(model, batch, label_outputs, method="dense")
     call = traced.calls[0]
-    assert call.visible is not None
-    wrong = dataclasses.replace(call, visible=call.visible.tril(-1))
+    first_hidden = torch.arange(call.k.shape[-2]).expand(len(call.k), -1) > 0
+    wrong = dataclasses.replace(call, valid=first_hidden)
     with pytest.raises(RunError, match="layer 0: the score gradient is not zero at hidden keys"):
         list(dataclasses.replace(traced, calls=[wrong, traced.calls[1]]).blocks(4))
 
