@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.output import Device, Json, Quiet, print_json, print_table, say
-from attnprobe.cli.train import parse_seeds, train_one
+from attnprobe.cli.train import parse_seeds, train_all
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity
@@ -33,7 +33,7 @@ def demo(
     """
     silent = quiet or json
     numbers = parse_seeds(seeds)
-    results = {arm: [train_arm(arm, seed, out, device, silent) for seed in numbers] for arm in ARMS}
+    results = {arm: train_arm(arm, numbers, out, device, silent) for arm in ARMS}
     say("measuring proximity bias", quiet=silent)
     measured = measure_runs(results, device)
     say("checking the theory", quiet=silent)
@@ -54,15 +54,23 @@ def demo(
         raise typer.Exit(5)
 
 
-def train_arm(arm: str, seed: int, out: Path, device: str, quiet: bool) -> dict[str, Any]:
+def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -> list[dict[str, Any]]:
+    """One run per seed; finished ones are taken as they are, interrupted ones continued."""
     from attnprobe import run
 
-    say(f"training {ARMS[arm]}, seed {seed}", quiet=quiet)
-    table = run.read_table(run.DEFAULT_PRESET) | {"seed": seed}
+    table = run.read_table(run.DEFAULT_PRESET)
     if arm == "scratch":
         del table["pretrain"]
-    folder = out / "runs" / f"{arm}-s{seed}"
-    return train_one(run.from_table(table), folder, device, None, folder.exists(), False, quiet=quiet)
+    folders = [out / "runs" / f"{arm}-s{seed}" for seed in seeds]
+    results: dict[int, dict[str, Any]] = {}
+    for known in (False, True):
+        chosen = [(seed, folder) for seed, folder in zip(seeds, folders, strict=True) if folder.exists() == known]
+        if chosen:
+            say(f"training {ARMS[arm]}, seeds {', '.join(str(seed) for seed, _ in chosen)}", quiet=quiet)
+            configs = [run.from_table(table | {"seed": seed}) for seed, _ in chosen]
+            found = train_all(configs, [folder for _, folder in chosen], device, None, known, False, quiet=quiet)
+            results |= {result["seed"]: result for result in found}
+    return [results[seed] for seed in seeds]
 
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":

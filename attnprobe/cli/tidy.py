@@ -27,7 +27,13 @@ def deliver(
     quiet: bool,
     extra: Record | None = None,
 ) -> None:
-    """Write the files that were asked for, then the JSON document (with ``extra`` keys) or a line per file."""
+    """Write the files that were asked for, then the JSON document (with ``extra`` keys) or a line per file.
+
+    Every record gains q_value, its p-value adjusted across layers and heads (Benjamini-Hochberg).
+    """
+    from attnprobe.probes.statistics import with_q_values
+
+    records = with_q_values(records)
     if csv is not None:
         write_csv(csv, records)
     if npz is not None:

@@ -184,12 +184,6 @@ def train_all(
             raise typer.Exit(130) from None
 
 
-def train_one(
-    config: "RunConfig", folder: Path, device: str, data_dir: Path | None, resume: bool, overwrite: bool, *, quiet: bool
-) -> dict[str, Any]:
-    return train_all([config], [folder], device, data_dir, resume, overwrite, quiet=quiet)[0]
-
-
 def carry_out(
     config: "RunConfig",
     folder: Path,

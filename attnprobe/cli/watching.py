@@ -23,18 +23,15 @@ class TelemetryWriter:
     sequences: int
 
     def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
-        from attnprobe.objectives import CausalPrediction, MaskedReconstruction
+        from attnprobe.objectives import reconstruction_objective
         from attnprobe.probes.telemetry import Telemetry, log_spaced
         from attnprobe.training.records import RunDirectory
 
         if not log_spaced(self.factor, step):
             return
-        reconstruction = self.config.pretrain.objective if self.config.pretrain else None
-        if not isinstance(reconstruction, MaskedReconstruction | CausalPrediction):
-            loss = "l1" if model.target == "values" else "cross_entropy"
-            kind = CausalPrediction if model.config.causal else MaskedReconstruction
-            reconstruction = kind(loss=loss)
+        reconstruction = reconstruction_objective(model, [p.objective for p in self.config.phases().values()])
         telemetry = Telemetry(reconstruction=reconstruction, sequences=self.sequences, seed=self.config.seed)
         directory = RunDirectory(self.folder)
         found = telemetry.measure(model, data)
-        directory.append(directory.telemetry, [{"phase": phase, "step": step} | record for record in found])
+        place = {"run": str(self.folder), "seed": self.config.seed, "phase": phase, "step": step}
+        directory.append(directory.telemetry, [place | record for record in found])

@@ -213,6 +213,20 @@ def false_discovery_rate(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def with_q_values(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add q_value to tidy records: p-values adjusted across the layers and heads that were asked the same question."""
+    family = ("checkpoint", "quantity", "direction", "loss", "kind", "dose", "run", "phase", "step")
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number, record in enumerate(records):
+        if record.get("p_value") is not None:
+            groups.setdefault(tuple(record.get(key) for key in family), []).append(number)
+    q_values: dict[int, float] = {}
+    for numbers in groups.values():
+        adjusted = false_discovery_rate([records[number]["p_value"] for number in numbers])
+        q_values |= dict(zip(numbers, map(float, adjusted), strict=True))
+    return [record | {"q_value": q_values.get(number)} for number, record in enumerate(records)]
+
+
 def noise_corrected_cosine(
     x: np.ndarray,
     y: np.ndarray,

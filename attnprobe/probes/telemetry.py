@@ -45,6 +45,8 @@ class Telemetry:
             records = [*self._proximity(model, data), *self._alignment(model, data)]
         model.zero_grad(set_to_none=True)
         model.train(training)
+        for record in records:
+            del record["checkpoint"]  # there is none: the model is measured as it trains
         return records
 
     def _proximity(self, model: Transformer, data: Data) -> list[dict[str, Any]]:

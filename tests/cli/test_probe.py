@@ -135,3 +135,37 @@ def test_broken_weights_name_layer_and_head(attnprobe, checkpoints) -> None:
         outcome = attnprobe("probe", command, "nan.pt", "-n", 20)
         assert outcome.code in (1, 4)
         outcome.complains("layer 0, head 1")
+
+
+def test_decompose(attnprobe, checkpoints) -> None:
+    outcome = attnprobe(
+        "probe", "decompose", *checkpoints, "-n", 20, "--json", "--csv", "rows.csv", "--figure", "parts"
+    )
+    assert outcome.code == 0
+    rows = outcome.document()["rows"]
+    assert all(set(row) >= ROW_KEYS for row in rows)
+    for path in checkpoints:
+        for head in (0, 1):
+            shares = [row["estimate"] for row in rows if (row["checkpoint"], row["head"]) == (path, head)]
+            assert sum(shares) == pytest.approx(1.0)
+    assert Path("parts.png").exists()
+    assert "position_share" in attnprobe("probe", "decompose", checkpoints[0], "-n", 20).out
+
+
+def test_telemetry(attnprobe, tiny) -> None:
+    arguments = [*tiny, "-s", "pretrain.batch_size=5", "--probe-every", 2, "--probe-sequences", 12]
+    assert attnprobe("train", *arguments, "--out", "watched", "-q").code == 0
+    assert attnprobe("train", *tiny, "-s", "pretrain.batch_size=5", "--out", "alone", "-q").code == 0
+    results = [json.loads(Path(f"{name}/result.json").read_text()) for name in ("watched", "alone")]
+    assert results[0]["test_loss"] == results[1]["test_loss"]  # watching changes nothing
+    outcome = attnprobe("probe", "telemetry", "watched", "--json", "--csv", "rows.csv", "--figure", "history")
+    assert outcome.code == 0
+    rows = outcome.document()["rows"]
+    assert {(row["phase"], row["step"]) for row in rows} == {
+        *(("pretrained", step) for step in (0, 1, 2, 4, 8)), ("finetuned", 0), ("finetuned", 1),
+    }  # fmt: skip
+    assert Path("history.png").exists()
+    assert "strongest head" in attnprobe("probe", "telemetry", "watched").out
+    outcome = attnprobe("probe", "telemetry", "alone")
+    assert outcome.code == 3
+    outcome.complains("telemetry.jsonl does not exist", "--probe-every")

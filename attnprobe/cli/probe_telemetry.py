@@ -1,0 +1,73 @@
+"""attnprobe probe telemetry: what was measured while runs trained."""
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnprobe.cli.output import Json, Quiet, print_table
+from attnprobe.cli.probe_options import Csv, Figure
+from attnprobe.cli.tidy import deliver
+from attnprobe.errors import ArtifactError
+
+Record = dict[str, Any]
+
+
+def telemetry(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories trained with --probe-every.")],
+    csv: Csv = None,
+    figure: Figure = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Proximity bias and both losses' gradients along proximity, against the training step.
+
+    Examples:
+
+        attnprobe train --probe-every 2 && attnprobe probe telemetry runs/textures-s0
+
+        attnprobe probe telemetry runs/textures-s* --figure telemetry --csv telemetry.csv
+    """
+    records = [record for folder in runs for record in read(folder)]
+    if not (json or quiet):
+        show(records)
+    figures: list[Path] = []
+    if figure is not None:
+        from attnprobe.report.telemetry_figures import draw_telemetry
+
+        figures = draw_telemetry(records, figure)
+    deliver(runs, records, {}, figures, csv=csv, npz=None, json=json, quiet=quiet)
+
+
+def read(folder: Path) -> list[Record]:
+    """The tidy rows of one run; of a step that was measured twice (after an interruption) the later ones."""
+    path = folder / "telemetry.jsonl"
+    try:
+        lines = [json_format.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        hint = "train with --probe-every 2 to record it"
+        raise ArtifactError(f"{path} does not exist", hint=hint) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    if not lines:
+        raise ArtifactError(f"{path} is empty", hint="was the run interrupted before its first step?")
+    keys = ("run", "phase", "step", "layer", "head", "quantity", "direction")
+    return list({tuple(record[key] for key in keys): record for record in lines}.values())
+
+
+def show(records: list[Record]) -> None:
+    """One line per phase and step: of all heads and runs the strongest."""
+    lines = []
+    for phase, step in dict.fromkeys((r["phase"], r["step"]) for r in records):
+        here = [r for r in records if (r["phase"], r["step"]) == (phase, step)]
+
+        def strongest(quantity: str, here: list[Record] = here) -> str:
+            values = [r["estimate"] for r in here if r["quantity"] == quantity and r["estimate"] is not None]
+            return f"{max(values, key=abs):+.2f}" if values else ""
+
+        smallest = min((r["p_value"] for r in here if r["quantity"] == "label.dependent.mean"), default=None)
+        texts = [strongest(q) for q in ("proximity_bias", "reconstruction.t", "label.dependent.t")]
+        lines.append([phase, str(step), *texts, "" if smallest is None else f"{smallest:.3f}"])
+    columns = ["phase", "step", "proximity bias", "reconstruction t", "labels' part t", "its smallest p"]
+    print_table("strongest head at every step", columns, lines)
