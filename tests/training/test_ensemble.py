@@ -1,0 +1,144 @@
+"""A member of an ensemble is its own solo run."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.run import Engine, Optimizer, Phase
+from attnprobe.tasks import Data, Spec, Split
+from attnprobe.training.ensemble import Members, StackedAdamW, member_means, stack
+from attnprobe.training.loop import Trainer
+from attnprobe.training.optim import learning_rate
+
+LENGTH, N, BATCH = 11, 23, 5
+VALUES = Spec(length=LENGTH, classes=3, channels=2)
+TOKENS = Spec(length=LENGTH, classes=3, vocabulary=13)
+PAIRS = Spec(length=LENGTH, classes=3, vocabulary=13, pairs=True)
+SEEDS, RATES, DECAYS = (3, 5, 8), (1e-2, 3e-3, 1e-3), (0.0, 0.1, 0.3)
+RATIOS = (0.3, 0.5, 0.7)
+
+CASES = {
+    "masked values": (VALUES, MaskedReconstruction(), {"positions": "learned"}),
+    "masked tokens": (TOKENS, MaskedReconstruction(loss="cross_entropy"), {"positions": "rotary", "layers": 2}),
+    "labels": (TOKENS, Classification(), {"label_head": "mlp", "readout": "max"}),
+    "pairs": (PAIRS, Classification(), {}),
+    "masked pairs": (PAIRS, MaskedReconstruction(loss="cross_entropy"), {}),
+    "causal": (VALUES, CausalPrediction(), {"causal": True}),
+}
+
+
+def trainers(case: str, dtype: torch.dtype, seeds=SEEDS, rates=RATES, decays=DECAYS, ratios=RATIOS) -> list[Trainer]:
+    spec, objective, settings = CASES[case]
+    shape = (N, 2, LENGTH) if spec.pairs else (N, LENGTH)
+    made = []
+    for seed, rate, decay, ratio in zip(seeds, rates, decays, ratios, strict=True):
+        generator = torch.Generator().manual_seed(seed)  # every member has data of its own
+        if spec.is_tokens:
+            inputs = torch.randint(1, 13, shape, generator=generator, dtype=torch.uint8)
+        else:
+            inputs = torch.randn(*shape, 2, generator=generator, dtype=dtype)
+        lengths = torch.randint(1, LENGTH + 1, shape[:-1], generator=generator)
+        split = Split(inputs=inputs, labels=torch.randint(0, 3, (N,), generator=generator), lengths=lengths)
+        if isinstance(objective, MaskedReconstruction):
+            objective = dataclasses.replace(objective, ratio=ratio)
+        optimizer = Optimizer(lr=rate, weight_decay=decay, clip=0.5)
+        phase = Phase(objective=objective, batch_size=BATCH, epochs=9, optimizer=optimizer)
+        model = make_model(TransformerConfig(d_model=12, heads=2, d_mlp=17, **settings), spec, target(spec), seed=seed)
+        data = Data(spec=spec, train=split, validation=split, test=split)
+        made.append(Trainer(model.to(dtype), data, "phase", phase, Engine(batching="padded"), seed=seed))
+    return made
+
+
+def target(spec: Spec) -> str:
+    return "classes" if spec.is_tokens else "values"
+
+
+def batch_of(trainer: Trainer, step: int):
+    epoch, position = divmod(step, trainer.steps_per_epoch)
+    return trainer.batches(epoch)[position], epoch
+
+
+def train_alone(trainer: Trainer, steps: int) -> list[float]:
+    losses = []
+    for step in range(steps):
+        loss, count, _ = trainer.update(*batch_of(trainer, step))
+        trainer.progress.step += 1
+        losses.append((loss / count.clamp(min=1)).item())
+    return losses
+
+
+def train_together(members: list[Trainer], steps: int, muted: int | None = None, first: int = 0) -> torch.Tensor:
+    """(step, member) losses."""
+    whole = stack([t.model for t in members])
+    optimizer = StackedAdamW(whole, [t.model for t in members], [t.optimizer for t in members])
+    about = Members(seeds=tuple(t.seed for t in members), objectives=tuple(t.phase.objective for t in members))
+    weight = torch.ones(len(members), dtype=next(whole.parameters()).dtype)
+    if muted is not None:
+        weight[muted] = 0
+    losses = []
+    for step in range(first, first + steps):
+        batches = [batch_of(t, step)[0] for t in members]
+        means = member_means(about.losses(whole, batches, step // members[0].steps_per_epoch), len(members))
+        whole.zero_grad()
+        (means * weight).sum().backward()
+        rates = [learning_rate(t.phase.optimizer, step, t.steps) for t in members]
+        optimizer.step(torch.tensor(rates, dtype=weight.dtype), members[0].phase.optimizer.clip)
+        losses.append(means.detach())
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_a_member_equals_its_solo_run(case: str, dtype: torch.dtype, tolerance: float) -> None:
+    """20 steps with different seeds, data, learning rates, weight decays and mask ratios."""
+    solo, together = trainers(case, dtype), trainers(case, dtype)
+    got = train_together(together, 20)
+    for number, trainer in enumerate(solo):
+        assert got[:, number].tolist() == pytest.approx(train_alone(trainer, 20), rel=tolerance)
+        if dtype == torch.float64:
+            for (name, a), b in zip(trainer.model.named_parameters(), together[number].model.parameters(), strict=True):
+                if not name.endswith("attention.k.bias"):  # without rotary positions only rounding moves it
+                    assert (a - b).abs().max() < 1e-10, name
+
+
+def test_permuting_members_permutes_results_and_muting_one_changes_no_other() -> None:
+    case, dtype = "masked values", torch.float32
+    together = train_together(trainers(case, dtype), 8)
+    turned = [values[::-1] for values in (SEEDS, RATES, DECAYS, RATIOS)]
+    assert torch.allclose(train_together(trainers(case, dtype, *turned), 8).flip(1), together, rtol=1e-5)
+    muted = train_together(trainers(case, dtype), 8, muted=1)
+    assert torch.equal(muted[:, [0, 2]], together[:, [0, 2]])
+    assert not torch.equal(muted[:, 1], together[:, 1])
+
+
+def test_members_can_be_saved_and_continued_alone_or_together() -> None:
+    case, dtype = "labels", torch.float64
+    through = train_together(trainers(case, dtype), 9)
+    halves = trainers(case, dtype)
+    train_together(halves, 4)
+    fresh = trainers(case, dtype)
+    for old, new in zip(halves, fresh, strict=True):
+        new.model.load_state_dict(old.model.state_dict())
+        new.optimizer.load_state_dict(old.optimizer.state_dict())
+    assert torch.allclose(train_together(fresh, 5, first=4), through[4:], rtol=1e-12)
+    alone = trainers(case, dtype)[1]
+    alone.model.load_state_dict(halves[1].model.state_dict())
+    alone.optimizer.load_state_dict(halves[1].optimizer.state_dict())
+    alone.progress.step = 4
+    loss, count, _ = alone.update(*batch_of(alone, 4))
+    assert (loss / count).item() == pytest.approx(through[4, 1].item(), rel=1e-12)
+    assert int(alone.optimizer.state_dict()["state"][0]["step"]) == 5
+
+
+def test_what_cannot_be_stacked_is_refused() -> None:
+    one = make_model(TransformerConfig(d_model=12, heads=2), VALUES, "values", seed=0)
+    other = make_model(TransformerConfig(d_model=12, heads=3), VALUES, "values", seed=0)
+    with pytest.raises(NotApplicableError, match="one shape"):
+        stack([one, other])
+    token = make_model(TransformerConfig(d_model=12, heads=2, readout="token"), VALUES, "values", seed=0)
+    with pytest.raises(NotApplicableError, match="class token"):
+        stack([token, token])
