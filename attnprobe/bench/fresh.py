@@ -5,10 +5,13 @@ Run as a program with a contestant's name and a problem: ``python -m attnprobe.b
 
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
@@ -27,9 +30,11 @@ class Fresh:
 def measure(name: str, problem: Problem, device: torch.device, precision: str) -> Fresh:
     """Start a process for one contestant and let it take two steps."""
     arguments = [name, json.dumps(dataclasses.asdict(problem)), str(device), precision]
-    start = time.time()
     command = [sys.executable, "-m", "attnprobe.bench.fresh", *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+    with tempfile.TemporaryDirectory() as cold:  # what was compiled before must not be found again
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cold, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        start = time.time()
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, env=environment, check=False)
     if answer.returncode:
         raise RunError(f"{name} failed in a process of its own: {answer.stderr.strip().splitlines()[-1:]}")
     document = json.loads(answer.stdout.splitlines()[-1])
@@ -44,11 +49,19 @@ def main() -> None:
     contestant = ENTRIES[name](Problem(**json.loads(problem)), device, precision)
     contestant.run(2)  # two, since a framework's time is taken between steps
     moment = time.time()
-    if device.type == "cuda":
-        size = torch.cuda.max_memory_allocated(device) / 1e6
-    else:
-        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    print(json.dumps({"moment": moment, "megabytes": size}))
+    size = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
+    print(json.dumps({"moment": moment, "megabytes": size / 1e6}))
+
+
+def peak_resident() -> int:
+    """Bytes of this process alone. Linux hands a new program the ``ru_maxrss`` of the one that started it, so the
+    kernel's own record of the present program is read there.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

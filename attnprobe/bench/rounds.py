@@ -59,7 +59,7 @@ def compare(
     """Measure ``makers`` ("ours" among them) on one problem, each round about ``seconds`` long per contestant."""
     contestants, differences, failed = _gate(problem, makers, device, precision, say)
     first = contestants["ours"]
-    per_step = first.run(5)[0] / 5
+    per_step = min(first.run(3)[0] / 3 for _ in range(4))  # a busy moment must not make all rounds short
     steps = max(3, round(seconds / per_step))
     for contestant in contestants.values():
         contestant.run(3)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attnprobe.bench.contestants import make_ours, make_plain, with_our_weights
+from attnprobe.bench.fresh import measure
 from attnprobe.bench.problem import Problem
 from attnprobe.bench.report import markdown, surroundings
 from attnprobe.bench.rounds import GateError, compare, spread
@@ -67,3 +68,11 @@ def test_a_peer_that_fails_is_named_not_hidden() -> None:
 
 def test_spread() -> None:
     assert vars(spread([3.0, 1.0, 2.0])) == {"median": 2.0, "low": 1.0, "high": 3.0}
+
+
+def test_a_fresh_process_reports_its_own_memory_and_not_its_parents() -> None:
+    ballast = torch.ones(200_000_000)  # 800 MB here, none of it in the new process
+    problem = Problem(length=13, batch=4, d_model=8, heads=2, d_mlp=11, layers=1)
+    found = measure("ours", problem, CPU, "float32")
+    assert 0 < found.first_step_seconds < 120
+    assert found.peak_megabytes < ballast.nbytes / 1e6
