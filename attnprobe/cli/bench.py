@@ -46,6 +46,7 @@ def bench(
     """
     import torch
 
+    from attnprobe.bench.gpu import run_gpu_suite
     from attnprobe.bench.suites import SUITES, run_suite
     from attnprobe.training.execute import choose_device
     from attnprobe.training.files import write_atomically
@@ -61,8 +62,9 @@ def bench(
     if suite is SuiteName.gpu:
         if chosen.type != "cuda":
             raise RunError("the gpu suite needs a CUDA device", hint="use --suite cpu")
-        raise RunError("the gpu suite is not there yet")
-    document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
+        document, page = run_gpu_suite(command, device=chosen, say=report)
+    else:
+        document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
     for name, text in ((f"bench-{suite}.json", to_json(document)), (f"bench-{suite}.md", page)):
         write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
     if json:

@@ -69,7 +69,7 @@ def test_graph_equals_eager() -> None:
     """The check that must pass before "auto" may choose the graph: it has never been run."""
     from attnprobe.bench.gpu import graph_difference
 
-    assert graph_difference(CUDA) == 0
+    assert graph_difference(CUDA) < 1e-6
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
