@@ -28,6 +28,16 @@ class Opened:
     model: "Transformer"
     split: "Split"
 
+    def origin(self) -> dict[str, str | int]:
+        """Where a tidy row comes from, beside the checkpoint's path."""
+        return {"seed": self.checkpoint.run.seed, "phase": self.checkpoint.phase, "epoch": self.checkpoint.epoch}
+
+    def setting(self) -> str:
+        """Equal for checkpoints that differ in nothing but the seed."""
+        from attnprobe import run
+
+        return f"{self.checkpoint.phase} of {run.fingerprint(dataclasses.replace(self.checkpoint.run, seed=0))}"
+
 
 def open_checkpoint(
     path: Path,

@@ -75,6 +75,7 @@ def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
+    from attnprobe.cli.checkpoints import open_checkpoint
     from attnprobe.cli.probe_proximity import measure_proximity
 
     spt, scratch = results["pretrained"][0]["checkpoints"], results["scratch"][0]["checkpoints"]
@@ -84,7 +85,7 @@ def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict
         "pretrained": spt["pretrained"],
         "finetuned": spt["finetuned"],
     }
-    return {label: measure_proximity(Path(path), device=device) for label, path in stages.items()}
+    return {label: measure_proximity(open_checkpoint(Path(p), device=device)) for label, p in stages.items()}
 
 
 def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

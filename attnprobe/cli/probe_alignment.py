@@ -9,7 +9,7 @@ import typer
 from attnprobe.cli.checkpoints import Opened, SplitName, labels, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
 from attnprobe.cli.probe_options import GIBIBYTE, Checkpoints, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
-from attnprobe.cli.tidy import deliver
+from attnprobe.cli.tidy import Record, deliver
 
 if TYPE_CHECKING:
     from attnprobe.objectives import CausalPrediction, MaskedReconstruction
@@ -49,15 +49,15 @@ def alignment(
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
     gradient's null under shuffled labels, and how many sequences it takes to detect the direction.
     """
-    found = {}
+    found: dict[str, Alignment] = {}
+    records: list[Record] = []
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
         with progress_bar(label, quiet=quiet or json) as report:
             found[label] = measure_alignment(
                 opened, change_to, sequences, shuffles, level, round(memory_limit * GIBIBYTE), seed, report
             )
-    pairs = zip(checkpoints, found.values(), strict=True)
-    records = [record for path, result in pairs for record in result.records(str(path))]
+        records += [opened.origin() | record for record in found[label].records(str(path))]
     if not (json or quiet):
         show(found)
     figures = draw(found, figure) if figure is not None else []

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from attnprobe.cli.checkpoints import SplitName, labels, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, say
-from attnprobe.cli.probe_options import GIBIBYTE, Checkpoints, Csv, Figure, Level, MemoryLimit, OnSplit, Sequences
-from attnprobe.cli.tidy import deliver
+from attnprobe.cli.probe_options import GIBIBYTE, Checkpoints, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
+from attnprobe.cli.tidy import Record, deliver
 
 if TYPE_CHECKING:
     from attnprobe.probes.decomposition import Decomposition
@@ -22,6 +22,7 @@ def decompose(
     device: Device = "auto",
     data_dir: DataDir = None,
     csv: Csv = None,
+    npz: Npz = None,
     figure: Figure = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -40,6 +41,7 @@ def decompose(
     from attnprobe.probes.statistics import rows_to_records
 
     found: dict[str, Decomposition] = {}
+    records: list[Record] = []
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         say(f"decomposing {label}", quiet=quiet or json)
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
@@ -51,12 +53,12 @@ def decompose(
             memory_limit=round(memory_limit * GIBIBYTE),
             generator=np.random.default_rng(seed),
         )
+        records += [opened.origin() | record for record in rows_to_records(found[label].rows, str(path))]
     if not (json or quiet):
         show(found)
-    pairs = zip(checkpoints, found.values(), strict=True)
-    records = [record for path, result in pairs for record in rows_to_records(result.rows, str(path))]
     figures = draw(found, figure) if figure is not None else []
-    deliver(checkpoints, records, {}, figures, csv=csv, npz=None, json=json, quiet=quiet)
+    arrays = {label: result.arrays() for label, result in found.items()} if npz is not None else {}
+    deliver(checkpoints, records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
 
 
 def draw(found: "dict[str, Decomposition]", stem: Path) -> list[Path]:

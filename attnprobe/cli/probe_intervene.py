@@ -103,7 +103,7 @@ def intervene(
         show(rows, opened.label)
     figures = draw(response, figure) if figure is not None else []
     arrays = {opened.label: response.arrays()} if npz is not None else {}
-    records = intervention_records(rows, str(checkpoint))
+    records = [opened.origin() | record for record in intervention_records(rows, str(checkpoint))]
     deliver([checkpoint], records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
 
 

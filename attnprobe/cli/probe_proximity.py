@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnprobe.cli.checkpoints import SplitName, labels, open_checkpoint
+from attnprobe.cli.checkpoints import Opened, SplitName, labels, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
 from attnprobe.cli.probe_options import (
     GIBIBYTE,
@@ -18,10 +18,11 @@ from attnprobe.cli.probe_options import (
     OnSplit,
     Sequences,
 )
-from attnprobe.cli.tidy import deliver
+from attnprobe.cli.tidy import Record, deliver
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity
+    from attnprobe.probes.statistics import Measurement
 
 
 def proximity(
@@ -55,56 +56,55 @@ def proximity(
         attnprobe probe proximity ckpt.pt --radius 2 --csv rows.csv --json
 
     proximity_bias is the mean row-centred score of near pairs minus that of the others, in standard deviations of the
-    scores, with a bootstrap interval over sequences and a p-value against permuted key positions.
+    scores, with a bootstrap interval over sequences and a p-value against permuted key positions. Checkpoints that
+    differ in nothing but the seed are also summed up together: intervals then resample seeds and sequences.
     """
     from attnprobe.probes.statistics import rows_to_records
 
-    found = {}
+    found: dict[str, Proximity] = {}
+    records: list[Record] = []
+    settings: dict[str, list[str]] = {}  # labels of checkpoints that differ in nothing but the seed
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
+        opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
         found[label] = measure_proximity(
-            path,
+            opened,
             radius=radius,
             sequences=sequences,
-            split=split,
             include_self=not without_self,
             permutations=permutations,
             level=level,
             memory_limit=memory_limit,
             seed=seed,
-            device=device,
-            data_dir=data_dir,
             quiet=quiet or json,
         )
-    pairs = zip(checkpoints, found.values(), strict=True)
-    records = [record for path, result in pairs for record in rows_to_records(result.rows, str(path))]
+        records += [opened.origin() | record for record in rows_to_records(found[label].rows, str(path))]
+        settings.setdefault(opened.setting(), []).append(label)
+    pooled = pool_seeds(found, settings, level, seed)
+    records += [record for label, rows in pooled.items() for record in rows_to_records(rows, label)]
     if not (json or quiet):
-        show(found)
+        show({label: result.rows for label, result in found.items()} | pooled)
     figures = draw(found, figure) if figure is not None else []
     arrays = {label: result.arrays() for label, result in found.items()} if npz is not None else {}
     deliver(checkpoints, records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
 
 
 def measure_proximity(
-    path: Path,
+    opened: Opened,
     *,
     radius: float | None = None,
     sequences: int = 500,
-    split: SplitName = SplitName.test,
     include_self: bool = True,
     permutations: int = 999,
     level: float = 0.95,
     memory_limit: float = 2.0,
     seed: int = 0,
-    device: str = "auto",
-    data_dir: Path | None = None,
     quiet: bool = True,
 ) -> "Proximity":
     import numpy as np
 
     from attnprobe.probes.proximity import measure
 
-    opened = open_checkpoint(path, split=split, device=device, data_dir=data_dir)
-    with progress_bar(str(path), quiet=quiet) as report:
+    with progress_bar(opened.label, quiet=quiet) as report:
         return measure(
             opened.model,
             opened.split,
@@ -119,6 +119,23 @@ def measure_proximity(
         )
 
 
+def pool_seeds(
+    found: "dict[str, Proximity]", settings: dict[str, list[str]], level: float, seed: int
+) -> "dict[str, list[Measurement]]":
+    """Rows over all seeds of every setting that was given with several of them."""
+    import numpy as np
+
+    from attnprobe.probes.proximity import pool
+
+    pooled = {}
+    for setting, members in settings.items():
+        if len(members) > 1:
+            results = [found[label] for label in members]
+            label = f"{setting}, {len(members)} seeds"
+            pooled[label] = pool(results, level=level, generator=np.random.default_rng(seed))
+    return pooled
+
+
 def draw(found: "dict[str, Proximity]", stem: Path) -> list[Path]:
     from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
 
@@ -128,12 +145,12 @@ def draw(found: "dict[str, Proximity]", stem: Path) -> list[Path]:
     return figures
 
 
-def show(found: "dict[str, Proximity]") -> None:
-    """One line per checkpoint, layer and head; every quantity with its interval."""
+def show(found: "dict[str, list[Measurement]]") -> None:
+    """One line per checkpoint, layer and head; every quantity with its interval. Rows over heads have no head."""
     columns: dict[str, str] = {}  # quantity -> heading
     lines: dict[tuple[str, int | None, int | None], dict[str, str]] = {}
-    for label, result in found.items():
-        for row in result.rows:
+    for label, rows in found.items():
+        for row in rows:
             line = lines.setdefault((label, row.layer, row.head), {})
             interval = row.interval
             line[row.quantity] = f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
@@ -141,7 +158,7 @@ def show(found: "dict[str, Proximity]") -> None:
             if row.p_value is not None:
                 line[f"{row.quantity} p"], columns[f"{row.quantity} p"] = f"{row.p_value:.3g}", "p"
     cells = [
-        [label, str(layer), str(head), *(line.get(key, "") for key in columns)]
+        [label, str(layer), "all" if head is None else str(head), *(line.get(key, "") for key in columns)]
         for (label, layer, head), line in lines.items()
     ]
     print_table("proximity of pre-softmax scores", ["checkpoint", "layer", "head", *columns.values()], cells)

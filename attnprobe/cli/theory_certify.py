@@ -66,7 +66,7 @@ def certify(
     agree = all(row.agrees for row in rows)
     if not (json or quiet):
         show(rows, opened.label)
-    records = [row.record(str(checkpoint)) for row in rows]
+    records = [opened.origin() | row.record(str(checkpoint)) for row in rows]
     extra = {"passed": agree}
     deliver([checkpoint], records, {}, [], csv=csv, npz=None, json=json, quiet=quiet, extra=extra)
     if not agree:

@@ -7,6 +7,7 @@ before the rotation: then a . b is a function of the offset alone, which is all 
 
 import dataclasses
 import functools
+import json
 
 import numpy as np
 import torch
@@ -35,6 +36,24 @@ class Decomposition:
     n: int
     frequencies: np.ndarray | None  # rotary: angular frequency of every channel pair, radians per position
     frequency_share: Band | None  # rotary: (layer, head, frequency), sums to 1 over frequencies
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
+        shape = (1 + max(row.layer or 0 for row in self.rows), 1 + max(row.head or 0 for row in self.rows), len(PARTS))
+        arrays: dict[str, np.ndarray] = {}
+        for part in ("estimate", "low", "high"):
+            values = [getattr(row.interval, part) for row in self.rows]
+            arrays[f"share_{part}"] = np.full(shape, np.nan)
+            for row, value in zip(self.rows, values, strict=True):
+                place = (row.layer, row.head, PARTS.index(row.quantity.removesuffix("_share")))
+                arrays[f"share_{part}"][place] = value
+        names = {name: ["layer", "head", "part"] for name in arrays}
+        if self.frequencies is not None and self.frequency_share is not None:
+            arrays["frequency"], names["frequency"] = self.frequencies, ["frequency"]
+            for part in ("estimate", "low", "high"):
+                name = f"frequency_share_{part}"
+                arrays[name], names[name] = getattr(self.frequency_share, part), ["layer", "head", "frequency"]
+        return arrays | {"part": np.array(PARTS), "axes": np.array(json.dumps(names | {"part": ["part"]}))}
 
 
 def split_scores(q: Tensor, k: Tensor, mean_q: Tensor, mean_k: Tensor) -> dict[str, Channels]:

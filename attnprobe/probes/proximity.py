@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from attnprobe.probes.profile_bands import Profile
 from attnprobe.probes.proximity_sums import ProximitySums
 from attnprobe.probes.score_profiles import Layout
 from attnprobe.probes.sequences import draw_samples, layout_of, load_sequences
-from attnprobe.probes.statistics import Measurement, Statistic, bootstrap, permutation_p_value
+from attnprobe.probes.statistics import Measurement, Statistic, bootstrap, hierarchical_bootstrap, permutation_p_value
 from attnprobe.tasks import Split
 
 Progress = Callable[[int, int], None]
@@ -35,6 +35,7 @@ class Proximity:
     sd: np.ndarray  # (layer, head) standard deviation of the centred scores
     profile: Profile  # by offset along a sequence; by distance, rounded to whole pixels, on a grid
     map: Profile | None  # by (offset_y, offset_x) on a grid
+    samples: dict[str, np.ndarray]  # sums per sequence (n, layer or 1, head or 1), which the quantities are made of
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -116,7 +117,37 @@ def measure(
                 progress(span.stop, n)
     profile, grid = sums.profiles(level)
     rows = _rows(sums, *null.finish(), level, generator)
-    return Proximity(rows=rows, layout=layout, radius=radius, n=n, sd=sums.sd(), profile=profile, map=grid)
+    return Proximity(
+        rows=rows,
+        layout=layout,
+        radius=radius,
+        n=n,
+        sd=sums.sd(),
+        profile=profile,
+        map=grid,
+        samples=sums.per_head | sums.per_sample,
+    )
+
+
+def pool(results: Sequence[Proximity], *, level: float = 0.95, generator: np.random.Generator) -> list[Measurement]:
+    """What several seeds of one setting say together, layer by layer; n is the number of seeds.
+
+    Heads have no order that seeds share, so each quantity is taken as the mean over heads (``QUANTITY.mean``) and as
+    that of the head with the largest value (``QUANTITY.max``). Intervals resample seeds and, within them, sequences.
+    """
+    rows = []
+    for quantity, (unit, statistic, names) in _quantities(len(results[0].layout.shape) == 2).items():
+        arguments = [[result.samples[name] for result in results] for name in names]
+        for summary, over_heads in (("mean", np.mean), ("max", np.max)):
+
+            def by_layer(*means: np.ndarray, statistic=statistic, over_heads=over_heads) -> np.ndarray:
+                return over_heads(statistic(*means), axis=-1)
+
+            band = hierarchical_bootstrap(*arguments, statistic=by_layer, level=level, generator=generator)
+            for layer in range(len(band.estimate)):
+                interval = band.interval(layer, unit=unit)
+                rows.append(Measurement(layer=layer, head=None, quantity=f"{quantity}.{summary}", interval=interval))
+    return rows
 
 
 def _check(*, radius: float, n: int, level: float, permutations: int) -> None:

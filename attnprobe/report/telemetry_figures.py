@@ -48,7 +48,7 @@ def draw_telemetry(records: Sequence[Record], stem: Path) -> list[Path]:
 def draw_head(panel: Axes, records: list[Record], name: str, colors: dict[str, tuple[float, float, float]]) -> None:
     steps = sorted({r["step"] for r in records})
     values = [[r["estimate"] for r in records if r["step"] == s and r["estimate"] is not None] for s in steps]
-    means = [np.mean(v) if v else np.nan for v in values]
+    means = [float(np.mean(v)) if v else np.nan for v in values]
     panel.plot(steps, means, color=colors[name], label=name, marker="o", markersize=2)
     low, high = ([edge(v) if v else np.nan for v in values] for edge in (min, max))
     panel.fill_between(steps, low, high, color=colors[name], alpha=BAND_ALPHA, linewidth=0)

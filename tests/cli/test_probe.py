@@ -33,6 +33,20 @@ def test_proximity_json(attnprobe, checkpoints) -> None:
         assert row["n"] == 20
 
 
+def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
+    assert attnprobe("train", *tiny, "--seeds", 3, "--out", "runs", "-q").code == 0
+    paths = [f"runs/s{seed}/checkpoints/pretrained.pt" for seed in range(3)]
+    document = attnprobe("probe", "proximity", *paths, "runs/s0/checkpoints/init.pt", "-n", 20, "--json").document()
+    pooled = [row for row in document["rows"] if row["head"] is None]
+    assert {row["quantity"] for row in pooled} >= {"proximity_bias.mean", "proximity_bias.max"}
+    assert {row["n"] for row in pooled} == {3}
+    single = [r for r in document["rows"] if r["quantity"] == "proximity_bias" and r["checkpoint"] in paths]
+    assert {row["seed"] for row in single} == {0, 1, 2}
+    [mean] = [row for row in pooled if row["quantity"] == "proximity_bias.mean"]
+    assert mean["estimate"] == pytest.approx(np.mean([row["estimate"] for row in single]))
+    assert mean["low"] < mean["estimate"] < mean["high"]
+
+
 def test_proximity_files(attnprobe, checkpoints) -> None:
     outcome = attnprobe(
         "probe", "proximity", *checkpoints, "-n", 20, "--permutations", 19,
