@@ -174,7 +174,7 @@ def show(out: Path, summary: dict[str, Any]) -> None:
             f"{r['estimate']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
         )
     print_table(
-        "proximity bias of the scores (sd of scores; 95 % interval over sequences), seed by seed the first",
+        "proximity bias (sd of scores; 95 % interval over sequences) of the first seed",
         ["model", *(f"layer {layer} head {head}" for layer, head in heads)],
         [[label, *(found[h] for h in heads)] for label, found in lines.items()],
     )
