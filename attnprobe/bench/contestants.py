@@ -132,7 +132,7 @@ def with_our_weights(problem: Problem) -> MaskedEncoder:
     encoder = torch_encoder(problem)
     model, ours = MaskedEncoder(problem, encoder), problem.model()
     head = ours.reconstruction_head if problem.loss == "masked" else ours.label_head
-    pairs: list[tuple[nn.Module, nn.Module]] = [
+    pairs: list[tuple[nn.Module, nn.Module]] = [  # pyright: ignore[reportAssignmentType]
         (model.embedding, ours.embedding.linear),  # pyright: ignore[reportArgumentType]
         (model.head, head),
         (encoder.norm, ours.norm),  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from attnprobe.bench.contestants import MaskedEncoder, PlainLoop, dataset, synchronise, torch_encoder
 from attnprobe.bench.problem import LEARNING_RATE, Problem
 
-# pyright: reportMissingImports=false, reportMissingTypeStubs=false
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportCallIssue=false
 
 
 class BertEncoder(nn.Module):

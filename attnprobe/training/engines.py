@@ -117,8 +117,10 @@ class Graph(Eager):
     def _capture(self, batch: Batch) -> None:
         for group in self.optimizer.param_groups:  # a resumed optimizer has brought its own
             group["lr"], group["capturable"] = self.rate, True
-        tensors = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-        self.batch = Batch(**{name: None if t is None else t.clone() for name, t in tensors.items()})
+        valid = None if batch.valid is None else batch.valid.clone()
+        self.batch = Batch(
+            inputs=batch.inputs.clone(), labels=batch.labels.clone(), sample=batch.sample.clone(), valid=valid
+        )
         before = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))

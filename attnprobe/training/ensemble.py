@@ -119,7 +119,7 @@ class Members:
             ratios = [o.ratio for o in self.objectives if isinstance(o, MaskedReconstruction)]
             objective = copy.copy(objective)
             object.__setattr__(objective, "ratio", per_row(ratios))  # a threshold per row instead of one for all
-        return objective.losses(whole, batch, seed=per_row(self.seeds), epoch=epoch)
+        return objective.losses(whole, batch, seed=per_row(self.seeds), epoch=epoch)  # pyright: ignore[reportArgumentType]
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -148,22 +148,23 @@ class StackedAdamW:
         own = [dict(m.named_parameters()) for m in models]
         groups = [{id(p): g for g in o.param_groups for p in g["params"]} for o in optimizers]
         self.stacks: dict[Tensor, tuple[Tensor, Tensor, Tensor]] = {}
-        self.entries: list[tuple[Tensor, list[Tensor], Tensor]] = []
+        self.entries: list[tuple[nn.Parameter, list[nn.Parameter], Tensor]] = []
         for name, parameter in whole.named_parameters():
             if parameter.requires_grad:
                 members = [parameters[name] for parameters in own]
                 decay = [g[id(p)]["weight_decay"] for g, p in zip(groups, members, strict=True)]
-                self.entries.append((parameter, members, parameter.new_tensor(decay)))
+                self.entries.append((parameter, list(members), parameter.new_tensor(decay)))
 
     @torch.no_grad()
     def step(self, rates: Tensor, clip: float | None) -> None:
         """rates: (members,); clip: the largest gradient norm of a member."""
         used = [entry for entry in self.entries if entry[0].grad is not None]
         if clip is not None:
-            squares = sum(p.grad.flatten(1).square().sum(1) for p, _, _ in used)
+            gradients = [p.grad for p, _, _ in used if p.grad is not None]
+            squares = sum(g.flatten(1).square().sum(1) for g in gradients)
             scale = (clip / (torch.as_tensor(squares).sqrt() + 1e-6)).clamp(max=1)
-            for parameter, _, _ in used:
-                parameter.grad.mul_(along(scale, parameter))
+            for gradient in gradients:
+                gradient.mul_(along(scale, gradient))
         for parameter, members, decay in used:
             self._update(parameter, members, along(rates, parameter), along(decay, parameter))
 
@@ -172,7 +173,7 @@ class StackedAdamW:
         group = self.optimizers[0].param_groups[0]
         beta1, beta2 = group["betas"]
         count += 1
-        corrections = (1 - beta**count.double() for beta in (beta1, beta2))  # 1 - 0.999 in float32 is off by 6e-5
+        corrections = (1 - beta ** count.double() for beta in (beta1, beta2))  # 1 - 0.999 in float32 is off by 6e-5
         correction1, correction2 = (c.to(parameter.dtype) for c in corrections)
         gradient = parameter.grad
         assert gradient is not None
@@ -194,7 +195,7 @@ class StackedAdamW:
             count = own[0]["step"].clone() if known else torch.zeros((), device=parameter.device)
             for number, state in enumerate(own):
                 state |= {"step": count, "exp_avg": averages[0][number], "exp_avg_sq": averages[1][number]}
-            self.stacks[parameter] = (*averages, count)
+            self.stacks[parameter] = (averages[0], averages[1], count)
         return self.stacks[parameter]
 
 

@@ -74,6 +74,7 @@ def test_graph_equals_eager() -> None:
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 @pytest.mark.skipif(not os.environ.get("ATTNPROBE_TEST_COMPILE"), reason="takes a minute: set ATTNPROBE_TEST_COMPILE=1")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_compiled_equals_eager() -> None:
     eager, one = train("eager")
     compiled, two = train("compiled")
