@@ -7,6 +7,7 @@ its ``name`` key. Unknown keys and wrong types are errors that name the full key
 
 import dataclasses
 import difflib
+import math
 import os
 import tomllib
 import types
@@ -133,8 +134,9 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
         return _convert_to_union(value, arguments, key)
     if origin is Literal:
         if value not in arguments:
-            near = did_you_mean(str(value), map(str, arguments))
-            raise ConfigError(f"{key} cannot be {value!r}; choose from {', '.join(map(repr, arguments))}", hint=near)
+            near = difflib.get_close_matches(str(value), list(map(str, arguments)), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{key} cannot be {value!r}; choose from {', '.join(map(repr, arguments))}", hint=hint)
         return value
     if origin is tuple:
         return _convert_to_tuple(value, arguments, key)
@@ -146,6 +148,8 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
         return Path(value)
     if hint is float and type(value) is int:
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number, got {value}")
     if type(value) is not hint:  # bool is an int to isinstance, but not to a person
         raise ConfigError(f"{key} must be {_describe(hint)}, got {value!r}")
     return value

@@ -141,7 +141,7 @@ def read_table(name_or_path: str) -> config.Table:
         return config.read_toml(Path(name_or_path))
     if name_or_path not in presets():
         hint = config.did_you_mean(name_or_path, presets())
-        raise ConfigError(f"unknown preset {name_or_path!r}", hint=f"{hint} A file name must end in .toml")
+        raise ConfigError(f"unknown preset {name_or_path!r}", hint=f"{hint} (a file's name must end in .toml)")
     with resources.as_file(resources.files("attnprobe") / "presets" / f"{name_or_path}.toml") as path:
         return config.read_toml(path)
 

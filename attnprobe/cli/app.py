@@ -15,7 +15,7 @@ from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
 from attnprobe.cli.theory import theory_app
 from attnprobe.cli.train import train
-from attnprobe.errors import AttnprobeError
+from attnprobe.errors import AttnprobeError, RunError
 
 CODES = """Exit codes: 0 ok, 1 run failed, 2 usage, 3 unreadable or incompatible file, 4 probe not applicable,
 5 a check failed, 130 interrupted. A traceback is shown with ATTNPROBE_DEBUG=1."""
@@ -65,9 +65,23 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print_error(error)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        print_error(RunError(f"not enough memory: {error}", hint="choose smaller sizes"))
+        sys.exit(RunError.exit_code)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(1)
+    except OSError as error:
+        if os.environ.get("ATTNPROBE_DEBUG"):
+            raise
+        _drop_stdout()
+        print_error(RunError(f"the system refused: {error}", hint="is the disk full, or the output closed?"))
+        sys.exit(RunError.exit_code)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered cannot be written; without this the interpreter would complain again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -42,7 +42,7 @@ def bench(
 
         attnprobe bench --suite cpu --threads 2 --out results
 
-    The peers come with: pip install "attnprobe[bench]"
+    The peers come with: pip install "attnprobe\\[bench]"
     """
     import torch
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnprobe.errors import ArtifactError
+from attnprobe.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from attnprobe.models import Transformer
@@ -67,9 +67,14 @@ def open_checkpoint(
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """File stems where they tell the checkpoints apart, else with the run's name before them, else whole paths."""
+    """File stems where they tell the checkpoints apart, else with the run's name before them, else whole paths.
+
+    ConfigError if a checkpoint is given twice.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError("the same checkpoint is given twice")
     for name in (lambda p: p.stem, lambda p: f"{p.resolve().parent.parent.name}/{p.stem}", str):
         found = [name(path) for path in paths]
         if len(set(found)) == len(found):
-            return found
-    return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
+            break
+    return found

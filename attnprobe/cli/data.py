@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnprobe.cli.output import Json, Quiet, print_json, print_table, progress_bar, say
+from attnprobe.cli.output import CHECK_FAILED, Json, Quiet, print_json, print_table, progress_bar, say
 from attnprobe.cli.train import Settings
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from attnprobe.tasks import Task
     from attnprobe.tasks.sources import Source
 
-CHECK_FAILED = 5
 MEGABYTE = 1_000_000
 
 data_app = typer.Typer(name="data", help="List, fetch, generate, verify and describe data sets.", no_args_is_help=True)

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from attnprobe.errors import AttnprobeError
 
+CHECK_FAILED = 5  # exit code
+
 console = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 

@@ -1,5 +1,6 @@
 """attnprobe probe alignment: label against reconstruction gradients along attention-score directions."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +25,7 @@ def alignment(
     ] = None,
     sequences: Sequences = 500,
     split: OnSplit = SplitName.train,
-    shuffles: Annotated[int, typer.Option(min=19, help="Draws of the shuffled-label null.")] = 999,
+    shuffles: Annotated[int, typer.Option(min=19, max=99_999, help="Draws of the shuffled-label null.")] = 999,
     level: Level = 0.95,
     memory_limit: MemoryLimit = 2.0,
     seed: Seed = 0,
@@ -124,7 +125,7 @@ def show(found: "dict[str, Alignment]") -> None:
             if row.quantity == "label.t.null":
                 line[row.quantity] = f"[{interval.low:.1f}, {interval.high:.1f}]"
             elif row.quantity.endswith(".sequences"):
-                line[row.quantity] = f"{interval.estimate:,.0f}"
+                line[row.quantity] = count_of(interval.estimate)
             else:
                 line[row.quantity] = f"{interval.estimate:+.1f}"
             if row.p_value is not None:
@@ -139,6 +140,11 @@ def show(found: "dict[str, Alignment]") -> None:
         ]
         columns = ["layer", "head", "direction", *headings]
         print_table(f"gradients along score directions: {label}", columns, lines, numeric_from=3)
+
+
+def count_of(sequences: float) -> str:
+    """A sample size rounded up; beyond a million it only says that nothing is to be seen."""
+    return f"{math.ceil(sequences):,}" if sequences < 1e6 else "> 1,000,000"
 
 
 def draw(found: "dict[str, Alignment]", stem: Path) -> list[Path]:

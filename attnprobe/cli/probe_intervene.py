@@ -1,5 +1,6 @@
 """attnprobe probe intervene: does the model have proximity bias, or need it?"""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,14 +109,22 @@ def intervene(
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:
-    return None if text is None else [round(number) for number in numbers(text, option)]
+    if text is None:
+        return None
+    found = numbers(text, option)
+    if any(number != int(number) or number < 0 for number in found):
+        raise ConfigError(f"{option} {text!r} is no list of layers or heads", hint=f"write {option}=0,2")
+    return [int(number) for number in found]
 
 
 def numbers(text: str, option: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"{option} {text!r} is no list of numbers", hint=f"write {option}=1,2") from None
+        found = []
+    if not found or not all(map(math.isfinite, found)) or len(set(found)) < len(found):
+        raise ConfigError(f"{option} {text!r} is no list of different numbers", hint=f"write {option}=1,2")
+    return found
 
 
 def show(rows: "list[InterventionRow]", label: str) -> None:

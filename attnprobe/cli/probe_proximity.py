@@ -33,7 +33,9 @@ def proximity(
     sequences: Sequences = 500,
     split: OnSplit = SplitName.test,
     without_self: Annotated[bool, typer.Option("--without-self", help="Leave each position's own key out.")] = False,
-    permutations: Annotated[int, typer.Option(min=19, help="Draws of the null that permutes key positions.")] = 999,
+    permutations: Annotated[
+        int, typer.Option(min=19, max=99_999, help="Draws of the null that permutes key positions.")
+    ] = 999,
     level: Level = 0.95,
     memory_limit: MemoryLimit = 2.0,
     seed: Seed = 0,
@@ -82,7 +84,9 @@ def proximity(
     pooled = pool_seeds(found, settings, level, seed)
     records += [record for label, rows in pooled.items() for record in rows_to_records(rows, label)]
     if not (json or quiet):
-        show({label: result.rows for label, result in found.items()} | pooled)
+        show({label: result.rows for label, result in found.items()})
+        if pooled:
+            show(pooled)
     figures = draw(found, figure) if figure is not None else []
     arrays = {label: result.arrays() for label, result in found.items()} if npz is not None else {}
     deliver(checkpoints, records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnprobe.cli.output import Json, Quiet, Seed, console, print_json, print_table, say
-from attnprobe.cli.theory_certify import CHECK_FAILED, certify
+from attnprobe.cli.output import CHECK_FAILED, Json, Quiet, console, print_json, print_table, say
+from attnprobe.cli.theory_certify import certify
 from attnprobe.cli.train import parse_seeds
 from attnprobe.errors import ConfigError
 
@@ -25,7 +25,7 @@ def verify(
     claims: Annotated[str | None, typer.Option(help="Only these, e.g. C1,C4.", show_default="all")] = None,
     length: Annotated[int, typer.Option(help="Sequence length L, 3 to 512.")] = 64,
     dim: Annotated[int, typer.Option(help="Input dimension d.")] = 5,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.", show_default="0")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: a number (5 = 0..4) or a list (0,3,7).")] = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw the figures into this folder.")] = None,
     json: Json = False,
@@ -43,9 +43,11 @@ def verify(
 
         attnprobe theory verify --figure figures
     """
+    if seed is not None and seeds is not None:
+        raise ConfigError("--seed and --seeds exclude each other")
     wanted = [name.strip() for name in claims.split(",")] if claims is not None else None
     rows: list[tuple[int, Row]] = []
-    for number in parse_seeds(seeds) if seeds is not None else [seed]:
+    for number in parse_seeds(seeds) if seeds is not None else [seed or 0]:
         rows += [(number, row) for row in rows_for(wanted, length, dim, number, quiet=quiet or json)]
     passed = all(row.passed for _, row in rows)
     figures = draw(figure, length, dim, rows[0][0]) if figure is not None else []

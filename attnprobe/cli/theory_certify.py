@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnprobe.cli.checkpoints import SplitName, open_checkpoint
-from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar, say
+from attnprobe.cli.output import CHECK_FAILED, DataDir, Device, Json, Quiet, Seed, print_table, progress_bar, say
 from attnprobe.cli.probe_options import Csv, Level, OnSplit, Sequences
 from attnprobe.cli.tidy import deliver
 
 if TYPE_CHECKING:
     from attnprobe.probes.certificate import CertificateRow
-
-CHECK_FAILED = 5
 
 
 def certify(
@@ -23,7 +21,7 @@ def certify(
     ] = None,
     sequences: Sequences = 200,
     split: OnSplit = SplitName.train,
-    shuffles: Annotated[int, typer.Option(min=19, help="Draws of the shuffled-label null.")] = 999,
+    shuffles: Annotated[int, typer.Option(min=19, max=99_999, help="Draws of the shuffled-label null.")] = 999,
     level: Level = 0.95,
     seed: Seed = 0,
     device: Device = "auto",

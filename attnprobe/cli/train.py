@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from attnprobe.run import RunConfig
+    from attnprobe.tasks import Data, Task
     from attnprobe.training.execute import Watch
 
 Settings = Annotated[
@@ -169,7 +170,7 @@ def train_all(
     with stop_on_signal() as stop:
         try:
             if shared:
-                return train_shared(configs[0], folders[0], chosen, stop, choices | {"watch": watching[0]})
+                return train_shared(configs[0], folders[0], chosen, stop, watch=watching[0], **choices)
             workers = min(len(configs), cores())
             if chosen.type == "cpu" and workers > 1:
                 say(f"{len(configs)} runs, {workers} at a time", quiet=quiet)
@@ -207,14 +208,26 @@ def carry_out(
 
 
 def train_shared(
-    config: "RunConfig", folder: Path, device: "torch.device", stop: threading.Event, choices: dict[str, Any]
+    config: "RunConfig",
+    folder: Path,
+    device: "torch.device",
+    stop: threading.Event,
+    *,
+    data_dir: Path | None,
+    resume: bool,
+    overwrite: bool,
+    watch: "Watch | None",
+    quiet: bool,
 ) -> list[dict[str, Any]]:
     """One run on all processes of torchrun; only the first one speaks, writes and returns a result."""
     from attnprobe.training import distributed
 
     with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
         helper = rank > 0
-        result = carry_out(config, own, device, stop, **choices | {"quiet": choices["quiet"] or helper})
+        result = carry_out(
+            config, own, device, stop, watch=None if helper else watch, data_dir=data_dir, resume=resume,
+            overwrite=overwrite, quiet=quiet or helper,
+        )  # fmt: skip
     return [] if helper else [result]
 
 
@@ -246,20 +259,25 @@ def show_plan(configs: "list[RunConfig]", folders: list[Path], data_dir: Path | 
     import tomli_w
 
     from attnprobe import run
-    from attnprobe.models import make_model
     from attnprobe.models.initialisation import parameter_count
+    from attnprobe.training.checkpoint import check_run
 
     config = configs[0]
+    datasets: dict[Task, Data] = {}
+
+    def load(task: "Task") -> "Data":
+        if task not in datasets:
+            datasets[task] = task.load(data_dir)
+        return datasets[task]
+
+    model = check_run(config, load)
     phases = {}
-    model = None
     for name, phase in config.phases().items():
-        data = config.task_of(phase).load(data_dir)
-        phase.objective.check(config.model, data.spec)
-        model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec), seed=config.seed)
-        steps = len(data.train) // min(phase.batch_size, len(data.train)) * phase.epochs
-        tokens = steps * min(phase.batch_size, len(data.train)) * data.spec.length
+        data = load(config.task_of(phase))
+        batch = min(phase.batch_size, len(data.train))
+        steps = len(data.train) // batch * phase.epochs
+        tokens = steps * batch * data.spec.length * (2 if data.spec.pairs else 1)
         phases[name] = {"train_samples": len(data.train), "length": data.spec.length, "steps": steps, "tokens": tokens}
-    assert model is not None
     plan = {
         "run_dirs": [str(folder) for folder in folders],
         "parameters": parameter_count(model),
@@ -288,6 +306,9 @@ def show_results(results: list[dict[str, Any]]) -> None:
         rows.append([result["run_dir"], str(result["seed"]), *numbers, f"{result['seconds']:.0f}"])
     columns = ["run", "seed", *(f"{name} {measure}" for name in names), "seconds"]
     print_table(f"{results[0]['phase']} ({results[0]['objective']})", columns, rows)
-    checkpoints = list(results[-1]["checkpoints"].values())
+    last = results[0]["phase"]
+    checkpoints = [result["checkpoints"][last] for result in results]
+    if len(results) == 1:
+        checkpoints = list(results[0]["checkpoints"].values())
     say("checkpoints: " + ", ".join(checkpoints))
     say("next: attnprobe probe proximity " + " ".join(checkpoints))

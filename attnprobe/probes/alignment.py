@@ -37,7 +37,7 @@ from attnprobe.probes.alignment_statistics import (
     share_rows,
 )
 from attnprobe.probes.directions import Direction, Projector, ScoreSpace, named_directions
-from attnprobe.probes.score_gradients import Method
+from attnprobe.probes.score_gradients import Method, trainable
 from attnprobe.probes.statistics import rows_to_records
 from attnprobe.tasks import Batch, Split
 
@@ -108,14 +108,15 @@ def measure(
     directions: ``named_directions`` by default. groups: how many group means the cosines are computed from; fewer
     where memory is short. method: "dense" (a score offset per pair, up to 1024 positions) or "streamed"; they agree.
     seed: of the masks.
-    Raises NotApplicableError if the question has no meaning here, RunError on NaN and on inconsistent gradients.
+    Raises NotApplicableError if the question has no meaning here or values are not finite, RunError on inconsistent
+    gradients.
     """
     space = ScoreSpace.of(model)
     if method == "dense" and space.length > DENSE_LIMIT:
         raise NotApplicableError(f"the dense method keeps {space.length} x {space.length} scores; use streamed")
     n = len(split) if n is None else min(n, len(split))
     chosen = generator.permutation(len(split))[:n]
-    _check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
+    check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
     for objective in (label, reconstruction):
         objective.check(model.config, model.spec)
     groups = fitting_groups(model, space, min(groups, n), memory_limit)
@@ -137,7 +138,8 @@ def measure(
         )
         report = None if progress is None else lambda done, total, part=number: progress(part * n + done, 2 * n)
         parts = np.array_split(chosen, groups)
-        gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)
+        with trainable(model):  # W_Q and W_K are asked for their gradients even where training froze them
+            gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)
     labels = split.labels.cpu().numpy()[chosen]
     z = float(stats.norm.isf((1 - level) / 2))
     settings = Settings(level=level, shuffles=shuffles, z=z, generator=generator)
@@ -170,7 +172,7 @@ def reconstruction_loss(objective: MaskedReconstruction | CausalPrediction, seed
     return ProbedLoss(name="reconstruction", forward=mean_loss, loss=lambda targets, batch: targets[:, 0])
 
 
-def _check_labels(model: Transformer, labels: Tensor) -> None:
+def check_labels(model: Transformer, labels: Tensor) -> None:
     if model.spec.regression:
         raise NotApplicableError("this task's labels are numbers: the label null shuffles classes")
     if model.spec.pairs:

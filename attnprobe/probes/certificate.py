@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, MaskedReconstruction, label_outputs
+from attnprobe.probes.alignment import check_labels
 from attnprobe.probes.directions import Direction, Projector, ScoreSpace
 from attnprobe.probes.intervention_profiles import batches, dense_space
 from attnprobe.probes.score_gradients import tapped
@@ -77,7 +79,9 @@ def measure(
     chosen = blindness_directions(space, generator) if directions is None else list(directions)
     projector = Projector(space, chosen, layers=layers, heads=heads)
     index = generator.permutation(len(split))[:n]
-    labels = split.labels[torch.as_tensor(index, device=split.labels.device)].cpu().numpy()
+    chosen_labels = split.labels[torch.as_tensor(index, device=split.labels.device)]
+    check_labels(model, chosen_labels)
+    labels = chosen_labels.cpu().numpy()
     rows, total = [], len(projector.names) * layers * heads
     for name in projector.names:
         delta = projector.matrix(name).to(next(model.parameters()))
@@ -85,6 +89,8 @@ def measure(
             along = _Along(model, layer, head, delta[layer, head])
             found = [along.differentiate(b, reconstruction, seed) for b in batches(split, index, batch)]
             joined = {key: np.concatenate([f[key] for f in found]) for key in found[0]}
+            if not all(np.isfinite(values).all() for values in joined.values()):
+                raise NotApplicableError(f"layer {layer}, head {head}: losses are not finite; the model has diverged")
             place = {"layer": layer, "head": head, "direction": name}
             rows += _label_rows(joined, along.step, labels, shuffles, level, generator, place)
             rows += _reconstruction_rows(joined, along.step, level, generator, place)

@@ -94,7 +94,7 @@ class Trace:
 def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method) -> Trace:
     """Run ``forward`` with gradients and keep what ``Trace.blocks`` needs; parameters may be frozen.
 
-    Raises RunError naming layer and head if a query, key, value or output is not finite.
+    Raises NotApplicableError naming layer and head if a query, key, value or output is not finite.
     """
     space = ScoreSpace.of(model)
     calls: list[AttentionCall] = []
@@ -108,7 +108,7 @@ def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method)
     # nowhere. Naming the plain one keeps that from depending on the version.
     pinned = sdpa_kernel(SDPBackend.MATH) if method == "dense" else contextlib.nullcontext()
     by_layer = None if offsets is None else dict(enumerate(offsets))
-    with torch.enable_grad(), _trainable(model), tapped(model, score_offsets=by_layer, observe=calls.append), pinned:
+    with torch.enable_grad(), trainable(model), tapped(model, score_offsets=by_layer, observe=calls.append), pinned:
         targets = forward(model, batch)
     if not calls:
         raise NotApplicableError("no attention layer took part in this forward pass, so there are no scores")
@@ -146,12 +146,12 @@ def attentions(model: Transformer) -> list[Attention]:
 
 
 def check_finite(call: AttentionCall) -> None:
-    """Raise RunError naming layer and head if anything the scores are made of is NaN or infinite."""
+    """Raise NotApplicableError naming layer and head if anything the scores are made of is NaN or infinite."""
     for name in ("q", "k", "v", "output"):
         broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)
         if bool(broken.any()):
             head = int(broken.nonzero()[0])
-            raise RunError(f"layer {call.layer}, head {head}: {name} holds NaN or infinite values")
+            raise NotApplicableError(f"layer {call.layer}, head {head}: {name} holds NaN or infinite values")
 
 
 @contextlib.contextmanager
@@ -171,7 +171,7 @@ def tapped(
 
 
 @contextlib.contextmanager
-def _trainable(model: Transformer) -> Iterator[None]:
+def trainable(model: Transformer) -> Iterator[None]:
     """Frozen parameters would cut the graph before the attention outputs."""
     frozen = [p for p in model.parameters() if not p.requires_grad]
     for parameter in frozen:

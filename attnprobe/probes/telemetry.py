@@ -1,11 +1,13 @@
 """Proximity and alignment while a model trains: few, cheap measurements on a log-spaced grid of steps."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
 import numpy as np
 import torch
 
+from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes import alignment, proximity
@@ -41,8 +43,10 @@ class Telemetry:
         """
         training = model.training
         model.eval()
-        with torch.enable_grad():
-            records = [*self._proximity(model, data), *self._alignment(model, data)]
+        records: list[dict[str, Any]] = []
+        for probe in (self._proximity, self._alignment):
+            with torch.enable_grad(), contextlib.suppress(NotApplicableError):  # a run goes on without it
+                records += probe(model, data)
         model.zero_grad(set_to_none=True)
         model.train(training)
         for record in records:
@@ -61,8 +65,6 @@ class Telemetry:
         return [record | {"direction": None} for record in rows_to_records(rows, "")]
 
     def _alignment(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
-        if data.spec.regression or data.spec.pairs:
-            return []
         distance = ScoreSpace.of(model).layout.distance()
         direction = Direction(name=f"proximity r={self.radius:g}", profile=torch.exp(-distance / self.radius))
         found = alignment.measure(

@@ -117,6 +117,8 @@ def draw_quantities(rows: Mapping[str, Sequence[Measurement]], stem: Path) -> li
                 shift = 0.6 * ((i + 0.5) / len(names) - 0.5)
                 _draw_intervals(cell, mine, places, shift, colors[name], name)
             cell.set_title(quantity.replace("_", " "))
+            if quantity.endswith("_share"):  # parts of one whole are compared on one scale
+                cell.set_ylim(min(0.0, *(row.interval.low for row in every)) - 0.05, 1.05)
             cell.set_ylabel(next(row.interval.unit for row in every if row.quantity == quantity))
             cell.set_xticks(range(len(places)), [_place(*place) for place in places])
             if len(places) > 8:

@@ -10,6 +10,8 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from attnprobe.training.files import write_atomically
+
 PANEL = (2.1, 1.7)  # inches
 DIVERGING = "vlag"  # blue to red through white, for values around zero
 BAND_ALPHA = 0.25
@@ -59,8 +61,8 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write stem.png and stem.pdf; the same figure gives the same bytes at any time."""
-    paths = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf")]
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(paths[0], dpi=DPI)
-    figure.savefig(paths[1], metadata={"CreationDate": None})
+    name = stem.name.removesuffix(".png").removesuffix(".pdf")
+    paths = [stem.parent / f"{name}.{kind}" for kind in ("png", "pdf")]
+    write_atomically(paths[0], lambda file: figure.savefig(file, dpi=DPI, format="png"))
+    write_atomically(paths[1], lambda file: figure.savefig(file, metadata={"CreationDate": None}, format="pdf"))
     return paths

@@ -45,7 +45,10 @@ class FashionMNIST:
         test_images, test_labels = (
             read_idx(folder / f"t10k-{kind}-ubyte.gz", N_TEST) for kind in ("images-idx3", "labels-idx1")
         )
-        values = train.inputs.double()
+        # Over all candidates, so that the input scale does not change with the number of training images.
+        values = self._split(
+            images[order[: N_TRAIN - N_VALIDATION]], labels[order[: N_TRAIN - N_VALIDATION]]
+        ).inputs.double()
         spec = Spec(
             length=self.side**2,
             classes=CLASSES,

@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import RunConfig
-from attnprobe.tasks import Spec, Task
+from attnprobe.tasks import Data, Spec, Task
 from attnprobe.training.files import write_atomically
 
 FORMAT = "attnprobe checkpoint"
@@ -86,7 +87,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             state=document["state"],
         )
         checkpoint.make_model()
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except ArtifactError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
         raise ArtifactError(f"{path} is damaged or of an unknown layout: {error!r}".splitlines()[0]) from None
     return checkpoint
 
@@ -94,7 +97,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def read_document(path: Path, expected_format: str, newest_version: int) -> dict[str, Any]:
     """Open a file written by torch.save without running code, and check what it says of itself."""
     if not path.is_file():
-        raise ArtifactError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+        if not path.exists():
+            raise ArtifactError(f"{path} does not exist")
+        inside = sorted(path.glob("checkpoints/*.pt"))
+        raise ArtifactError(f"{path} is a folder, not a checkpoint", hint=f"try {inside[-1]}" if inside else "")
     try:
         with warnings.catch_warnings(action="ignore"):  # torch comments on unusual pickles; our own word follows
             document = torch.load(path, map_location="cpu", weights_only=True)
@@ -102,10 +108,12 @@ def read_document(path: Path, expected_format: str, newest_version: int) -> dict
         hint = "only files written by attnprobe are opened; pickles that hold code never are"
         raise ArtifactError(f"{path} is no checkpoint, or holds code, and was not opened", hint=hint) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"{path} is damaged or truncated: {reason}") from None
+        hint = "was it copied or downloaded completely?" if isinstance(error, RuntimeError | EOFError) else ""
+        raise ArtifactError(f"{path} is no checkpoint, or damaged or truncated", hint=hint) from None
     if not isinstance(document, dict) or document.get("format") != expected_format:
-        raise ArtifactError(f"{path} was not written by attnprobe as {expected_format!r}")
+        raise ArtifactError(f"{path} was not written by attnprobe: it is no {expected_format}")
+    if not isinstance(document.get("format_version"), int):
+        raise ArtifactError(f"{path} does not say which format version it has")
     if document["format_version"] > newest_version:
         written_by = document.get("attnprobe_version", "a newer version")
         message = f"{path} has format version {document['format_version']}, newer than {newest_version}"
@@ -146,11 +154,31 @@ def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
     """Keep the parameters named by ``wanted`` fixed; returns their names."""
     own = dict(model.named_parameters())
     frozen = match_parameters(own, wanted, "freeze")
-    if frozen == set(own):
-        raise ConfigError("freeze leaves nothing to train")
     for name in frozen:
         own[name].requires_grad_(False)
     return frozen
+
+
+def check_run(config: RunConfig, load: Callable[[Task], Data]) -> Transformer:
+    """Refuse a run that could not be carried out, before anything is trained or written; returns its last model.
+
+    Goes through the phases on untrained models: data, objective, transfer and freezing must fit.
+    """
+    source = load_checkpoint(config.pretrained).state if config.pretrained else None
+    model = None
+    for phase in config.phases().values():
+        data = load(config.task_of(phase))
+        phase.objective.check(config.model, data.spec)
+        model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec), seed=config.seed)
+        if source is not None:
+            transfer(model, source, phase.transfer)
+        unused = "label_head." if phase.objective.target is not None else "reconstruction_head."
+        reached = {name for name, _ in model.named_parameters() if not name.startswith(unused)}
+        if reached <= freeze(model, phase.freeze):
+            raise ConfigError("freeze leaves nothing to train")
+        source = model.state_dict()
+    assert model is not None, "a run has at least one phase"
+    return model
 
 
 def match_parameters(parameters: dict[str, nn.Parameter], wanted: str | tuple[str, ...], field: str) -> set[str]:

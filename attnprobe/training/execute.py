@@ -19,6 +19,7 @@ from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data, Task
 from attnprobe.training.checkpoint import (
     Checkpoint,
+    check_run,
     freeze,
     load_checkpoint,
     read_document,
@@ -104,17 +105,18 @@ def execute(
         data_dir=data_dir,
         watch=watch,
     )
-    for phase in config.phases().values():  # all data is read and all settings are checked before anything is written
-        phase.objective.check(config.model, execution.data(config.task_of(phase)).spec)
-    first = next(iter(config.phases().values()))
+    check_run(config, execution.data)
     source = load_checkpoint(config.pretrained).state if config.pretrained else None
+    data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
+    manifest = make_manifest(config, device, data)
     if directory.prepare(config, resume=resume, overwrite=overwrite):
         finished = directory.read_result()
-        if finished is not None:
-            return finished
+        if finished is not None:  # the folder may have moved since
+            return finished | {"run_dir": str(directory.path), "checkpoints": directory.checkpoints()}
+        directory.check_same_data(manifest)
         _restore(execution)
     if execution.resumed is None:
-        directory.write_json(directory.manifest, make_manifest(config, device, execution.data(config.task_of(first))))
+        directory.write_json(directory.manifest, manifest)
     model: Transformer | None = None
     for name, phase in config.phases().items():
         model = _run_phase(execution, name, phase, source)

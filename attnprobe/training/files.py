@@ -29,4 +29,6 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 def unwritable(path: Path, error: Exception) -> RunError:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return RunError(f"cannot write {path}: {reason}", hint="choose another folder with --out, or free some space")
+    return RunError(
+        f"cannot write {path}: {reason}", hint="choose a folder that exists and can be written, or free some space"
+    )

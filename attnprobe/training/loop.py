@@ -124,12 +124,13 @@ class Trainer:
         assert state.sums is not None
         numbers = {f"train_{k}": v for k, v in means(state.sums, self.phase.objective).items()}
         state.sums = None
-        if not math.isfinite(numbers["train_loss"]):
-            hint = "try a smaller optimizer.lr, or optimizer.clip=1.0"
-            raise RunError(f"the {self.name} phase diverged: loss {numbers['train_loss']} in epoch {epoch + 1}", hint)
         objective = self.phase.objective
         validation = evaluate(self.model, self.data.validation, objective, self.engine, seed=self.seed)
         numbers |= {f"validation_{k}": v for k, v in validation.items()}
+        for key in ("train_loss", "validation_loss"):
+            if not math.isfinite(numbers[key]):
+                hint = "try a smaller optimizer.lr, or optimizer.clip=1.0"
+                raise RunError(f"the {self.name} phase diverged: {key} {numbers[key]} in epoch {epoch + 1}", hint)
         numbers["lr"] = learning_rate(self.phase.optimizer, state.step - 1, self.steps)
         if is_better(numbers, state.best_numbers, objective):
             state.best_epoch, state.best_numbers = epoch, numbers
@@ -157,7 +158,8 @@ def evaluate(model: Transformer, split: Split, objective: Objective, engine: Eng
         sums += torch.stack(losses.sums())
     numbers = means(sums, objective)
     if isinstance(objective, Regression):
-        numbers["r2"] = 1 - numbers["loss"] / split.labels.double().var(correction=0).item()
+        variance = split.labels.double().var(correction=0).item()
+        numbers["r2"] = 1 - numbers["loss"] / variance if variance > 0 else -math.inf
     return numbers
 
 

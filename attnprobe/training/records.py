@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
 from attnprobe.training.files import unwritable, write_atomically
+
+STAGES = ("init", "pretrained", "finetuned")
 
 
 class RunDirectory:
@@ -40,8 +43,8 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{name}.pt"
 
     def checkpoints(self) -> dict[str, str]:
-        files = sorted((self.path / "checkpoints").glob("*.pt"), key=lambda p: p.stat().st_mtime_ns)
-        return {p.stem: str(p) for p in files}
+        """Name -> path of those that exist, in the order in which training writes them."""
+        return {name: str(path) for name in STAGES if (path := self.checkpoint(name)).exists()}
 
     def prepare(self, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
         """Claim the directory for ``config``; returns whether an earlier start of the same run is continued."""
@@ -89,6 +92,15 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{self.result} cannot be read: {error}") from None
 
+    def check_same_data(self, manifest: dict[str, Any]) -> None:
+        """ArtifactError if a run to be continued was started on other data than there is now."""
+        try:
+            earlier = json.loads(self.manifest.read_text())
+        except (OSError, ValueError):
+            return  # killed before it was written: the run starts again
+        if earlier.get("data_sha256") != manifest["data_sha256"]:
+            raise ArtifactError(f"{self.path} was started on other data than is found now", hint="choose another --out")
+
     def _clear(self) -> None:
         if not self.settings.exists():
             message = f"{self.path} is no run directory (it has no run.toml), so it is not overwritten"
@@ -107,8 +119,8 @@ class RunDirectory:
             raise ConfigError(f"{self.path} was started with other settings", hint=hint)
 
 
-def make_manifest(config: RunConfig, device: torch.device, data: Data) -> dict[str, Any]:
-    """Who ran what, where, with which versions, on which data."""
+def make_manifest(config: RunConfig, device: torch.device, data: Mapping[str, Data]) -> dict[str, Any]:
+    """Who ran what, where, with which versions, on which data (by phase)."""
     return {
         "argv": sys.argv,
         "fingerprint": run.fingerprint(config),
@@ -123,8 +135,8 @@ def make_manifest(config: RunConfig, device: torch.device, data: Data) -> dict[s
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "precision": config.engine.precision,
         "threads": torch.get_num_threads(),
-        "data_sha256": data.fingerprint(),
-        "data_notes": data.notes,
+        "data_sha256": {phase: found.fingerprint() for phase, found in data.items()},
+        "data_notes": {phase: found.notes for phase, found in data.items()},
         "started": now(),
     }
 

@@ -131,9 +131,22 @@ def test_impossible_questions(attnprobe, checkpoints) -> None:
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--radius", 99, "-n", 20)
     assert outcome.code in (2, 4)
     outcome.complains("radius")
-    outcome = attnprobe("probe", "intervene", checkpoints[0], "--doses", "a,b")
+    for option, value in (
+        ("--doses", "a,b"),
+        ("--doses", "nan"),
+        ("--doses", "1,1"),
+        ("--layers", "0.4"),
+        ("--heads", "-1"),
+    ):
+        outcome = attnprobe("probe", "intervene", checkpoints[0], f"{option}={value}")
+        assert outcome.code == 2
+        outcome.complains(option)
+    outcome = attnprobe("probe", "proximity", checkpoints[0], checkpoints[0])
     assert outcome.code == 2
-    outcome.complains("--doses")
+    outcome.complains("given twice")
+    outcome = attnprobe("probe", "proximity", checkpoints[0], "--figure", "/proc/nowhere/x", "-n", 20, "-q")
+    assert outcome.code == 1
+    outcome.complains("cannot write")
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--memory-limit", 0.001, "-n", 20)
     assert outcome.code in (0, 2)
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--csv", "/proc/nowhere/x.csv", "-n", 20, "-q")
@@ -145,9 +158,9 @@ def test_broken_weights_name_layer_and_head(attnprobe, checkpoints) -> None:
     document = torch.load(checkpoints[0], weights_only=True)
     document["state"]["blocks.0.attention.q.weight"][5] = torch.nan  # the second head's rows start at 4
     torch.save(document, "nan.pt")
-    for command in ("proximity", "alignment"):
+    for command in ("proximity", "alignment", "intervene", "decompose"):
         outcome = attnprobe("probe", command, "nan.pt", "-n", 20)
-        assert outcome.code in (1, 4)
+        assert outcome.code == 4
         outcome.complains("layer 0, head 1")
 
 
@@ -164,6 +177,12 @@ def test_decompose(attnprobe, checkpoints) -> None:
             assert sum(shares) == pytest.approx(1.0)
     assert Path("parts.png").exists()
     assert "position_share" in attnprobe("probe", "decompose", checkpoints[0], "-n", 20).out
+
+
+def test_frozen_queries_and_keys_can_be_probed(attnprobe, tiny) -> None:
+    arguments = [*tiny, "-s", "finetune.freeze=qk", "--probe-every", 2, "--probe-sequences", 12]
+    assert attnprobe("train", *arguments, "--out", "run", "-q").code == 0
+    assert attnprobe("probe", "alignment", "run/checkpoints/finetuned.pt", "-n", 20, "--shuffles", 19, "-q").code == 0
 
 
 def test_telemetry(attnprobe, tiny) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from attnprobe.errors import RunError
+from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, label_outputs
 from attnprobe.probes import score_gradients
@@ -141,7 +141,7 @@ def test_nan_is_reported_with_layer_and_head() -> None:
     model, batch = make_case("plain")
     with torch.no_grad():
         score_gradients.attentions(model)[1].k.weight[4 * 2] = torch.nan  # d_head is 4: the third head
-    with pytest.raises(RunError, match="layer 1, head 2: k holds NaN"):
+    with pytest.raises(NotApplicableError, match="layer 1, head 2: k holds NaN"):
         trace(model, batch, label_outputs, method="streamed")
 
 

@@ -42,11 +42,12 @@ def test_reads_splits_and_pools(folder: Path) -> None:
     pooled = FashionMNIST(side=14, n_train=50).load(folder)
     blocks = full.train.inputs[0].view(14, 2, 14, 2).double().mean((1, 3))
     assert torch.equal(pooled.train.inputs[0].view(14, 14).double(), blocks.round())
-    values = pooled.train.inputs.double()
+    values = pooled.train.inputs.double()  # all candidates: n_train is as large as it can be
     assert pooled.spec.mean[0] == pytest.approx(values.mean().item())
     fewer = FashionMNIST(n_train=10).load(folder)
     assert torch.equal(fewer.train.inputs, full.train.inputs[:10])
     assert torch.equal(fewer.validation.inputs, full.validation.inputs)
+    assert fewer.spec == full.spec  # the input scale does not depend on the number of training images
 
 
 def test_environment_variable_and_missing_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

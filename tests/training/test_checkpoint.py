@@ -30,7 +30,7 @@ def test_opens_without_data_and_makes_the_same_model(checkpoint: Path, small) ->
 def test_missing_truncated_foreign_and_newer_files(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
         load_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(ArtifactError, match="is not a file"):
+    with pytest.raises(ArtifactError, match="is a folder, not a checkpoint"):
         load_checkpoint(tmp_path)
     content = checkpoint.read_bytes()
     for size in (0, 10, len(content) // 2, len(content) - 1):

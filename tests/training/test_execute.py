@@ -69,7 +69,10 @@ def test_result_manifest_and_settings(small, monitor, tmp_path) -> None:
     assert 0 <= result["test_accuracy"] <= 1
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["torch"] == torch.__version__
-    assert len(manifest["data_sha256"]) == 64
+    assert {phase: len(digest) for phase, digest in manifest["data_sha256"].items()} == {
+        "pretrained": 64,
+        "finetuned": 64,
+    }
     assert len(monitor.epochs) == 3 + 4
     again = execute(small(), tmp_path / "run", device=CPU, monitor=monitor, resume=True)
     assert again == result  # a finished run is not run again
@@ -155,8 +158,10 @@ def test_transfer_that_cannot_fit_or_matches_nothing(small, monitor, tmp_path) -
     swap = ["model.positions=learned", "pretrain.task={name='textures', side=4, n_train=40}"]
     with pytest.raises(ConfigError, match=r"cannot carry over positions\.table"):
         execute(small(*swap), tmp_path / "b", device=CPU, monitor=monitor)
-    with pytest.raises(ConfigError, match="nothing to train"):
-        execute(small("finetune.freeze=['*']"), tmp_path / "c", device=CPU, monitor=monitor)
+    for frozen in ("finetune.freeze=['*']", "pretrain.freeze=all"):  # what only the other loss uses does not count
+        with pytest.raises(ConfigError, match="nothing to train"):
+            execute(small(frozen), tmp_path / "c", device=CPU, monitor=monitor)
+    assert not any(tmp_path.iterdir())  # refused before anything was trained or written
 
 
 def test_objectives_that_do_not_fit_are_refused_before_anything_is_written(small, monitor, tmp_path) -> None:
@@ -178,6 +183,30 @@ def test_causal_pretraining_and_bfloat16_run(small, monitor, tmp_path) -> None:
 def test_divergence_is_one_clear_error(small, monitor, tmp_path) -> None:
     with pytest.raises(RunError, match="diverged"):
         execute(small("pretrain.optimizer.lr=1e18"), tmp_path / "run", device=CPU, monitor=monitor)
+
+
+def test_resuming_on_other_data_is_refused(small, monitor, tmp_path, monkeypatch) -> None:
+    asked = iter([False] * 5 + [True])
+    with pytest.raises(Interrupted):
+        execute(small(), tmp_path / "run", device=CPU, monitor=monitor, should_stop=lambda: next(asked))
+    real = type(small().task).load
+
+    def changed(self, data_dir=None):
+        data = real(self, data_dir)
+        data.train.labels[0] = (data.train.labels[0] + 1) % 4
+        return data
+
+    monkeypatch.setattr(type(small().task), "load", changed)
+    with pytest.raises(ArtifactError, match="started on other data"):
+        execute(small(), tmp_path / "run", device=CPU, monitor=monitor, resume=True)
+
+
+def test_a_finished_run_that_was_moved_says_where_it_is(small, monitor, tmp_path) -> None:
+    execute(small(), tmp_path / "before", device=CPU, monitor=monitor)
+    (tmp_path / "before").rename(tmp_path / "after")
+    result = execute(small(), tmp_path / "after", device=CPU, monitor=monitor, resume=True)
+    assert result["run_dir"] == str(tmp_path / "after")
+    assert all(Path(path).exists() for path in result["checkpoints"].values())
 
 
 def test_occupied_directories(small, monitor, tmp_path) -> None:
