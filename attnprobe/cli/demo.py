@@ -64,9 +64,10 @@ def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -
     if arm == "scratch":
         del table["pretrain"]
     folders = [out / "runs" / f"{arm}-s{seed}" for seed in seeds]
+    begun = [folder.exists() for folder in folders]
     results: dict[int, dict[str, Any]] = {}
     for known in (False, True):
-        chosen = [(seed, folder) for seed, folder in zip(seeds, folders, strict=True) if folder.exists() == known]
+        chosen = [(seed, f) for seed, f, old in zip(seeds, folders, begun, strict=True) if old == known]
         if chosen:
             say(f"training {ARMS[arm]}, seeds {', '.join(str(seed) for seed, _ in chosen)}", quiet=quiet)
             configs = [run.from_table(table | {"seed": seed}) for seed, _ in chosen]
