@@ -17,7 +17,7 @@ ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs, tables and figures.")] = Path("demo"),
     seeds: Annotated[
-        str, typer.Option(help="A number (5 = 0..4) or a list (0,3,7). One takes under 4 minutes on 2 cores.")
+        str, typer.Option(help="A number (5 = 0..4) or a list (0,3,7). One takes about 2.5 minutes on 2 cores.")
     ] = "1",
     device: Device = "auto",
     json: Json = False,
