@@ -20,7 +20,6 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
 from attnprobe.probes.alignment_gather import (
-    DENSE_LIMIT,
     Gathered,
     ProbedLoss,
     Progress,
@@ -36,7 +35,7 @@ from attnprobe.probes.alignment_statistics import (
     reconstruction_rows,
     share_rows,
 )
-from attnprobe.probes.directions import Direction, Projector, ScoreSpace, named_directions
+from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import Method, trainable
 from attnprobe.probes.statistics import rows_to_records
 from attnprobe.tasks import Batch, Split

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer
-from attnprobe.probes.directions import Projector, ScoreSpace
+from attnprobe.probes.directions import DENSE_LIMIT, Projector, ScoreSpace
 from attnprobe.probes.score_gradients import Forward, Method, attentions, trace
 from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.tasks import Batch, Split
 
-DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
 SHARE = 3  # of the memory goes to mean gradients over (query, key): stacking them takes as much again
 FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
 LONG_BLOCK = 256  # queries at a time above it

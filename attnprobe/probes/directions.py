@@ -20,6 +20,7 @@ from attnprobe.models import Transformer
 from attnprobe.probes.score_profiles import Layout
 from attnprobe.probes.streaming import fold
 
+DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
 BLOCK = 2**22  # scores per block when norms are computed
 
 

@@ -10,12 +10,10 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
-from attnprobe.probes.directions import ScoreSpace, centred
+from attnprobe.probes.directions import DENSE_LIMIT, ScoreSpace, centred
 from attnprobe.probes.score_gradients import check_finite
 from attnprobe.probes.score_profiles import pair_counts, score_moments
 from attnprobe.tasks import Batch, Split
-
-DENSE_LIMIT = 1024  # an intervention holds one matrix over (query, key) per head and layer
 
 
 def dense_space(model: Transformer) -> ScoreSpace:
