@@ -49,12 +49,24 @@ def find(names: Sequence[str], data_dir: Path | None) -> tuple[str, Path]:
     found = locate(names, data_dir)
     if found is None:
         first = SOURCES[names[0]]
-        looked = ", ".join(str(place) for place in places(first, data_dir))
+        where = places(first, data_dir)
+        looked = _incomplete(names, where) or f"looked in {', '.join(map(str, where))}"
         wanted = " or ".join(file.name for name in names for file in SOURCES[name].files if file.archive)
         missing = wanted or " and ".join(first.markers)
-        hint = f"run `attnprobe data fetch {names[0]}`, or put {missing} into {cache_dir() / first.folder}"
-        raise ArtifactError(f"{first.title.split(':')[0]} was not found; looked in {looked}", hint=hint)
+        hint = (
+            f"run `attnprobe data fetch {names[0]}`, or put {missing} into {cache_dir() / first.folder}; {first.note}"
+        )
+        raise ArtifactError(f"{first.title.split(':')[0]} was not found; {looked}", hint=hint.rstrip("; "))
     return found
+
+
+def _incomplete(names: Sequence[str], where: list[Path]) -> str:
+    """Which folder holds a part of one of the sources, and what it lacks; "" if none does."""
+    for folder, source in ((place / inner, SOURCES[n]) for n in names for place in where for inner in SOURCES[n].inner):
+        missing = [marker for marker in source.markers if not (folder / marker).exists()]
+        if len(missing) < len(source.markers):
+            return f"{folder} lacks {', '.join(missing)}"
+    return ""
 
 
 def _marked(source: Source, place: Path) -> Path | None:

@@ -9,46 +9,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.cache import cache_dir
+from attnprobe.tasks.copies import SYSTEM_FOLDER, find
 from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.pooling import require_side, shorten
+from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.subset import Subset, nested_prefix
 
 SIDE, CLASSES = 28, 10
 N_TRAIN, N_TEST, N_VALIDATION = 60_000, 10_000, 5_000
 SPLIT_SEED = 42
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-HINT = "apt-get install dataset-fashion-mnist, or put the four .gz files into $ATTNPROBE_DATA/fashion-mnist"
+DEBIAN_FOLDER = SYSTEM_FOLDER / "fashion-mnist"
+HINT = "run `attnprobe data verify fashion-mnist`, then get the file again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FashionMNIST:
+class FashionMNIST(Subset):
+    """55 000 of the training images train, the other 5 000 validate; the test images are the published ones."""
+
     side: int = SIDE  # 28, or a divisor of it: images are average-pooled and rounded back to grey levels
-    n_train: int = N_TRAIN - N_VALIDATION  # smaller training sets are prefixes of larger ones
 
     def __post_init__(self) -> None:
-        require_positive(self, "side", "n_train")
-        divisors = [d for d in range(2, SIDE + 1) if SIDE % d == 0]
-        require(self.side in divisors, "side", f"must be one of {', '.join(map(str, divisors))}, got {self.side}")
-        limit = N_TRAIN - N_VALIDATION
-        require(self.n_train <= limit, "n_train", f"can be at most {limit} (5000 images validate), got {self.n_train}")
+        super().__post_init__()
+        require_side(self.side, SIDE)
 
     def load(self, data_dir: Path | None = None) -> Data:
-        folder = find_folder(data_dir)
-        images, labels = (
-            read_idx(folder / f"train-{kind}-ubyte.gz", N_TRAIN) for kind in ("images-idx3", "labels-idx1")
-        )
+        _, folder = find(TASK_SOURCES["fashion-mnist"], data_dir)
+        images, labels = self._read(folder, "train", N_TRAIN)
         order = np.random.RandomState(SPLIT_SEED).permutation(N_TRAIN)
-        chosen, held_out = order[: self.n_train], order[N_TRAIN - N_VALIDATION :]
-        train = self._split(images[chosen], labels[chosen])
-        validation = self._split(images[held_out], labels[held_out])
-        test_images, test_labels = (
-            read_idx(folder / f"t10k-{kind}-ubyte.gz", N_TEST) for kind in ("images-idx3", "labels-idx1")
-        )
+        chosen, held_out = order[: N_TRAIN - N_VALIDATION], order[N_TRAIN - N_VALIDATION :]
+        # Stored so that the nested subsets are prefixes of this permutation.
+        chosen = chosen[np.argsort(nested_prefix(len(chosen), len(chosen)))]
+        train = make_split(images[chosen], labels[chosen])
         # Over all candidates, so that the input scale does not change with the number of training images.
-        values = self._split(
-            images[order[: N_TRAIN - N_VALIDATION]], labels[order[: N_TRAIN - N_VALIDATION]]
-        ).inputs.double()
+        values = train.inputs.double()
         spec = Spec(
             length=self.side**2,
             classes=CLASSES,
@@ -57,26 +51,20 @@ class FashionMNIST:
             std=(values.std().item(),),
             grid=(self.side, self.side),
         )
-        return Data(spec=spec, train=train, validation=validation, test=self._split(test_images, test_labels))
+        validation = make_split(images[held_out], labels[held_out])
+        test = make_split(*self._read(folder, "t10k", N_TEST))
+        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
 
-    def _split(self, images: np.ndarray, labels: np.ndarray) -> Split:
-        factor = SIDE // self.side
-        pooled = images.reshape(-1, self.side, factor, self.side, factor).mean((2, 4)).round().astype(np.uint8)
-        return Split(
-            inputs=torch.from_numpy(pooled.reshape(len(pooled), -1, 1)),
-            labels=torch.from_numpy(labels.astype(np.int64)),
-        )
+    def _read(self, folder: Path, stem: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images (count, side, side) and labels (count,)."""
+        images = read_idx(folder / f"{stem}-images-idx3-ubyte.gz", count)
+        labels = read_idx(folder / f"{stem}-labels-idx1-ubyte.gz", count)
+        return shorten(images, SIDE // self.side, axes=(1, 2)), labels
 
 
-def find_folder(data_dir: Path | None) -> Path:
-    """The first of --data-dir, the cache ($ATTNPROBE_DATA) and Debian's folder that holds the files."""
-    places = [data_dir] if data_dir else []
-    places += [cache_dir() / "fashion-mnist", DEBIAN_FOLDER]
-    for place in places:
-        if (place / "train-images-idx3-ubyte.gz").exists():
-            return place
-    looked = ", ".join(map(str, places))
-    raise ArtifactError(f"Fashion-MNIST was not found; looked for train-images-idx3-ubyte.gz in {looked}", hint=HINT)
+def make_split(images: np.ndarray, labels: np.ndarray) -> Split:
+    inputs = torch.from_numpy(images.reshape(len(images), -1, 1))
+    return Split(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
 
 
 def read_idx(path: Path, count: int) -> np.ndarray:
@@ -90,8 +78,6 @@ def read_idx(path: Path, count: int) -> np.ndarray:
     try:
         with gzip.open(path) as file:
             content = file.read(expected + 1)  # one byte more, to notice files that are too long
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing", hint=HINT) from None
     except (OSError, EOFError, zlib.error) as error:
         raise ArtifactError(f"{path} is damaged or truncated: {error}", hint=HINT) from None
     if content[:4] != header[:4]:
@@ -103,7 +89,7 @@ def read_idx(path: Path, count: int) -> np.ndarray:
         raise ArtifactError(
             f"{path} has {'more' if len(content) > expected else 'fewer'} bytes than it announces", hint=HINT
         )
-    values = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
+    values = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()  # tensors must be writable
     if values.ndim == 1 and values.max() >= CLASSES:
         raise ArtifactError(f"{path} has a label {values.max()}, expected 0 to {CLASSES - 1}", hint=HINT)
     return values

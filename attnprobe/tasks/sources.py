@@ -187,6 +187,7 @@ SOURCES: dict[str, Source] = {
             )
         ),
         markers=tuple(_FASHION_FILES),
+        note="Debian and Ubuntu have it: apt-get install dataset-fashion-mnist",
     ),
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks import fashion_mnist
+from attnprobe.tasks import copies, fashion_mnist
 from attnprobe.tasks.fashion_mnist import FashionMNIST, read_idx
 
 HAVE = (fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").exists()
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The true layout with 70 training and 30 test images instead of 60 000 and 10 000."""
     for name, size in (("N_TRAIN", 70), ("N_TEST", 30), ("N_VALIDATION", 20)):
         monkeypatch.setattr(fashion_mnist, name, size)
-    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(copies, "SYSTEM_FOLDER", tmp_path / "nothing")
     generator = np.random.default_rng(0)
     for stem, n in (("train", 70), ("t10k", 30)):
         images = generator.integers(0, 256, (n, 28, 28))
@@ -44,15 +44,31 @@ def test_reads_splits_and_pools(folder: Path) -> None:
     assert torch.equal(pooled.train.inputs[0].view(14, 14).double(), blocks.round())
     values = pooled.train.inputs.double()  # all candidates: n_train is as large as it can be
     assert pooled.spec.mean[0] == pytest.approx(values.mean().item())
-    fewer = FashionMNIST(n_train=10).load(folder)
-    assert torch.equal(fewer.train.inputs, full.train.inputs[:10])
-    assert torch.equal(fewer.validation.inputs, full.validation.inputs)
-    assert fewer.spec == full.spec  # the input scale does not depend on the number of training images
+
+
+def test_subsets_are_prefixes_of_the_split(folder: Path) -> None:
+    order = np.random.RandomState(42).permutation(70)
+    images = read_idx(folder / "train-images-idx3-ubyte.gz", 70).reshape(70, 784, 1)
+    whole, some = FashionMNIST(n_train=50).load(folder), FashionMNIST(fraction=0.2, n_test=7).load(folder)
+    np.testing.assert_array_equal(whole.train.inputs.numpy(), images[order[:50]])
+    np.testing.assert_array_equal(whole.train.labels.numpy(), order[:50] % 10)
+    np.testing.assert_array_equal(some.train.inputs.numpy(), images[order[:10]])
+    np.testing.assert_array_equal(whole.validation.inputs.numpy(), images[order[50:]])
+    assert len(some.test) == 7
+    assert some.spec == whole.spec  # the input scale does not depend on the number of training images
+
+
+def test_training_labels_can_be_noisy(folder: Path) -> None:
+    clean, noisy = (FashionMNIST(n_train=40, label_noise=p).load(folder) for p in (0.0, 0.5))
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    assert 8 < (clean.train.labels != noisy.train.labels).sum() < 32
+    assert torch.equal(clean.validation.labels, noisy.validation.labels)
+    assert torch.equal(clean.test.labels, noisy.test.labels)
 
 
 def test_environment_variable_and_missing_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
-    with pytest.raises(ArtifactError, match="was not found; looked for") as caught:
+    with pytest.raises(ArtifactError, match="was not found; looked in") as caught:
         FashionMNIST(n_train=10).load()
     assert str(tmp_path / "cache") in str(caught.value)
     assert "apt-get install" in caught.value.hint
@@ -63,7 +79,7 @@ def test_environment_variable_and_missing_files(folder: Path, tmp_path: Path, mo
         (folder_in_cache / file.name).write_bytes(file.read_bytes())
     assert len(FashionMNIST(n_train=10).load().train) == 10
     (folder_in_cache / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(ArtifactError, match=r"t10k-labels-idx1-ubyte\.gz is missing"):
+    with pytest.raises(ArtifactError, match=r"fashion-mnist lacks t10k-labels-idx1-ubyte\.gz$"):
         FashionMNIST(n_train=10).load()
 
 
@@ -96,8 +112,11 @@ def test_damaged_files_are_one_clear_error(folder: Path, file: str, change, mess
 def test_impossible_settings() -> None:
     with pytest.raises(ConfigError, match="side must be one of"):
         FashionMNIST(side=13)
-    with pytest.raises(ConfigError, match="n_train can be at most 55000"):
-        FashionMNIST(n_train=60_000)
+
+
+def test_more_images_than_there_are(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"task\.n_train can be at most 50, got 51"):
+        FashionMNIST(n_train=51).load(folder)
 
 
 @pytest.mark.skipif(not HAVE, reason="Debian's package dataset-fashion-mnist is not installed")
