@@ -17,6 +17,7 @@ from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.pooling import require_downsample, shorten
 from attnprobe.tasks.subset import Subset
 
 LENGTH, CHANNELS = 4000, 2
@@ -28,15 +29,18 @@ class BIDMC(Subset):
     target: Literal["RR", "HR", "SpO2"] = "HR"  # breaths or beats per minute, or per cent
     rescale_targets: bool = True  # training labels span [-1, 1]; published runs do so after self-pretraining only
     standardise: bool = False  # zero mean and unit variance of each channel; published runs take the values as stored
+    downsample: int = 1  # so many neighbouring values are averaged to one position
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.label_noise == 0, "label_noise", "needs classes, and this task's labels are numbers")
+        require_downsample(self.downsample, LENGTH)
 
     def load(self, data_dir: Path | None = None) -> Data:
         _, folder = find((f"bidmc-{self.target.lower()}",), data_dir)
         parts = [read_ts(folder / f"BIDMC32{self.target}_{part}.ts") for part in ("TRAIN", "TEST")]
         signals, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        signals = shorten(signals, self.downsample, axes=(1,))
         train, validation, test = split_indices(len(labels))
         if self.rescale_targets:
             labels = rescaled(labels, labels[train])
@@ -45,7 +49,7 @@ class BIDMC(Subset):
             used = signals[train].astype(np.float64)
             mean, std = tuple(used.mean((0, 1)).tolist()), tuple(used.std((0, 1)).tolist())
         data = Data(
-            spec=Spec(length=LENGTH, classes=1, channels=CHANNELS, mean=mean, std=std, regression=True),
+            spec=Spec(length=signals.shape[1], classes=1, channels=CHANNELS, mean=mean, std=std, regression=True),
             train=make_split(signals[train], labels[train]),
             validation=make_split(signals[validation], labels[validation]),
             test=make_split(signals[test], labels[test]),

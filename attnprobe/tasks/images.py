@@ -13,6 +13,7 @@ from attnprobe.errors import ArtifactError
 from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pickles import read_batch
+from attnprobe.tasks.pooling import require_side, shorten
 from attnprobe.tasks.sources import TASK_SOURCES
 from attnprobe.tasks.subset import Subset
 
@@ -20,7 +21,6 @@ SIDE, CLASSES = 32, 10
 PER_BATCH, TRAIN_BATCHES = 10_000, 5
 N_VALIDATION = 5_000
 SPLIT_SEED = 42
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 GREY_MEAN, GREY_STD = (122.6,), (61.0,)
 COLOUR_MEAN = tuple(255 * m for m in (0.4914, 0.4822, 0.4465))
@@ -28,23 +28,32 @@ COLOUR_STD = tuple(255 * s for s in (0.247, 0.243, 0.261))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Image(Subset):
-    """Grey CIFAR-10: 1024 pixels, row by row."""
+class _CIFAR(Subset):
+    side: int = SIDE  # 32, or a divisor of it: images are average-pooled and rounded back to whole levels
 
-    def load(self, data_dir: Path | None = None) -> Data:
-        return self.apply(load_cifar(data_dir, grey=True))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_side(self.side, SIDE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequentialCIFAR(Subset):
+class Image(_CIFAR):
+    """Grey CIFAR-10: 1024 pixels, row by row."""
+
+    def load(self, data_dir: Path | None = None) -> Data:
+        return self.apply(load_cifar(data_dir, grey=True, side=self.side))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialCIFAR(_CIFAR):
     """CIFAR-10 in colour: 1024 pixels of three channels, row by row."""
 
     def load(self, data_dir: Path | None = None) -> Data:
-        return self.apply(load_cifar(data_dir, grey=False))
+        return self.apply(load_cifar(data_dir, grey=False, side=self.side))
 
 
-def load_cifar(data_dir: Path | None, *, grey: bool) -> Data:
-    """All 45 000 training, 5 000 validation and 10 000 test images."""
+def load_cifar(data_dir: Path | None, *, grey: bool, side: int) -> Data:
+    """All 45 000 training, 5 000 validation and 10 000 test images; the constants are those of 32 x 32 pixels."""
     source, folder = find(TASK_SOURCES["image"], data_dir)
     read = read_pickled if source == "cifar-10-python" else read_binary
     ending = "" if source == "cifar-10-python" else ".bin"
@@ -53,28 +62,30 @@ def load_cifar(data_dir: Path | None, *, grey: bool) -> Data:
     # torch's random_split with a generator of seed 42: one permutation, cut in two
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED)).numpy()
     chosen, held_out = order[: len(order) - N_VALIDATION], order[len(order) - N_VALIDATION :]
-    train = make_split(images[chosen], labels[chosen], grey=grey)
+    train = make_split(images[chosen], labels[chosen], grey=grey, side=side)
     spec = Spec(
-        length=SIDE**2,
+        length=side**2,
         classes=CLASSES,
         channels=1 if grey else 3,
         levels=256,
         mean=GREY_MEAN if grey else COLOUR_MEAN,
         std=GREY_STD if grey else COLOUR_STD,
-        grid=(SIDE, SIDE),
+        grid=(side, side),
     )
     return Data(
         spec=spec,
         train=train,
-        validation=make_split(images[held_out], labels[held_out], grey=grey),
-        test=make_split(*read(folder / f"test_batch{ending}"), grey=grey),
+        validation=make_split(images[held_out], labels[held_out], grey=grey, side=side),
+        test=make_split(*read(folder / f"test_batch{ending}"), grey=grey, side=side),
     )
 
 
-def make_split(images: np.ndarray, labels: np.ndarray, *, grey: bool) -> Split:
-    """Planar images (n, 3072), all red, then all green, then all blue -> (n, 1024, 1 or 3)."""
+def make_split(images: np.ndarray, labels: np.ndarray, *, grey: bool, side: int) -> Split:
+    """Planar images (n, 3072), all red, then all green, then all blue -> (n, side * side, 1 or 3)."""
     pixels = images.reshape(len(images), 3, SIDE**2).transpose(0, 2, 1)
     values = luma(pixels)[..., None] if grey else np.ascontiguousarray(pixels)
+    values = shorten(values.reshape(len(values), SIDE, SIDE, -1), SIDE // side, axes=(1, 2))
+    values = values.reshape(len(values), side**2, -1)
     return Split(inputs=torch.from_numpy(values), labels=torch.from_numpy(labels.astype(np.int64)))
 
 

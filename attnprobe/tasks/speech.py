@@ -2,6 +2,7 @@
 
 Preparation as in Amos et al. 2023: the official lists name validation and test clips, shorter clips are continued with
 silence, and every one of the 16000 time positions is standardised by its own mean and deviation over training clips.
+Runs on a few processor cores can average neighbouring samples first (``downsample``).
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.pooling import require_downsample, shorten
 from attnprobe.tasks.sources import TASK_SOURCES
 from attnprobe.tasks.subset import Subset
 
@@ -40,9 +42,11 @@ class SpeechCommands(Subset):
     standardise: Literal["position", "clips"] = "position"  # clips: one mean and deviation for all positions
     double_scaling: bool = False  # divide by 2^15 twice, as published: the inputs then stay small beside EPSILON
     padding: Literal["silence", "masked"] = "silence"  # masked: short clips keep their length, padding is not real
+    downsample: int = 1  # so many neighbouring samples are averaged to one position
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_downsample(self.downsample, LENGTH)
         possible = self.standardise == "position" or not self.double_scaling
         require(possible, "double_scaling", "only changes standardise = 'position'")
 
@@ -50,25 +54,29 @@ class SpeechCommands(Subset):
         _, folder = find(TASK_SOURCES["speech-commands"], data_dir)
         splits = {name: self._read(paths) for name, paths in list_clips(folder).items()}
         train = splits["train"].inputs.numpy()
+        length = train.shape[1]
         if self.standardise == "clips":
             mean, std = moments(train, axis=None)
-            spec = Spec(length=LENGTH, classes=len(WORDS), mean=(float(mean),), std=(float(std),))
+            spec = Spec(length=length, classes=len(WORDS), mean=(float(mean),), std=(float(std),))
         else:
             mean, std = moments(train, axis=0)
             scale = FULL_SCALE**2 if self.double_scaling else FULL_SCALE
             for name, split in splits.items():
                 values = standardised(split.inputs.numpy(), mean, std, scale)
                 splits[name] = dataclasses.replace(split, inputs=torch.from_numpy(values))
-            spec = Spec(length=LENGTH, classes=len(WORDS))
+            spec = Spec(length=length, classes=len(WORDS))
         return self.apply(Data(spec=spec, train=splits["train"], validation=splits["validation"], test=splits["test"]))
 
     def _read(self, paths: list[Path]) -> Split:
-        clips = np.zeros((len(paths), LENGTH, 1), np.int16)
+        length = LENGTH // self.downsample
+        clips = np.zeros((len(paths), length, 1), np.int16)
         lengths = np.zeros(len(paths), np.int64)
+        whole = np.zeros(LENGTH, np.int16)
         for row, path in enumerate(paths):
             samples = read_clip(path)
-            clips[row, : len(samples), 0] = samples
-            lengths[row] = len(samples)
+            whole[: len(samples)], whole[len(samples) :] = samples, 0
+            clips[row, :, 0] = shorten(whole, self.downsample, axes=(0,))
+            lengths[row] = min(-(-len(samples) // self.downsample), length)
         labels = np.array([WORDS.index(path.parent.name) for path in paths], np.int64)
         masked = torch.from_numpy(lengths) if self.padding == "masked" else None
         return Split(inputs=torch.from_numpy(clips), labels=torch.from_numpy(labels), lengths=masked)

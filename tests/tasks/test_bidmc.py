@@ -70,6 +70,15 @@ def test_channels_can_be_standardised(tmp_path: Path) -> None:
     assert torch.equal(raw.train.inputs, standard.train.inputs)  # the model subtracts
 
 
+def test_neighbouring_values_can_be_averaged(tmp_path: Path) -> None:
+    write_bidmc(tmp_path / "data")
+    full, short = (BIDMC(downsample=factor).load(tmp_path / "data") for factor in (1, 6))
+    assert short.spec.length == LENGTH // 6 == 6
+    expected = full.test.inputs[:, :36].view(-1, 6, 6, 2).double().mean(2)
+    torch.testing.assert_close(short.test.inputs.double(), expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(short.train.labels, full.train.labels)
+
+
 def test_labels_cannot_be_noisy() -> None:
     with pytest.raises(ConfigError, match="label_noise"):
         BIDMC(label_noise=0.1)

@@ -109,6 +109,19 @@ def test_grey_images_are_the_luma_of_colour_images(tmp_path: Path) -> None:
         np.testing.assert_array_equal(split.inputs[..., 0].numpy(), luma(colour.splits()[name].inputs.numpy()))
 
 
+@pytest.mark.parametrize("task", [Image, SequentialCIFAR])
+def test_smaller_images_are_averages(tmp_path: Path, task: type[Image] | type[SequentialCIFAR]) -> None:
+    write_cifar_binary(tmp_path / "data")
+    full, pooled = (task(side=side).load(tmp_path / "data") for side in (32, 8))
+    assert (pooled.spec.length, pooled.spec.grid) == (64, (8, 8))
+    assert (pooled.spec.mean, pooled.spec.std) == (full.spec.mean, full.spec.std)
+    for name, split in pooled.splits().items():
+        blocks = full.splits()[name].inputs.view(-1, 8, 4, 8, 4, full.spec.channels).double().mean((2, 4))
+        assert split.inputs.dtype == torch.uint8
+        assert torch.equal(split.inputs.view(-1, 8, 8, full.spec.channels).double(), blocks.round())
+        assert torch.equal(split.labels, full.splits()[name].labels)
+
+
 def test_training_subsets_are_nested(tmp_path: Path) -> None:
     write_cifar_binary(tmp_path / "data")
     small, large = (Image(n_train=n).load(tmp_path / "data") for n in (11, 29))

@@ -6,7 +6,7 @@ import torch
 from scipy.io import wavfile
 
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks import speech
+from attnprobe.tasks import Data, speech
 from attnprobe.tasks.speech import SpeechCommands, moments
 from tests.tasks.test_archives import make_tar
 from tests.tasks.true_formats import LENGTH, WORDS, shrink, write_speech
@@ -69,6 +69,26 @@ def test_short_clips_can_keep_their_length(folder: Path) -> None:
     lengths = SpeechCommands(padding="masked").load(folder).train.lengths
     assert lengths is not None
     assert lengths.tolist() == [LENGTH, LENGTH - 5, LENGTH, LENGTH] * 3
+
+
+def test_neighbouring_samples_can_be_averaged(folder: Path) -> None:
+    def load(factor: int) -> Data:
+        return SpeechCommands(standardise="clips", padding="masked", downsample=factor).load(folder)
+
+    full, short = load(1).train, load(5).train
+    assert load(5).spec.length == LENGTH // 5 == 7
+    blocks = full.inputs[:, :35].view(-1, 7, 5, 1).double().mean(2)
+    assert torch.equal(short.inputs.double(), blocks.round())
+    assert short.lengths is not None
+    assert short.lengths.tolist() == [7, 7, 7, 7] * 3  # 32 samples reach into the seventh position
+    fewer = load(8).train.lengths
+    assert fewer is not None
+    assert fewer.tolist() == [4, 4, 4, 4] * 3
+    nearly = load(2).train.lengths
+    assert nearly is not None
+    assert nearly.tolist() == [18, 16, 18, 18] * 3
+    with pytest.raises(ConfigError, match="downsample"):
+        SpeechCommands(downsample=0)
 
 
 def test_the_archive_is_read_as_well(folder: Path) -> None:
