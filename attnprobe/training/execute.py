@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from attnprobe.errors import ArtifactError, RunError
 from attnprobe.models import Transformer, make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
-from attnprobe.run import Phase, RunConfig
+from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
+from attnprobe.training.backends import Chosen, choose_for_phases
 from attnprobe.training.checkpoint import (
     Checkpoint,
     check_run,
@@ -26,12 +27,13 @@ from attnprobe.training.checkpoint import (
     save_checkpoint,
     transfer,
 )
+from attnprobe.training.distributed import Team
 from attnprobe.training.files import write_atomically
-from attnprobe.training.loop import Monitor, Trainer, evaluate
+from attnprobe.training.loop import Monitor, Trainer, Update, alone, evaluate
 from attnprobe.training.records import RunDirectory, make_manifest, now
 
 RESUME_FORMAT = "attnprobe resume state"
-RESUME_VERSION = 1
+RESUME_VERSION = 2
 SECONDS_BETWEEN_SAVES = 15.0
 
 Watch = Callable[[str, int, Transformer, Data], None]  # (phase, updates made so far, model, data), called between steps
@@ -61,19 +63,25 @@ class Execution:
     directory: RunDirectory
     device: torch.device
     monitor: Monitor
-    should_stop: Callable[[], bool]
+    should_stop: Callable[[], bool] = lambda: False
     data_dir: Path | None = None
-    watch: Watch | None = None
+    watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
+    attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
+    team: Team = dataclasses.field(default_factory=Team)
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
     seconds_before: float = 0.0
     started: float = dataclasses.field(default_factory=time.perf_counter)
-    datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)
+    datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)  # several runs may share one
     last_save: float = dataclasses.field(default_factory=time.perf_counter)
 
     def data(self, task: Task) -> Data:
         if task not in self.datasets:
             self.datasets[task] = task.load(self.data_dir).to(self.device)
         return self.datasets[task]
+
+    def engine(self, phase: str) -> Engine:
+        """The engine of the settings with the attention kernel that was chosen for this phase."""
+        return dataclasses.replace(self.config.engine, attention=self.attention[phase])
 
     def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
@@ -91,24 +99,26 @@ def execute(
     resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so.
-
-    ``watch`` is called before the first and after every update; it may measure the model but must leave it as it is.
-    """
-    directory = RunDirectory(out)
+    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so."""
     execution = Execution(
         config=config,
-        directory=directory,
+        directory=RunDirectory(out),
         device=device,
         monitor=monitor,
         should_stop=should_stop,
         data_dir=data_dir,
         watch=watch,
     )
+    return alone(updates(execution, resume=resume, overwrite=overwrite))
+
+
+def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator[Update, Tensor, dict[str, Any]]:
+    """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
+    config, directory = execution.config, execution.directory
     check_run(config, execution.data)
     source = load_checkpoint(config.pretrained).state if config.pretrained else None
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
-    manifest = make_manifest(config, device, data)
+    manifest = make_manifest(config, execution.device, data)
     if directory.prepare(config, resume=resume, overwrite=overwrite):
         finished = directory.read_result()
         if finished is not None:  # the folder may have moved since
@@ -119,13 +129,15 @@ def execute(
         directory.write_json(directory.manifest, manifest)
     model: Transformer | None = None
     for name, phase in config.phases().items():
-        model = _run_phase(execution, name, phase, source)
+        model = yield from _run_phase(execution, name, phase, source)
         source = state_on_cpu(model)
     assert model is not None
     return _finish(execution, model)
 
 
-def _run_phase(execution: Execution, name: str, phase: Phase, source: dict[str, Tensor] | None) -> Transformer:
+def _run_phase(
+    execution: Execution, name: str, phase: Phase, source: dict[str, Tensor] | None
+) -> Generator[Update, Tensor, Transformer]:
     """Train one phase, or take its checkpoint if it was finished before an interruption."""
     config, directory = execution.config, execution.directory
     path = directory.checkpoint(name)
@@ -143,10 +155,10 @@ def _run_phase(execution: Execution, name: str, phase: Phase, source: dict[str, 
     if not directory.checkpoint("init").exists():
         initial = Checkpoint(phase="init", epoch=0, numbers={}, state=state_on_cpu(model), **common)
         save_checkpoint(directory.checkpoint("init"), initial)
-    trainer = Trainer(model.to(execution.device), data, name, phase, config.engine, seed=config.seed)
+    trainer = Trainer(model.to(execution.device), data, name, phase, execution.engine(name), seed=config.seed)
     if execution.resumed is not None and execution.resumed["phase"] == name:
         trainer.load_state_dict(execution.resumed["trainer"])
-    trainer.fit(
+    yield from trainer.fit(
         _Recorder(execution, trainer),
         should_stop=execution.should_stop,
         save=lambda force: _save_resume(execution, trainer, force),
@@ -170,7 +182,7 @@ def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
         "objective": choice_name(OBJECTIVES, objective),
     }
     for split_name, split in data.splits().items():
-        numbers = evaluate(model, split, objective, config.engine, seed=config.seed)
+        numbers = evaluate(model, split, objective, execution.engine(name), seed=config.seed, team=execution.team)
         result[f"{split_name}_accuracy"] = numbers.get("accuracy")
         result |= {f"{split_name}_{key}": value for key, value in numbers.items()}
     result["seconds"] = round(execution.seconds(), 3)
@@ -189,7 +201,7 @@ def _save_resume(execution: Execution, trainer: Trainer, force: bool) -> None:
         "phase": trainer.name,
         "finished": names[: names.index(trainer.name)],
         "trainer": trainer.state_dict(),
-        "metrics_size": execution.directory.metrics_size(),
+        "sizes": execution.directory.sizes(),
         "seconds": execution.seconds(),
     }
     write_atomically(execution.directory.resume, lambda file: torch.save(document, file))
@@ -200,17 +212,17 @@ def _restore(execution: Execution) -> None:
     """Pick up resume.pt; a run that was killed before its first save starts again."""
     directory = execution.directory
     if not directory.resume.exists():
-        directory.truncate_metrics(0)
+        directory.truncate({})
         for path in directory.checkpoints().values():
             Path(path).unlink()
         return
     document = read_document(directory.resume, RESUME_FORMAT, RESUME_VERSION)
-    missing = {"phase", "finished", "trainer", "metrics_size", "seconds"} - set(document)
+    missing = {"phase", "finished", "trainer", "sizes", "seconds"} - set(document)
     if missing:
         raise ArtifactError(f"{directory.resume} lacks {', '.join(sorted(missing))}", hint="start again: --overwrite")
     execution.resumed = document
     execution.seconds_before = document["seconds"]
-    directory.truncate_metrics(document["metrics_size"])
+    directory.truncate(document["sizes"])
 
 
 class _Recorder:

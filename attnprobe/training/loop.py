@@ -3,12 +3,15 @@
 The data lives on the device. Each epoch visits a permutation that depends on (seed, phase, epoch) alone, masks come
 from counters, and no step waits for the device: sums are read once per epoch. A phase can therefore be stopped between
 any two steps and continued bit for bit from its ``Progress``.
+
+A phase is a generator: it asks for one ``Update`` after the other and is told the sums of their losses. Who carries the
+updates out is another matter: ``alone`` one by one, ``together.together`` those of several runs at once.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,11 +24,12 @@ from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.training.buckets import Batches, evaluation_batches, training_batches, trims
 from attnprobe.training.distributed import Team
-from attnprobe.training.engines import ENGINES, choose_mode
+from attnprobe.training.engines import ENGINES, arithmetic, choose_mode
 from attnprobe.training.optim import learning_rate, make_optimizer
 
 State = dict[str, Tensor]
 Numbers = dict[str, float]
+Returned = TypeVar("Returned")
 
 
 class Monitor(Protocol):
@@ -52,6 +56,25 @@ class Progress:
     best_state: State = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Update:
+    """The next step of a phase: what is to be trained, and on what. Its answer: (3,) sums of loss, count, correct."""
+
+    trainer: "Trainer"
+    batch: Batch
+    epoch: int
+
+
+def alone(training: Generator[Update, Tensor, Returned]) -> Returned:
+    """Carry out each update as it is asked for; returns what the generator returns."""
+    try:
+        update = next(training)
+        while True:
+            update = training.send(update.trainer.update(update.batch, update.epoch))
+    except StopIteration as end:
+        return end.value
+
+
 class Trainer:
     """Trains one model through one phase."""
 
@@ -69,11 +92,14 @@ class Trainer:
         self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.team.size)
         self.stepper = ENGINES[self.choice.mode](model, self.optimizer, phase, engine, self.team, seed=seed)
 
-    def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> None:
+    def fit(
+        self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]
+    ) -> Generator[Update, Tensor, None]:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.
 
-        ``should_stop`` is asked between steps; if it says yes, ``save(True)`` is called and Interrupted is raised.
-        ``save(False)`` is called after each epoch and decides itself whether it is time to write.
+        ``should_stop`` is asked between steps; if it says yes, or if Interrupted is thrown in instead of an answer,
+        ``save(True)`` is called and Interrupted is raised. ``save(False)`` is called after each epoch and decides
+        itself whether it is time to write.
         """
         state = self.progress
         if self.choice.warning is not None:
@@ -85,10 +111,14 @@ class Trainer:
             if state.sums is None:
                 state.sums = torch.zeros(3, device=self.device)
             for position in range(first, self.steps_per_epoch):
-                if self.team.any(should_stop()):
+                try:
+                    if self.team.any(should_stop()):
+                        raise Interrupted
+                    sums = yield Update(trainer=self, batch=batches[position], epoch=epoch)
+                except Interrupted:
                     save(True)
-                    raise Interrupted
-                state.sums += self.update(batches[position], epoch)
+                    raise
+                state.sums += sums
                 state.step += 1
                 monitor.stepped(self.batch_size)
             numbers = self._finish_epoch(epoch, state)
@@ -125,7 +155,8 @@ class Trainer:
         numbers = {f"train_{k}": v for k, v in means(state.sums, self.phase.objective).items()}
         state.sums = None
         objective = self.phase.objective
-        validation = evaluate(self.model, self.data.validation, objective, self.engine, seed=self.seed)
+        split = self.data.validation
+        validation = evaluate(self.model, split, objective, self.engine, seed=self.seed, team=self.team)
         numbers |= {f"validation_{k}": v for k, v in validation.items()}
         for key in ("train_loss", "validation_loss"):
             if not math.isfinite(numbers[key]):
@@ -147,15 +178,22 @@ def is_better(numbers: Numbers, best: Numbers, objective: Objective) -> bool:
 
 
 @torch.inference_mode()
-def evaluate(model: Transformer, split: Split, objective: Objective, engine: Engine, *, seed: int) -> Numbers:
-    """Loss and accuracy over a whole split, every sample counted once; masks are the fixed ones of evaluation."""
-    device = split.labels.device
+def evaluate(
+    model: Transformer, split: Split, objective: Objective, engine: Engine, *, seed: int, team: Team | None = None
+) -> Numbers:
+    """Loss and accuracy over a whole split, every sample counted once; masks are the fixed ones of evaluation.
+
+    The processes of a ``team`` take turns with the batches and add up their sums, so all of them must call this.
+    """
+    device, rank, size = split.labels.device, 0 if team is None else team.rank, 1 if team is None else team.size
     sums = torch.zeros(3, device=device, dtype=torch.float64)
-    batches = evaluation_batches(split, engine.evaluation_batch, trims(split, model.config, engine))
-    for number in range(len(batches)):
-        with autocast(device, engine):
+    batch_size = min(engine.evaluation_batch, -(-len(split) // size))
+    batches = evaluation_batches(split, batch_size, trims(split, model.config, engine))
+    for number in range(rank, len(batches), size):
+        with arithmetic(device, engine):
             losses = objective.losses(model, batches[number], seed=seed, epoch=EVALUATION)
         sums += torch.stack(losses.sums())
+    sums = sums if team is None else team.sum(sums)
     numbers = means(sums, objective)
     if isinstance(objective, Regression):
         variance = split.labels.double().var(correction=0).item()
@@ -169,7 +207,3 @@ def means(sums: Tensor, objective: Objective) -> Numbers:
     if math.isfinite(correct):
         numbers["accuracy"] = correct / max(count, 1)
     return numbers
-
-
-def autocast(device: torch.device, engine: Engine) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=engine.precision == "bfloat16")

@@ -76,13 +76,15 @@ class RunDirectory:
         except OSError as error:
             raise unwritable(path, error) from error
 
-    def metrics_size(self) -> int:
-        return self.metrics.stat().st_size if self.metrics.exists() else 0
+    def sizes(self) -> dict[str, int]:
+        """Bytes recorded so far, by file."""
+        return {path.name: path.stat().st_size for path in (self.metrics, self.telemetry) if path.exists()}
 
-    def truncate_metrics(self, size: int) -> None:
+    def truncate(self, sizes: Mapping[str, int]) -> None:
         """Forget what was recorded after the moment from which a run is continued."""
-        if self.metrics_size() > size:
-            os.truncate(self.metrics, size)
+        for path in (self.metrics, self.telemetry):
+            if path.exists() and path.stat().st_size > sizes.get(path.name, 0):
+                os.truncate(path, sizes.get(path.name, 0))
 
     def read_result(self) -> dict[str, Any] | None:
         if not self.result.exists():
@@ -92,13 +94,17 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{self.result} cannot be read: {error}") from None
 
+    def read_manifest(self) -> dict[str, Any]:
+        """Empty if the run was killed before it was written."""
+        try:
+            return json.loads(self.manifest.read_text())
+        except (OSError, ValueError):
+            return {}
+
     def check_same_data(self, manifest: dict[str, Any]) -> None:
         """ArtifactError if a run to be continued was started on other data than there is now."""
-        try:
-            earlier = json.loads(self.manifest.read_text())
-        except (OSError, ValueError):
-            return  # killed before it was written: the run starts again
-        if earlier.get("data_sha256") != manifest["data_sha256"]:
+        earlier = self.read_manifest()
+        if earlier and earlier.get("data_sha256") != manifest["data_sha256"]:
             raise ArtifactError(f"{self.path} was started on other data than is found now", hint="choose another --out")
 
     def _clear(self) -> None:
@@ -119,8 +125,10 @@ class RunDirectory:
             raise ConfigError(f"{self.path} was started with other settings", hint=hint)
 
 
-def make_manifest(config: RunConfig, device: torch.device, data: Mapping[str, Data]) -> dict[str, Any]:
-    """Who ran what, where, with which versions, on which data (by phase)."""
+def make_manifest(
+    config: RunConfig, device: torch.device, data: Mapping[str, Data], attention: Mapping[str, str]
+) -> dict[str, Any]:
+    """Who ran what, where, with which versions, on which data and with which attention kernel (both by phase)."""
     return {
         "argv": sys.argv,
         "fingerprint": run.fingerprint(config),
@@ -134,6 +142,7 @@ def make_manifest(config: RunConfig, device: torch.device, data: Mapping[str, Da
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "precision": config.engine.precision,
+        "attention": dict(attention),
         "threads": torch.get_num_threads(),
         "data_sha256": {phase: found.fingerprint() for phase, found in data.items()},
         "data_notes": {phase: found.notes for phase, found in data.items()},
