@@ -16,6 +16,8 @@ from attnprobe.tasks import TASKS, Spec, Task
 
 DEFAULT_PRESET = "textures"
 
+AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]  # torch's names of what computes attention
+
 # Named sets of parameters for ``transfer`` and ``freeze``, as patterns over parameter names. "all" leaves out the label
 # head, which always starts fresh (Amos et al. 2023); ["*"] means literally every parameter.
 PARAMETER_SETS: dict[str, tuple[str, ...]] = {
@@ -80,6 +82,7 @@ class Engine:
     batching: Literal["buckets", "padded"] = (
         "buckets"  # buckets: batches of similar lengths, trimmed; padded: as published
     )
+    attention: Literal["auto", AttentionKernel] = "auto"  # auto: the fastest when the run starts
 
     def __post_init__(self) -> None:
         require_positive(self, "evaluation_batch")

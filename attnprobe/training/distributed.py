@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from attnprobe.errors import ConfigError
 from attnprobe.tasks import Batch
+
+T = TypeVar("T")
 
 
 class Team:
@@ -60,6 +63,13 @@ class Team:
         dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self.control)
         return bool(answer)
 
+    def agreed(self, value: T) -> T:
+        """What the first process says; plain data only."""
+        said = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(said, src=0, group=self.control)  # pyright: ignore[reportArgumentType]
+        return said[0]
+
     def check(self, batch_size: int) -> None:
         if batch_size % self.size:
             hint = "choose a batch_size that the number of processes divides"
@@ -73,13 +83,16 @@ def started_by_torchrun() -> bool:
 def local_device(name: str) -> str:
     """The device of this process: the GPU of its local rank, unless one was named or there is none."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{os.environ['LOCAL_RANK']}"
+        local = os.environ.get("LOCAL_RANK") or os.environ.get("RANK", "0")  # the latter if not torchrun set these
+        return f"cuda:{int(local) % torch.cuda.device_count()}"
     return name
 
 
 @contextlib.contextmanager
 def join(device: torch.device) -> Iterator[int]:
     """Meet the other processes; yields the rank."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # barriers and broadcasts of objects use the current one
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank()

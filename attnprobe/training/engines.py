@@ -1,8 +1,10 @@
 """How one update is carried out: eagerly (the reference), compiled, or as one CUDA graph."""
 
+import contextlib
 import copy
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -12,6 +14,7 @@ from attnprobe.models import Transformer
 from attnprobe.objectives import Losses
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch
+from attnprobe.training.backends import pinned
 from attnprobe.training.distributed import Team
 
 Mode = Literal["eager", "compiled", "graph"]
@@ -43,17 +46,22 @@ def choose_mode(engine: Engine, device: torch.device, *, one_shape: bool, proces
     return Choice(mode="eager", warning=f"engine.mode {engine.mode!r} is not possible: {reason}; training eagerly")
 
 
+@contextlib.contextmanager
+def arithmetic(device: torch.device, engine: Engine) -> Iterator[None]:
+    """Within it, the forward pass has the engine's precision and its attention kernel; the backward pass follows."""
+    with torch.autocast(device.type, torch.bfloat16, engine.precision == "bfloat16"), pinned(engine.attention):
+        yield
+
+
 class Eager:
     """Forward, backward, update: one after the other, nothing waits for the device."""
 
     def __init__(
         self, model: Transformer, optimizer: torch.optim.AdamW, phase: Phase, engine: Engine, team: Team, *, seed: int
     ) -> None:
-        self.model, self.optimizer, self.phase, self.team, self.seed = model, optimizer, phase, team, seed
+        self.model, self.optimizer, self.phase, self.engine = model, optimizer, phase, engine
+        self.team, self.seed = team, seed
         self.device = next(model.parameters()).device
-        self.autocast = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=engine.precision == "bfloat16"
-        )  # fmt: skip
 
     def losses(self, batch: Batch, epoch: int | Tensor) -> Losses:
         return self.phase.objective.losses(self.model, batch, seed=self.seed, epoch=epoch)
@@ -64,8 +72,11 @@ class Eager:
             group["lr"] = rate
         return self.compute(self.team.share(batch), epoch)
 
+    def arithmetic(self) -> contextlib.AbstractContextManager[None]:
+        return arithmetic(self.device, self.engine)
+
     def compute(self, batch: Batch, epoch: int | Tensor) -> Tensor:
-        with self.autocast:
+        with self.arithmetic():
             losses = self.losses(batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         (losses.loss.sum() / self.team.sum(losses.count.sum()).clamp(min=1)).backward()

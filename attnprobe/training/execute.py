@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,10 @@ def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator
     check_run(config, execution.data)
     source = load_checkpoint(config.pretrained).state if config.pretrained else None
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
-    manifest = make_manifest(config, execution.device, data)
+    earlier = directory.read_manifest().get("attention", {}) if resume else {}
+    chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.team.size)
+    execution.attention = execution.team.agreed(chosen)
+    manifest = make_manifest(config, execution.device, data, execution.attention)
     if directory.prepare(config, resume=resume, overwrite=overwrite):
         finished = directory.read_result()
         if finished is not None:  # the folder may have moved since

@@ -1,0 +1,147 @@
+"""Which of torch's kernels computes attention: the one asked for, or the fastest in a short trial when a run starts.
+
+Kernels round differently, so the choice is part of a run: the manifest keeps it by phase, and a resumed run takes it
+from there instead of measuring again. A run is repeated exactly by asking for what its manifest names, for instance
+``-s engine.attention=flash``. On the CPU there is one fused kernel and hence nothing to measure.
+"""
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attnprobe.errors import ConfigError
+from attnprobe.models.attention import visible_keys
+from attnprobe.run import AttentionKernel, Engine, Phase, RunConfig
+from attnprobe.tasks import Data
+
+Chosen = Literal[AttentionKernel, "auto"]  # auto: torch's own order, where nothing can be pinned
+
+KERNELS: dict[AttentionKernel, SDPBackend] = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+# What enters the trial, by device. "math" keeps all scores in memory: it is what remains if every other one refuses.
+CANDIDATES: dict[str, tuple[AttentionKernel, ...]] = {"cpu": ("flash",), "cuda": ("cudnn", "flash", "efficient")}
+NEARLY = 1.1  # a kernel this close to the fastest wins by its place in the list, so that repeated trials agree
+TRIAL_SECONDS = 0.04  # per kernel, its first call left out
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One layer's attention in training."""
+
+    sequences: int
+    heads: int
+    length: int
+    d_head: int
+    dtype: torch.dtype
+    masked: bool  # padded keys are hidden by a mask
+    causal: bool
+
+
+def shape_of(config: RunConfig, phase: Phase, data: Data, processes: int = 1) -> Shape:
+    """What a phase's layers compute on their longest batches."""
+    model, spec = config.model, data.spec
+    return Shape(
+        sequences=min(phase.batch_size, len(data.train)) // processes * (2 if spec.pairs else 1),
+        heads=model.heads,
+        length=spec.length + (model.readout == "token"),
+        d_head=model.d_model // model.heads,
+        dtype=torch.bfloat16 if config.engine.precision == "bfloat16" else torch.float32,
+        masked=data.train.lengths is not None and model.padding == "masked",
+        causal=model.causal,
+    )
+
+
+def choose_attention(engine: Engine, shape: Shape, device: torch.device, earlier: str | None = None) -> Chosen:
+    """The kernel for a phase; ``earlier`` is what the manifest of an interrupted run names.
+
+    ConfigError if the engine asks for a kernel that refuses these tensors.
+    """
+    candidates = CANDIDATES.get(device.type, ())
+    known: tuple[AttentionKernel, ...] = (*candidates, "math")
+    for kernel in known:
+        if kernel == earlier:
+            return kernel
+    small = dataclasses.replace(shape, sequences=1, length=min(shape.length, 64))
+    if engine.attention != "auto":
+        if milliseconds(engine.attention, small, device) is None:
+            hint = "engine.attention=auto takes one that does"
+            raise ConfigError(f"attention by {engine.attention!r} does not work here ({device}, {shape.dtype})", hint)
+        return engine.attention
+    if len(candidates) > 1:
+        return fastest(candidates, shape, device)
+    for kernel in known:
+        if milliseconds(kernel, small, device) is not None:
+            return kernel
+    return "auto"
+
+
+def fastest(candidates: Sequence[AttentionKernel], shape: Shape, device: torch.device) -> AttentionKernel:
+    """The first of the candidates that takes at most ``NEARLY`` times as long as the best; math if all refuse."""
+    times: dict[AttentionKernel, float] = {}
+    for kernel in candidates:
+        needed = milliseconds(kernel, shape, device)
+        if needed is not None:
+            times[kernel] = needed
+    for kernel, needed in times.items():
+        if needed <= NEARLY * min(times.values()):
+            return kernel
+    return "math"
+
+
+def milliseconds(kernel: AttentionKernel, shape: Shape, device: torch.device) -> float | None:
+    """Forward and backward of one layer; None if the kernel refuses the tensors or they do not fit into memory."""
+    generator = torch.Generator(device).manual_seed(0)
+    size = (shape.sequences, shape.heads, shape.length, shape.d_head)
+    q, k, v = (torch.randn(size, generator=generator, device=device).to(shape.dtype).requires_grad_() for _ in range(3))
+    gradient = torch.randn(size, generator=generator, device=device).to(shape.dtype)
+    valid = torch.ones(shape.sequences, shape.length, dtype=torch.bool, device=device) if shape.masked else None
+
+    def run(times: int) -> float:
+        _wait(device)
+        start = time.perf_counter()
+        for _ in range(times):
+            mask = visible_keys(shape.length, valid, causal=shape.causal, device=device) if shape.masked else None
+            causal = shape.causal and mask is None
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).backward(gradient)
+        _wait(device)
+        return (time.perf_counter() - start) / times
+
+    try:
+        with warnings.catch_warnings(action="ignore"), sdpa_kernel(KERNELS[kernel]):  # torch warns of every refusal
+            run(1)
+            return 1000 * run(max(1, min(20, int(TRIAL_SECONDS / run(1)))))
+    except RuntimeError:
+        return None
+
+
+def pinned(kernel: Chosen) -> contextlib.AbstractContextManager[object]:
+    """Within it, attention is computed by ``kernel``, or by math where that refuses; "auto" leaves it to torch."""
+    if kernel == "auto":
+        return contextlib.nullcontext()
+    return sdpa_kernel(list(dict.fromkeys([KERNELS[kernel], SDPBackend.MATH])), set_priority=True)
+
+
+def choose_for_phases(
+    config: RunConfig, device: torch.device, data: Mapping[str, Data], earlier: Mapping[str, str], processes: int = 1
+) -> dict[str, Chosen]:
+    """Phase -> kernel; ``earlier`` as the manifest keeps it, empty for a new run."""
+    return {
+        name: choose_attention(config.engine, shape_of(config, phase, data[name], processes), device, earlier.get(name))
+        for name, phase in config.phases().items()
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
