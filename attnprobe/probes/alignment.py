@@ -23,10 +23,9 @@ from attnprobe.probes.alignment_gather import (
     Gathered,
     ProbedLoss,
     Progress,
-    fitting_groups,
     gather,
-    make_plan,
 )
+from attnprobe.probes.alignment_memory import fitting_groups, make_plan
 from attnprobe.probes.alignment_statistics import (
     AlignmentRow,
     Settings,
@@ -37,7 +36,7 @@ from attnprobe.probes.alignment_statistics import (
 )
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import Method, trainable
-from attnprobe.probes.statistics import rows_to_records
+from attnprobe.probes.statistics import RESAMPLES, rows_to_records
 from attnprobe.tasks import Batch, Split
 
 
@@ -132,8 +131,9 @@ def measure(
             groups=groups,
             targets=model.spec.classes if probed.name == "label" else 1,
             directions=len(directions),
+            draws=max(shuffles, RESAMPLES),
             method=method,
-            memory_limit=memory_limit,
+            memory_limit=memory_limit - sum(d.matrix.nbytes for d in directions if d.matrix is not None),
         )
         report = None if progress is None else lambda done, total, part=number: progress(part * n + done, 2 * n)
         parts = np.array_split(chosen, groups)

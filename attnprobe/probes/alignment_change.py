@@ -36,8 +36,10 @@ def change_of_scores(
         profiles = [offset_profile_of(m, split, n=n, memory_limit=memory_limit, seed=seed) for m in (before, after)]
         return Direction(name=f"{name} by offset", profile=profiles[1] - profiles[0])
     chosen = np.random.default_rng(seed).permutation(len(split))[:n]
-    means = [mean_scores(m, split, index=chosen, batch=batch_size(m, space, memory_limit)) for m in (before, after)]
-    return Direction(name=name, matrix=means[1] - means[0])
+    kept = 3 * 8 * len(before.blocks) * before.config.heads * space.length**2  # two means and their scores
+    batch = batch_size(before, space, memory_limit, kept=kept)
+    means = [mean_scores(m, split, index=chosen, batch=batch) for m in (before, after)]
+    return Direction(name=name, matrix=means[1].sub_(means[0]))
 
 
 @torch.no_grad()
@@ -62,5 +64,8 @@ def mean_scores(model: Transformer, split: Split, *, index: np.ndarray, batch: i
         for call in calls:
             check_finite(call)
             scores = call.scores()[..., space.leading :, space.leading :].double().cpu()
-            sums[call.layer] += (scores * real[:, None, :, None] * real[:, None, None, :]).sum(0) * visible
-    return sums / counts.clamp(min=1)
+            # Hidden keys and padded positions count for nothing.
+            scores *= real[:, None, :, None]
+            scores *= real[:, None, None, :]
+            sums[call.layer] += scores.sum(0) * visible
+    return sums.div_(counts.clamp(min=1))

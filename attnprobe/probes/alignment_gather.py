@@ -5,23 +5,19 @@ kept as means over groups of sequences, because cosines that are free of noise o
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer
-from attnprobe.probes.directions import DENSE_LIMIT, Projector, ScoreSpace
-from attnprobe.probes.score_gradients import Forward, Method, attentions, trace
+from attnprobe.probes.alignment_memory import Plan
+from attnprobe.probes.directions import Projector
+from attnprobe.probes.score_gradients import Forward, attentions, trace
 from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.tasks import Batch, Split
 
-SHARE = 3  # of the memory goes to mean gradients over (query, key): stacking them takes as much again
-FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
-LONG_BLOCK = 256  # queries at a time above it
 Progress = Callable[[int, int], None]  # (sequences done, sequences in all)
 
 
@@ -32,16 +28,6 @@ class ProbedLoss:
     name: str
     forward: Forward  # (model, batch) -> targets (batch, target)
     loss: Callable[[Tensor, Batch], Tensor]  # (targets, batch) -> (batch,) loss
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How much is held at once."""
-
-    method: Method
-    batch: int  # sequences
-    rows: int  # queries
-    keep_scores: bool  # mean gradients over (query, key), not only by offset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,11 +61,11 @@ def gather(
     """Differentiate ``probed`` along the scores for the sequences in ``groups`` (arrays of indices into the split)."""
     total, done = sum(map(len, groups)), 0
     layout = projector.space.layout
-    kept = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    kept = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
     profile = np.zeros((2, len(model.blocks), model.config.heads, *layout.offsets))  # sum and sum of squares
     parts: list[_Part] = []
-    group_means: dict[str, list[np.ndarray]] = {}
-    for group in groups:
+    group_means: dict[str, np.ndarray] = {}
+    for number, group in enumerate(groups):
         sums: dict[str, Tensor] = {}
         for first in range(0, len(group), plan.batch):
             index = torch.as_tensor(group[first : first + plan.batch], device=split.labels.device)
@@ -90,7 +76,9 @@ def gather(
             if progress is not None:
                 progress(done, total)
         for name, value in sums.items():
-            group_means.setdefault(name, []).append((value / len(group)).to(kept).cpu().numpy())
+            if name not in group_means:
+                group_means[name] = np.empty((len(groups), *value.shape), kept)
+            group_means[name][number] = value.div_(len(group)).cpu().numpy()
     targets, projections, coefficients, energy, offset_energy = (
         torch.cat([getattr(part, field.name) for part in parts]).cpu().numpy() for field in dataclasses.fields(_Part)
     )
@@ -104,7 +92,7 @@ def gather(
         offset_energy=offset_energy,
         profile=mean,
         profile_error=np.sqrt(variance / max(total - 1, 1)),
-        group_means={name: np.stack(values) for name, values in group_means.items()},
+        group_means=group_means,
     )
 
 
@@ -137,7 +125,8 @@ def _differentiate(
     projections = torch.zeros(*targets.shape, layers, heads, len(projector.names), **kind)
     energy = torch.zeros(len(batch), layers, heads, **kind)
     profile = torch.zeros(len(batch), layers, heads, *space.layout.offsets, **kind)
-    scores = torch.zeros(layers, heads, space.length, space.length, **kind) if plan.keep_scores else None
+    if plan.keep_scores and "scores" not in sums:
+        sums["scores"] = torch.zeros(layers, heads, space.length**2, **kind)
     for block in traced.blocks(plan.rows):
         folded = space.fold(block.values, block.rows)
         projected = projector.project(block.values, folded, block.layer, block.rows)  # target, batch, head, direction
@@ -145,14 +134,13 @@ def _differentiate(
         of_loss = torch.einsum("tb...,bt->b...", block.values, coefficients.to(block.values.dtype))
         energy[:, block.layer] += of_loss.double().square().sum((-2, -1))
         profile[:, block.layer] += torch.einsum("tb...,bt->b...", folded, coefficients.to(folded.dtype))
-        if scores is not None:
-            scores[block.layer, :, block.rows] += of_loss.sum(0)
+        if plan.keep_scores:
+            matrices = sums["scores"].view(layers, heads, space.length, -1)
+            matrices[block.layer, :, block.rows] += of_loss.sum(0)
     # Scaled so that inner products are those of the matrices that depend on the offset only.
     counts = pair_counts(space.layout)[0].to(targets.device).clamp(min=1)
     scaled = (profile / counts.sqrt()).flatten(3)
     _add(sums, {"offsets": scaled.sum(0), "profile": torch.stack([profile.sum(0), profile.square().sum(0)])})
-    if scores is not None:
-        _add(sums, {"scores": scores.flatten(2)})
     offset_energy = scaled.square().sum(-1)
     return _Part(targets.detach().double(), projections, coefficients.double(), energy, offset_energy)
 
@@ -168,50 +156,4 @@ def _weight_gradients(model: Transformer, total: Tensor) -> dict[str, Tensor]:
 
 def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:
     for name, value in more.items():
-        sums[name] = sums[name] + value if name in sums else value
-
-
-def fitting_groups(model: Transformer, space: ScoreSpace, groups: int, memory_limit: int) -> int:
-    """As many groups as have room for mean gradients over (query, key); all of them if those would be too few."""
-    fitting = int(memory_limit / SHARE / _group_bytes(model, space))
-    return groups if space.length > DENSE_LIMIT or fitting < FEWEST_GROUPS else min(groups, fitting)
-
-
-def _group_bytes(model: Transformer, space: ScoreSpace) -> int:
-    """Mean gradients of both losses over (query, key), for one group."""
-    itemsize = max(4, next(model.parameters()).element_size())
-    return 2 * itemsize * len(model.blocks) * model.config.heads * space.length**2
-
-
-def make_plan(
-    model: Transformer,
-    space: ScoreSpace,
-    *,
-    sequences: int,
-    groups: int,
-    targets: int,
-    directions: int,
-    method: Method,
-    memory_limit: int,
-) -> Plan:
-    """Fit batches, blocks of rows and kept matrices into about ``memory_limit`` bytes (a rough count of tensors)."""
-    config, itemsize = model.config, next(model.parameters()).element_size()
-    layers = len(model.blocks)
-    keep_scores = groups * _group_bytes(model, space) <= memory_limit / SHARE and space.length <= DENSE_LIMIT
-    offsets = math.prod(space.layout.offsets)
-    # Activations and their gradients, profiles and projections of one sequence.
-    sequence = itemsize * layers * space.size * (config.d_model * (16 + targets) + 3 * config.d_mlp)
-    sequence += 8 * layers * config.heads * (3 * offsets + targets * directions)
-    row = itemsize * config.heads * (3 + 3 * targets) * space.size  # scores, pattern and gradients of one query
-    if method == "dense":
-        sequence += itemsize * layers * config.heads * space.size**2 * (6 + targets)
-    results = 4 * 8 * sequences * targets * layers * config.heads * directions  # projections, and their null
-    least = sequence + row + results
-    if least > memory_limit:
-        reason = f"memory_limit is too small: {sequences} sequences and {directions} directions need about"
-        raise ConfigError(f"{reason} {least / 2**20:.0f} MiB", hint="raise it, or measure fewer")
-    budget = memory_limit / 4
-    batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
-    longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK
-    rows = max(1, min(longest, int(budget / (batch * row))))
-    return Plan(method=method, batch=batch, rows=rows, keep_scores=keep_scores)
+        sums[name] = sums[name].add_(value) if name in sums else value

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import softmax
 
 from attnprobe.probes.alignment_gather import Gathered
-from attnprobe.probes.directions import ScoreSpace
+from attnprobe.probes.directions import BLOCK, ScoreSpace
 from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.probes.statistics import (
     RESAMPLES,
@@ -21,6 +21,7 @@ from attnprobe.probes.statistics import (
 )
 
 SHUFFLES_AT_ONCE = 64
+COLUMNS = 2**16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,7 @@ def chance_share(space: ScoreSpace) -> float:
     """Expected share of an isotropic random gradient whose rows sum to zero (class token included)."""
     kept, total = 0.0, 0.0
     counts = pair_counts(space.layout)[0].clamp(min=1)
-    for rows in space.row_blocks(max(2**22 // space.length, 1)):
+    for rows in space.row_blocks(max(BLOCK // space.length, 1)):
         visible = space.visible(rows).double()
         variance = visible * (1 - 1 / (visible.sum(-1, keepdim=True) + space.leading))
         total += float(variance.sum())
@@ -200,8 +201,12 @@ def cosine_rows(gathered: dict[str, Gathered], settings: Settings) -> list[Align
 
 def _products(x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
     """Inner products between groups (group, group) of means (group, ...)."""
-    x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (x, x if y is None else y))
-    return x @ y.T
+    x, y = (v.reshape(len(v), -1) for v in (x, x if y is None else y))
+    products = np.zeros((len(x), len(y)))
+    for first in range(0, x.shape[1], COLUMNS):  # a float64 copy of all of them may not fit
+        part = np.s_[:, first : first + COLUMNS]
+        products += x[part].astype(np.float64) @ y[part].T.astype(np.float64)
+    return products
 
 
 def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings) -> Interval:

@@ -21,7 +21,7 @@ from attnprobe.probes.score_profiles import Layout
 from attnprobe.probes.streaming import fold
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
-BLOCK = 2**22  # scores per block when norms are computed
+BLOCK = 2**18  # scores per block when norms are computed; larger ones leave holes in the heap
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,10 @@ class Projector:
         if len(set(self.names)) < len(self.names):
             raise ConfigError(f"directions must have different names, got {', '.join(self.names)}")
         shape = (layers, heads)
-        measured = [_norm_and_means(space, d) for d in self.directions]
+        measured = [norm_and_means(space, d) for d in self.directions]
+        for direction, (norm, _) in zip(self.directions, measured, strict=True):
+            if not bool((norm > 0).all()):
+                raise NotApplicableError(f"direction {direction.name!r} is zero once its rows are centred")
         self.norm = torch.stack([norm.expand(shape) for norm, _ in measured], -1)
         self._means = torch.stack([m.expand(*shape, -1) for _, m in measured], -1) if space.leading else None
         profiles = [d.profile for d in self.directions if d.profile is not None]
@@ -186,17 +189,22 @@ def _per_head(values: Tensor, shape: tuple[int, int], dims: int) -> Tensor:
     return values.expand(*shape, *values.shape[2:])
 
 
-def _norm_and_means(space: ScoreSpace, direction: Direction) -> tuple[Tensor, Tensor]:
-    """Frobenius norm (layer, head) and row means (layer, head, length) in float64, axes of size 1 where shared."""
-    energy, means, largest = torch.zeros(1, 1, dtype=torch.float64), [], 0.0
-    for rows in space.row_blocks(max(BLOCK // space.length, 1)):
+def norm_and_means(space: ScoreSpace, direction: Direction) -> tuple[Tensor, Tensor]:
+    """Frobenius norm after centring (layer, head) and row means (layer, head, length), float64.
+
+    Axes are of size 1 where shared. The norm is exactly 0 where centring leaves nothing but rounding.
+    """
+    shared = torch.zeros(1, 1, dtype=torch.float64)
+    energy, largest, means = shared, shared, []
+    heads = direction.block(space, slice(0, math.prod(space.layout.shape[1:])))[..., 0, 0].numel()
+    for rows in space.row_blocks(max(BLOCK // (space.length * heads), 1)):
         given = direction.block(space, rows).double()
         block, mean = centred(space, given, rows)
-        energy, largest = energy + block.square().sum((-2, -1)), max(largest, float(given.abs().max()))
+        energy = energy + block.square().sum((-2, -1))
+        largest = torch.maximum(largest, given.abs().amax((-2, -1)))
         means.append(mean)
-    if not bool((energy > (1e-12 * largest) ** 2).all()):
-        raise NotApplicableError(f"direction {direction.name!r} is zero once its rows are centred")
-    return energy.sqrt(), torch.cat(means, -1)
+    norm = energy.sqrt()
+    return norm * (norm > 1e-12 * largest), torch.cat(means, -1)
 
 
 def named_directions(

@@ -1,5 +1,6 @@
 """Profiles by offset, as things to add to the scores: the model's own, shuffled ones, and the dense score offsets."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -7,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnprobe.errors import NotApplicableError
+from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
-from attnprobe.probes.directions import DENSE_LIMIT, ScoreSpace, centred
+from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
 from attnprobe.probes.score_gradients import check_finite
 from attnprobe.probes.score_profiles import pair_counts, score_moments
 from attnprobe.tasks import Batch, Split
@@ -64,10 +65,9 @@ def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch
 def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, generator: np.random.Generator) -> list[Tensor]:
     """The values of each head permuted over the offsets, then scaled to the norm of the row-centred original."""
     reachable = space.layout.reachable()
-    rows = slice(0, space.length)
 
     def norm(p: Tensor) -> Tensor:
-        return centred(space, space.expand(p, rows), rows)[0].square().sum((-2, -1)).sqrt()
+        return norm_and_means(space, Direction(name="", profile=p))[0]
 
     shuffled = []
     for _ in range(number):
@@ -82,15 +82,29 @@ def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, generator
 
 def score_offsets(model: Transformer, space: ScoreSpace, profile: Tensor) -> dict[int, Tensor]:
     """Profile (layer, head, *offsets) -> layer -> (1, head, size, size) for ``score_offsets``; 0 at class tokens."""
-    parameter = next(model.parameters())
-    matrices = space.expand(profile, slice(0, space.length)).to(parameter)
-    return {layer: F.pad(m[None], (space.leading, 0, space.leading, 0)) for layer, m in enumerate(matrices)}
+    margins = (space.leading, 0, space.leading, 0)
+    profile = profile.to(next(model.parameters()))
+    return {layer: F.pad(space.expand(p, slice(0, space.length)), margins)[None] for layer, p in enumerate(profile)}
 
 
-def batch_size(model: Transformer, space: ScoreSpace, memory_limit: int) -> int:
-    """Sequences at once: scores, mask and pattern of one layer, and its activations, in a quarter of the limit."""
+def batch_size(model: Transformer, space: ScoreSpace, memory_limit: int, *, kept: int = 0) -> int:
+    """Sequences at once: scores, mask and pattern of one layer, and its activations, in half of what is left.
+
+    kept: bytes of the matrices over (query, key) that are held all the time. Raises ConfigError if they leave no room
+    for one sequence.
+    """
     floats = 4 * model.config.heads * space.size**2 + space.size * (12 * model.config.d_model + model.config.d_mlp)
-    return max(1, min(256, memory_limit // (4 * 4 * floats)))
+    sequence = next(model.parameters()).element_size() * floats
+    if kept + sequence > memory_limit:
+        reason = f"memory_limit is too small: {space.length} positions need about"
+        raise ConfigError(f"{reason} {math.ceil((kept + sequence) / 2**20)} MiB", hint="raise it")
+    return max(1, min(256, (memory_limit - kept) // (2 * sequence)))
+
+
+def offset_bytes(model: Transformer, space: ScoreSpace) -> int:
+    """Of ``score_offsets``, with room for the index and the copies that one layer takes while it is made."""
+    layer = model.config.heads * space.size**2 * next(model.parameters()).element_size()
+    return (len(model.blocks) + 1) * layer + 4 * 8 * space.length**2
 
 
 def batches(split: Split, index: np.ndarray, batch: int) -> Iterator[Batch]:

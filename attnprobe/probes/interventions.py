@@ -22,6 +22,7 @@ from attnprobe.probes.intervention_profiles import (
     batch_size,
     batches,
     dense_space,
+    offset_bytes,
     offset_profile,
     score_offsets,
     selection,
@@ -103,7 +104,7 @@ def dose_response(
     """
     space = dense_space(model)
     chosen = _choose(split, n, generator)
-    batch = batch_size(model, space, memory_limit)
+    batch = batch_size(model, space, memory_limit, kept=offset_bytes(model, space))
     own = offset_profile(model, split, index=chosen, batch=batch)
     where = selection(model, layers, heads)
     plans: dict[str, list[Tensor]] = {"own": [own], "shuffled": shuffled_profiles(space, own, controls, generator)}

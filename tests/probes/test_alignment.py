@@ -15,7 +15,8 @@ from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes.alignment import Alignment, label_loss, measure, reconstruction_loss
 from attnprobe.probes.alignment_change import change_of_scores, mean_scores
-from attnprobe.probes.alignment_gather import Gathered, Plan, fitting_groups, gather, make_plan
+from attnprobe.probes.alignment_gather import Gathered, gather
+from attnprobe.probes.alignment_memory import Plan, fitting_groups, make_plan
 from attnprobe.probes.alignment_statistics import (
     Settings,
     chance_share,
@@ -102,8 +103,8 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
 def test_results_do_not_depend_on_batches_blocks_and_method() -> None:
     model, split = make_case(24, padded=True, readout="token")
     first = run(model, split, groups=3)
-    second = run(model, split, groups=3, memory_limit=3_000_000, method="dense")
-    third = run(model, split, groups=3, memory_limit=1_500_000)
+    second = run(model, split, groups=3, memory_limit=14_000_000, method="dense")
+    third = run(model, split, groups=3, memory_limit=11_500_000)
     for other in (second, third):
         wanted, found = by_place(first), by_place(other)
         assert set(found) - set(wanted) == set()
@@ -383,6 +384,7 @@ def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
             groups=groups,
             targets=1,
             directions=1,
+            draws=1,
             method="streamed",
             memory_limit=limit,
         )

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -283,30 +281,3 @@ def test_p_values_are_uniform_if_keys_know_nothing_of_their_positions(causal: bo
     null.add(0, u, k, None)
     p = permutation_p_value(*null.finish())[0]
     assert stats.kstest(p - np.random.default_rng(1).uniform(size=heads) / 200, "uniform").pvalue > 0.01
-
-
-PEAK = """
-import resource, numpy as np, torch
-torch.set_num_threads(1)
-from attnprobe.models import TransformerConfig, make_model
-from attnprobe.probes.proximity import measure
-from attnprobe.tasks import Spec, Split
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-def go(length, limit):
-    spec = Spec(length=length, classes=2)
-    model = make_model(TransformerConfig(), spec, "values", seed=0)
-    split = Split(inputs=torch.randn(1, length, 1), labels=torch.zeros(1, dtype=torch.int64))
-    return measure(model, split, permutations=9, generator=np.random.default_rng(0), memory_limit=limit)
-go(64, 2**30)
-before = peak()
-go(6007, 100 * 2**20)
-print(peak() - before)
-"""
-
-
-@pytest.mark.slow
-def test_peak_memory_stays_below_the_limit_where_one_matrix_of_scores_would_not_fit() -> None:
-    """Length 6007 with 4 heads: one float32 matrix of scores alone takes 551 MiB."""
-    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 100 * 2**20
