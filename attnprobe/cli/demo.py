@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, print_table, say
-from attnprobe.cli.train import parse_seeds, train_all
+from attnprobe.cli.runs import train_all
+from attnprobe.cli.train import parse_seeds
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity

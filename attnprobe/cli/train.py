@@ -1,25 +1,17 @@
 """attnprobe train: one run, or one per seed."""
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json, say
+from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json
+from attnprobe.cli.runs import train_all
 from attnprobe.cli.train_output import show_plan, show_results
-from attnprobe.cli.workers import cores, train_in_parallel
 from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from attnprobe.run import RunConfig
-    from attnprobe.training.execute import Watch
 
 Settings = Annotated[
     list[str] | None,
@@ -35,6 +27,9 @@ def train(
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation, order and masks.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several runs: a number (5 = 0..4) or a list (0,3,7).")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Train all seeds as one stacked model instead of side by side.")
+    ] = False,
     no_pretrain: Annotated[bool, typer.Option("--no-pretrain", help="Train from scratch.")] = False,
     no_finetune: Annotated[bool, typer.Option("--no-finetune", help="Stop after self-pretraining.")] = False,
     pretrained: Annotated[
@@ -47,6 +42,10 @@ def train(
         ),
     ] = None,
     probe_sequences: Annotated[int, typer.Option(min=8, help="Validation sequences for --probe-every.")] = 32,
+    engine: Annotated[
+        Literal["auto", "eager", "compiled", "graph"] | None,
+        typer.Option(help="How updates are carried out (engine.mode).", show_default="as the preset says"),
+    ] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run exactly.")] = False,
@@ -71,12 +70,15 @@ def train(
 
         torchrun --nproc-per-node 2 -m attnprobe train mine.toml
 
+        attnprobe train --seeds 5 --together
+
         attnprobe train --probe-every 2
 
     Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
-    configs = load_configs(preset, settings or [], seed, seeds, no_pretrain, no_finetune, pretrained)
+    settings = [*(settings or []), *([f"engine.mode={engine}"] if engine else [])]
+    configs = load_configs(preset, settings, seed, seeds, no_pretrain, no_finetune, pretrained)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     folders = run_folders(preset, configs, out)
@@ -91,7 +93,9 @@ def train(
             TelemetryWriter(config=config, folder=folder, factor=probe_every, sequences=probe_sequences)
             for config, folder in zip(configs, folders, strict=True)
         ]
-    results = train_all(configs, folders, device, data_dir, resume, overwrite, watches=watches, quiet=quiet or json)
+    results = train_all(
+        configs, folders, device, data_dir, resume, overwrite, watches=watches, together=together, quiet=quiet or json
+    )
     if not results:  # a process that only helped another one
         return
     if json:
@@ -143,112 +147,3 @@ def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None) -> li
         return [out] if len(configs) == 1 else [out / f"s{config.seed}" for config in configs]
     arm = "" if configs[0].pretrain or configs[0].pretrained else "-scratch"
     return [Path("runs") / f"{Path(preset).stem}{arm}-s{config.seed}" for config in configs]
-
-
-def train_all(
-    configs: "list[RunConfig]",
-    folders: list[Path],
-    device: str,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
-    *,
-    watches: "Sequence[Watch] | None" = None,
-    quiet: bool,
-) -> list[dict[str, Any]]:
-    """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
-    from attnprobe.training import distributed
-    from attnprobe.training.execute import choose_device
-    from attnprobe.training.loop import Interrupted
-
-    shared = distributed.started_by_torchrun()
-    if shared and len(configs) > 1:
-        raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")
-    chosen = choose_device(distributed.local_device(device) if shared else device)
-    watching = watches or [None] * len(configs)
-    choices: dict[str, Any] = {"data_dir": data_dir, "resume": resume, "overwrite": overwrite, "quiet": quiet}
-    with stop_on_signal() as stop:
-        try:
-            if shared:
-                return train_shared(configs[0], folders[0], chosen, stop, watch=watching[0], **choices)
-            workers = min(len(configs), cores())
-            if chosen.type == "cpu" and workers > 1:
-                say(f"{len(configs)} runs, {workers} at a time", quiet=quiet)
-                return train_in_parallel(configs, folders, watching, workers=workers, stop=stop, **choices)
-            return [
-                carry_out(config, folder, chosen, stop, watch=watch, **choices)
-                for config, folder, watch in zip(configs, folders, watching, strict=True)
-            ]
-        except Interrupted:
-            where = folders[0] if len(folders) == 1 else folders[0].parent
-            say(f"interrupted; saved in {where}. Go on with the same command and --resume.")
-            raise typer.Exit(130) from None
-
-
-def carry_out(
-    config: "RunConfig",
-    folder: Path,
-    device: "torch.device",
-    stop: threading.Event,
-    *,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
-    watch: "Watch | None",
-    quiet: bool,
-) -> dict[str, Any]:
-    from attnprobe.cli.progress import TrainingProgress
-    from attnprobe.training.execute import execute
-
-    with TrainingProgress(quiet=quiet) as monitor:
-        return execute(
-            config, folder, device=device, monitor=monitor, should_stop=stop.is_set, data_dir=data_dir, watch=watch,
-            resume=resume, overwrite=overwrite,
-        )  # fmt: skip
-
-
-def train_shared(
-    config: "RunConfig",
-    folder: Path,
-    device: "torch.device",
-    stop: threading.Event,
-    *,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
-    watch: "Watch | None",
-    quiet: bool,
-) -> list[dict[str, Any]]:
-    """One run on all processes of torchrun; only the first one speaks, writes and returns a result."""
-    from attnprobe.training import distributed
-
-    with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
-        helper = rank > 0
-        result = carry_out(
-            config, own, device, stop, watch=None if helper else watch, data_dir=data_dir, resume=resume,
-            overwrite=overwrite, quiet=quiet or helper,
-        )  # fmt: skip
-    return [] if helper else [result]
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        for known, handler in earlier.items():
-            signal.signal(known, handler)
-
-    for number in earlier:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

@@ -6,7 +6,6 @@ views of the stacked ones, so each model can be evaluated and saved as if it had
 """
 
 import copy
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.models.positions import LearnedPositions
-from attnprobe.objectives import Losses, MaskedReconstruction, Objective
 from attnprobe.tasks import Batch
 
 
@@ -99,42 +97,25 @@ def stack(models: Sequence[Transformer]) -> Transformer:
     return whole
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Members:
-    """What the objective must know of each member."""
-
-    seeds: tuple[int, ...]
-    objectives: tuple[Objective, ...]  # alike, except for the ratio of masked reconstruction
-
-    def losses(self, whole: Transformer, batches: Sequence[Batch], epoch: int) -> Losses:
-        """Per-sequence losses of all members, member after member."""
-        batch = join(batches)
-        rows = len(batch) // len(batches) * (2 if whole.spec.pairs else 1)
-
-        def per_row(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, device=batch.labels.device).repeat_interleave(rows)[:, None]
-
-        objective = self.objectives[0]
-        if isinstance(objective, MaskedReconstruction) and len(set(self.objectives)) > 1:
-            ratios = [o.ratio for o in self.objectives if isinstance(o, MaskedReconstruction)]
-            objective = copy.copy(objective)
-            object.__setattr__(objective, "ratio", per_row(ratios))  # a threshold per row instead of one for all
-        return objective.losses(whole, batch, seed=per_row(self.seeds), epoch=epoch)  # pyright: ignore[reportArgumentType]
-
-
 def join(batches: Sequence[Batch]) -> Batch:
-    valid = None if batches[0].valid is None else torch.cat([b.valid for b in batches if b.valid is not None])
+    """Member after member; where they were trimmed to different lengths, padded to the longest."""
+    valid = [b.valid for b in batches if b.valid is not None]
+    inputs = [b.inputs for b in batches]
+    if valid:
+        axis = valid[0].dim() - 1  # of positions
+        longest = max(v.shape[axis] for v in valid)
+        inputs = [_padded(x, axis, longest) for x in inputs]
+        valid = [_padded(v, axis, longest) for v in valid]
     return Batch(
-        inputs=torch.cat([b.inputs for b in batches]),
+        inputs=torch.cat(inputs),
         labels=torch.cat([b.labels for b in batches]),
         sample=torch.cat([b.sample for b in batches]),
-        valid=valid,
+        valid=torch.cat(valid) if valid else None,
     )
 
 
-def member_means(losses: Losses, members: int) -> Tensor:
-    """(members,) mean loss of each; their sum has the gradients that each would have alone."""
-    return losses.loss.view(members, -1).sum(1) / losses.count.view(members, -1).sum(1).clamp(min=1)
+def _padded(x: Tensor, axis: int, length: int) -> Tensor:
+    return F.pad(x, [0, 0] * (x.dim() - 1 - axis) + [0, length - x.shape[axis]])
 
 
 class StackedAdamW:

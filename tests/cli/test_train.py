@@ -50,6 +50,19 @@ def test_several_seeds(attnprobe, tiny) -> None:
     assert Path("runs/textures-s3/result.json").exists()
 
 
+def test_several_seeds_as_one_ensemble(attnprobe, tiny) -> None:
+    side_by_side = attnprobe("train", *tiny, "--seeds", "0,3", "--out", "apart", "--json").document()["runs"]
+    outcome = attnprobe("train", *tiny, "--seeds", "0,3", "--together", "--out", "together")
+    assert outcome.code == 0
+    assert "2 runs in step" in outcome.err
+    for run in side_by_side:
+        result = json.loads(Path(f"together/s{run['seed']}/result.json").read_text())
+        assert result["test_loss"] == pytest.approx(run["test_loss"], rel=1e-4)
+    refused = attnprobe("train", *tiny, "--seeds", "2", "--together", "--engine", "graph", "--out", "graph")
+    assert refused.code == 4
+    assert "trains one run at a time" in refused.err
+
+
 def test_settings_file_and_environment(attnprobe, tiny, monkeypatch) -> None:
     printed = attnprobe("presets", "textures")
     Path("mine.toml").write_text(printed.out)

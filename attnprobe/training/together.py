@@ -1,0 +1,144 @@
+"""Several runs at once: updates at the same step of the same phase are carried out as one update of a stacked model.
+
+Each run stays what it is alone: its own order, masks, checkpoints and run directory. A run that is behind (resumed
+from an earlier step than the others) catches up first, and one that has fewer steps leaves early.
+"""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.objectives import Losses, MaskedReconstruction
+from attnprobe.run import Phase, RunConfig
+from attnprobe.training.engines import arithmetic
+from attnprobe.training.ensemble import StackedAdamW, join, stack
+from attnprobe.training.loop import Interrupted, Trainer, Update
+from attnprobe.training.optim import learning_rate
+from attnprobe.training.records import STAGES
+
+Returned = TypeVar("Returned")
+Training = Generator[Update, Tensor, Returned]
+
+
+class Ensemble:
+    """Trainers at one step of one phase; ``check_alike`` says what their runs must have in common."""
+
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        self.trainers = tuple(trainers)
+        models = [t.model for t in trainers]
+        self.whole = stack(models)
+        self.optimizer = StackedAdamW(self.whole, models, [t.optimizer for t in trainers])
+        self.parameter = next(self.whole.parameters())
+
+    def update(self, updates: Sequence[Update]) -> Tensor:
+        """One step of all members; (members, 3) sums of loss, count and correct."""
+        phases = [t.phase for t in self.trainers]
+        rates = [learning_rate(t.phase.optimizer, t.progress.step, t.steps) for t in self.trainers]
+        with arithmetic(self.parameter.device, self.trainers[0].engine):
+            losses = self._losses(updates)
+        per_member = [part.view(len(rates), -1).sum(1) for part in (losses.loss, losses.count)]
+        self.whole.zero_grad(set_to_none=True)
+        (per_member[0] / per_member[1].clamp(min=1)).sum().backward()  # each has the gradient it would have alone
+        self.optimizer.step(self.parameter.new_tensor(rates), phases[0].optimizer.clip)
+        correct = losses.correct
+        per_member.append(
+            torch.full_like(per_member[0], torch.nan) if correct is None else correct.view(len(rates), -1).sum(1)
+        )
+        return torch.stack(per_member, dim=1).detach()
+
+    def _losses(self, updates: Sequence[Update]) -> Losses:
+        """Per-sequence losses of all members, member after member."""
+        batch = join([u.batch for u in updates])
+        rows = len(batch) // len(updates) * (2 if self.whole.spec.pairs else 1)
+
+        def per_row(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, device=batch.labels.device).repeat_interleave(rows)[:, None]
+
+        objectives = [t.phase.objective for t in self.trainers]
+        objective = objectives[0]
+        if isinstance(objective, MaskedReconstruction) and len(set(objectives)) > 1:
+            ratios = [o.ratio for o in objectives if isinstance(o, MaskedReconstruction)]
+            objective = copy.copy(objective)
+            object.__setattr__(objective, "ratio", per_row(ratios))  # a threshold per row instead of one for all
+        seed, epoch = per_row([t.seed for t in self.trainers]), per_row([u.epoch for u in updates])
+        return objective.losses(self.whole, batch, seed=seed, epoch=epoch)  # pyright: ignore[reportArgumentType]
+
+
+def together(trainings: Sequence[Training[Returned]]) -> list[Returned]:
+    """Carry out several trainings at once; what each of them returns.
+
+    If one of them fails or is interrupted, the others are interrupted between the same two steps and have saved when
+    its error is raised.
+    """
+    running = dict(enumerate(trainings))
+    waiting: dict[int, Update] = {}
+    returned: dict[int, Returned] = {}
+    errors: list[Exception] = []
+
+    def go_on(number: int, answer: Tensor | None) -> None:
+        try:
+            # A generator is started by sending it None.
+            waiting[number] = running[number].send(answer)  # pyright: ignore[reportArgumentType]
+        except StopIteration as end:
+            returned[number] = end.value
+            del running[number]
+        except Exception as error:  # of any kind: the others must save
+            errors.append(error)
+            del running[number]
+
+    for number in list(running):
+        go_on(number, None)
+    ensemble: Ensemble | None = None
+    while running and not errors:
+        now = min(_place(update) for update in waiting.values())
+        chosen = {number: update for number, update in waiting.items() if _place(update) == now}
+        trainers = tuple(update.trainer for update in chosen.values())
+        if ensemble is None or ensemble.trainers != trainers:
+            ensemble = Ensemble(trainers)
+        for number, answer in zip(chosen, ensemble.update(list(chosen.values())), strict=True):
+            del waiting[number]
+            go_on(number, answer)
+    for training in running.values():
+        with contextlib.suppress(Interrupted):
+            training.throw(Interrupted())
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
+    return [returned[number] for number in range(len(trainings))]
+
+
+def _place(update: Update) -> tuple[int, int]:
+    """Where in its run an update stands."""
+    trainer = update.trainer
+    return (STAGES.index(trainer.name), trainer.progress.step)
+
+
+def check_alike(configs: Sequence[RunConfig]) -> None:
+    """Refuse runs that cannot be one ensemble: they may differ in seed, data, rates, weight decay and mask ratio."""
+    for field in ("model", "engine", "pretrain", "finetune"):
+        kinds = {_common(getattr(config, field)) for config in configs}
+        if len(kinds) > 1:
+            raise NotApplicableError(
+                f"the runs differ in {field}, so they cannot be trained together",
+                hint="they may differ in seed, data, learning rate, schedule, weight decay, mask ratio and epochs",
+            )
+    if configs[0].engine.mode in ("compiled", "graph"):
+        raise NotApplicableError(
+            f"engine.mode {configs[0].engine.mode!r} trains one run at a time", hint="leave it at auto"
+        )
+
+
+def _common(part: object) -> object:
+    """A part of a run's settings with everything blanked in which members of an ensemble may differ."""
+    if not isinstance(part, Phase):
+        return part
+    objective = part.objective
+    if isinstance(objective, MaskedReconstruction):
+        objective = dataclasses.replace(objective, ratio=0.5)
+    optimizer = dataclasses.replace(part.optimizer, lr=1.0, schedule="constant", warmup=0, weight_decay=0.0)
+    return dataclasses.replace(part, objective=objective, optimizer=optimizer, epochs=1, task=None)

@@ -1,0 +1,117 @@
+"""Runs that are trained as one ensemble are the runs they would be alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnprobe.errors import NotApplicableError, RunError
+from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.loop import Interrupted
+from attnprobe.training.records import RunDirectory
+from attnprobe.training.together import check_alike, together
+
+CPU = torch.device("cpu")
+MEMBERS = (  # each with a seed, data, rate, decay and mask ratio of its own; the last one with fewer samples, so steps
+    ("seed=1",),
+    ("seed=2", "pretrain.objective.ratio=0.3", "finetune.optimizer.lr=0.004"),
+    ("seed=3", "task.n_train=41", "pretrain.optimizer.weight_decay=0.1"),
+)
+
+
+@pytest.fixture
+def executions(small, monitor, tmp_path):
+    def make(name: str, should_stop=lambda: False, changes=MEMBERS, watch=None) -> list[Execution]:
+        return [
+            Execution(
+                config=small(*change), directory=RunDirectory(tmp_path / name / str(n)), device=CPU, monitor=monitor,
+                should_stop=should_stop, watch=watch,
+            )
+            for n, change in enumerate(changes)
+        ]  # fmt: skip
+
+    return make
+
+
+def train(executions: list[Execution], resume: bool = False) -> list[dict]:
+    return together([updates(e, resume=resume, overwrite=False) for e in executions])
+
+
+def assert_same(a: dict, b: dict, rel: float) -> None:
+    for key in ("train_loss", "validation_loss", "test_loss"):
+        assert a[key] == pytest.approx(b[key], rel=rel), key
+    lines = [RunDirectory(Path(result["run_dir"])).metrics.read_text().splitlines() for result in (a, b)]
+    for x, y in zip(*(map(json.loads, text) for text in lines), strict=True):
+        assert x["train_loss"] == pytest.approx(y["train_loss"], rel=rel)
+
+
+def test_every_member_is_its_solo_run(small, monitor, executions, tmp_path) -> None:
+    """Losses of every epoch of both phases, with members that differ in everything they may differ in."""
+    got = train(executions("together"))
+    for number, change in enumerate(MEMBERS):
+        alone = execute(small(*change), tmp_path / f"alone{number}", device=CPU, monitor=monitor)
+        assert_same(got[number], alone, rel=1e-4)
+        assert got[number]["checkpoints"].keys() == alone["checkpoints"].keys()
+
+
+def test_an_interrupted_ensemble_goes_on_exactly(executions) -> None:
+    whole = train(executions("whole"))
+    asked = iter(range(10**6))
+    stopping = executions("halves", should_stop=lambda: next(asked) >= 20)  # in the middle of a round
+    with pytest.raises(Interrupted):
+        train(stopping)
+    steps = {torch.load(e.directory.resume, weights_only=True)["trainer"]["progress"]["step"] for e in stopping}
+    assert len(steps) == 1, "all members have stopped between the same two steps"
+    for a, b in zip(whole, train(executions("halves"), resume=True), strict=True):
+        assert_same(a, b, rel=1e-6)
+
+
+def test_a_member_that_is_behind_catches_up(executions, small, monitor, tmp_path) -> None:
+    """After a kill the members' last saves may be of different steps."""
+    asked = iter(range(10**6))
+    late = executions("late")[0]
+    with pytest.raises(Interrupted):
+        execute(late.config, late.directory.path, device=CPU, monitor=monitor, should_stop=lambda: next(asked) >= 3)
+    asked_others = iter(range(10**6))
+    others = executions("late", should_stop=lambda: next(asked_others) >= 12)[1:]
+    with pytest.raises(Interrupted):
+        train(others)
+    got = train(executions("late"), resume=True)
+    for number, change in enumerate(MEMBERS):
+        alone = execute(small(*change), tmp_path / f"alone{number}", device=CPU, monitor=monitor)
+        assert_same(got[number], alone, rel=1e-4)
+
+
+def test_a_member_that_diverges_makes_the_others_save(executions) -> None:
+    changes = (MEMBERS[0], ("seed=2", "pretrain.optimizer.lr=1e18"))
+    members = executions("diverging", changes=changes)
+    with pytest.raises(RunError, match="diverged"):
+        train(members)
+    assert members[0].directory.resume.exists()
+
+
+def test_a_watch_sees_each_member_as_it_would_be_alone(executions, small, monitor, tmp_path) -> None:
+    def sums(seen: dict):
+        def watch(phase, step, model, data) -> None:
+            seen[phase, step, len(data.train)] = sum(p.double().abs().sum().item() for p in model.parameters())
+
+        return watch
+
+    seen: dict = {}
+    train(executions("watched", watch=sums(seen), changes=MEMBERS[1:]))
+    alone: dict = {}
+    for number, change in enumerate(MEMBERS[1:]):
+        execute(small(*change), tmp_path / f"solo{number}", device=CPU, monitor=monitor, watch=sums(alone))
+    assert seen.keys() == alone.keys()
+    assert list(seen.values()) == pytest.approx([alone[key] for key in seen], rel=1e-4)
+
+
+def test_runs_that_cannot_be_one_ensemble_are_refused(small) -> None:
+    with pytest.raises(NotApplicableError, match="differ in model"):
+        check_alike([small(), small("model.layers=2")])
+    with pytest.raises(NotApplicableError, match="differ in pretrain"):
+        check_alike([small(), small("pretrain.batch_size=7")])
+    with pytest.raises(NotApplicableError, match="graph"):
+        check_alike([small("engine.mode=graph"), small("engine.mode=graph", "seed=1")])
+    check_alike([small(*change) for change in MEMBERS])
