@@ -16,6 +16,7 @@ from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.generated import LARGE, in_blocks, keep, read_kept
 from attnprobe.tasks.pathfinder_published import read_published
 from attnprobe.tasks.pathfinder_scenes import Scene, draw_scenes
+from attnprobe.tasks.pooling import shorten
 
 BLOCK = 64  # images
 VERSION = 1  # raise it when the same settings begin to give other data
@@ -97,6 +98,7 @@ class Pathfinder:
     contour_contrasts: tuple[float, ...] | None = None
     paddle_contrasts: tuple[float, ...] | None = None
     antialias_scale: int = 2
+    downsample: int = 1  # the model sees means of downsample x downsample pixels, for short runs
     n_train: int = 160_000
     n_validation: int = 20_000
     n_test: int = 20_000
@@ -106,6 +108,7 @@ class Pathfinder:
         require(self.side in PUBLISHED, "side", f"must be 32, 64, 128 or 256, got {self.side}")
         require_positive(self, "n_train", "n_validation", "n_test")
         require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
+        require(self.downsample > 0 and self.side % self.downsample == 0, "downsample", "must divide side")
         self.scene()
 
     def scene(self) -> Scene:
@@ -123,13 +126,14 @@ class Pathfinder:
             arrays = read_published(self.side, self.contour_length, sizes, data_dir)
         else:
             arrays = {name: self._generated(name, size) for name, size in sizes.items()}
+        seen = self.side // self.downsample
         spec = Spec(
-            length=self.side**2,
+            length=seen**2,
             classes=2,
             levels=256,
             mean=(127.5,),  # so that the model sees -1 .. 1
             std=(127.5,),
-            grid=(self.side, self.side),
+            grid=(seen, seen),
         )
         train, validation, test = (self._split(*arrays[name]) for name in SPLITS)
         return Data(spec=spec, train=train, validation=validation, test=test)
@@ -147,6 +151,7 @@ class Pathfinder:
         return images, labels
 
     def _split(self, images: np.ndarray, labels: np.ndarray) -> Split:
+        images = shorten(images, self.downsample, axes=(1, 2))
         inputs = torch.from_numpy(images.reshape(len(images), -1, 1))
         return Split(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
 

@@ -44,6 +44,16 @@ def test_inputs_labels_and_description() -> None:
     assert normal.tolist() == [-1.0, 1.0]
 
 
+def test_short_runs_see_means_of_the_same_images() -> None:
+    whole, short = EASY.load(), dataclasses.replace(EASY, downsample=4).load()
+    assert (short.spec.length, short.spec.grid) == (64, (8, 8))
+    means = whole.test.inputs.view(-1, 8, 4, 8, 4).double().mean((2, 4)).flatten(1)
+    assert (short.test.inputs[..., 0] - means).abs().max() <= 0.5
+    assert torch.equal(short.test.labels, whole.test.labels)
+    with pytest.raises(ConfigError, match="downsample"):
+        dataclasses.replace(EASY, downsample=3)
+
+
 def test_the_seed_decides_and_sizes_do_not() -> None:
     data, more = EASY.load(), dataclasses.replace(EASY, n_train=3 * BLOCK).load()
     assert data.fingerprint() == EASY.load().fingerprint()
