@@ -1,5 +1,4 @@
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +8,17 @@ import torch
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks import copies, fashion_mnist
 from attnprobe.tasks.fashion_mnist import FashionMNIST, read_idx
+from tests.tasks.true_formats import idx_bytes, shrink, write_fashion
 
 HAVE = (fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").exists()
-
-
-def idx_bytes(array: np.ndarray, magic: int | None = None) -> bytes:
-    magic = 0x0800 + array.ndim if magic is None else magic
-    return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.astype(np.uint8).tobytes()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The true layout with 70 training and 30 test images instead of 60 000 and 10 000."""
-    for name, size in (("N_TRAIN", 70), ("N_TEST", 30), ("N_VALIDATION", 20)):
-        monkeypatch.setattr(fashion_mnist, name, size)
+    shrink(monkeypatch)
     monkeypatch.setattr(copies, "SYSTEM_FOLDER", tmp_path / "nothing")
-    generator = np.random.default_rng(0)
-    for stem, n in (("train", 70), ("t10k", 30)):
-        images = generator.integers(0, 256, (n, 28, 28))
-        (tmp_path / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
-        labels = np.arange(n) % 10
-        (tmp_path / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    write_fashion(tmp_path)
     return tmp_path
 
 

@@ -1,5 +1,6 @@
 """Writers of small data sets in the formats of the published ones, and the sizes that readers then expect."""
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -7,12 +8,27 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from attnprobe.tasks import bidmc, images, speech, text
+from attnprobe.tasks import bidmc, copies, fashion_mnist, images, speech, text
 
 PER_BATCH, N_VALIDATION = 23, 15  # CIFAR
+FASHION_TRAIN, FASHION_VALIDATION, FASHION_TEST = 70, 20, 30
 PER_CLASS = 10  # IMDb
 LENGTH = 37  # Speech Commands and BIDMC
 WORDS = ("bed", "cat", "zero")
+
+# Settings with which every task gives a few short sequences; text and retrieval have padded ones among them.
+FEW: dict[str, dict[str, int]] = {
+    "textures": {"side": 5, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "listops": {"min_length": 3, "max_length": 31, "max_depth": 4, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "pathfinder": {"contour_length": 6, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "fashion-mnist": {"side": 7, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "image": {"side": 8, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "scifar": {"side": 8, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "text": {"max_length": 47, "n_train": 12, "n_validation": 2, "n_test": 8},
+    "retrieval": {"max_length": 101, "n_train": 6, "n_validation": 2, "n_test": 3},
+    "speech-commands": {"downsample": 2, "n_train": 12, "n_validation": 3, "n_test": 3},
+    "bidmc": {"downsample": 2, "n_train": 12, "n_validation": 3, "n_test": 3},
+}
 
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +39,39 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "LENGTH", LENGTH)
     monkeypatch.setattr(speech, "WORDS", WORDS)
     monkeypatch.setattr(bidmc, "LENGTH", LENGTH)
+    monkeypatch.setattr(fashion_mnist, "N_TRAIN", FASHION_TRAIN)
+    monkeypatch.setattr(fashion_mnist, "N_VALIDATION", FASHION_VALIDATION)
+    monkeypatch.setattr(fashion_mnist, "N_TEST", FASHION_TEST)
+
+
+def in_published_formats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a small copy of everything that tasks read, and nothing to be found elsewhere."""
+    monkeypatch.setenv("ATTNPROBE_DATA", str(folder / "cache"))
+    monkeypatch.setattr(copies, "SYSTEM_FOLDER", folder / "system")
+    shrink(monkeypatch)
+    data = folder / "data"
+    write_fashion(data / "fashion-mnist")
+    write_cifar_binary(data / "cifar-10")
+    write_imdb(data / "imdb")
+    write_aan(data / "aan")
+    write_speech(data / "speech-commands")
+    for target in ("HR", "RR", "SpO2"):
+        write_bidmc(data / "bidmc", target)
+    return data
+
+
+def idx_bytes(array: np.ndarray, magic: int | None = None) -> bytes:
+    magic = 0x0800 + array.ndim if magic is None else magic
+    return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+def write_fashion(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for stem, n in (("train", FASHION_TRAIN), ("t10k", FASHION_TEST)):
+        pixels = generator.integers(0, 256, (n, 28, 28))
+        (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(pixels)))
+        (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(np.arange(n) % 10)))
 
 
 def cifar_batches(n: int = PER_BATCH) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -84,8 +133,9 @@ def write_imdb(folder: Path) -> None:
 
 def write_aan(folder: Path, sizes: tuple[int, int, int] = (7, 3, 5)) -> None:
     folder.mkdir(parents=True)
-    for split, n in zip(("train", "eval", "test"), sizes, strict=True):
-        rows = [f"{i % 2}.0\tP{i}\tQ{i}\tfirst {i}é\t{'second' * (i + 1)}\n" for i in range(n)]
+    ends = np.cumsum(sizes)
+    for split, start, stop in zip(("train", "eval", "test"), ends - sizes, ends, strict=True):
+        rows = [f"{i % 2}.0\tP{i}\tQ{i}\tfirst {i}é\t{'second' * (i + 1)}\n" for i in range(start, stop)]
         (folder / f"new_aan_pairs.{split}.tsv").write_text("".join(rows), encoding="utf-8")
 
 

@@ -1,0 +1,164 @@
+"""What every task promises to those who use it, whatever it is about."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnprobe.config import build, dump
+from attnprobe.errors import ArtifactError
+from attnprobe.tasks import MASK_ID, TASKS, Data, Split, Task
+from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.subset import Subset, nested_prefix
+from tests.tasks.true_formats import FEW, in_published_formats
+
+READ = [name for name in TASKS if name in TASK_SOURCES]
+GENERATED = [name for name in TASKS if name not in TASK_SOURCES]
+every_task = pytest.mark.parametrize("name", TASKS)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return in_published_formats(tmp_path, monkeypatch)
+
+
+def make(name: str, **changes: Any) -> Task:
+    settings = {key: value for key, value in (FEW[name] | changes).items() if value is not None}
+    return build(TASKS[name], settings, "task")
+
+
+@every_task
+def test_the_sizes_are_those_asked_for(name: str, data_dir: Path) -> None:
+    data = make(name).load(data_dir)
+    sizes = [FEW[name][f"n_{split}"] for split in data.splits()]
+    assert [len(split) for split in data.splits().values()] == sizes
+    assert list(data.splits()) == ["train", "validation", "test"]
+
+
+@every_task
+def test_inputs_are_what_the_description_says(name: str, data_dir: Path) -> None:
+    data = make(name).load(data_dir)
+    spec = data.spec
+    assert len(spec.mean) == len(spec.std) == spec.channels
+    assert min(spec.std) > 0
+    assert spec.grid is None or spec.grid[0] * spec.grid[1] == spec.length
+    for split in data.splits().values():
+        shape = (spec.length,) if spec.is_tokens else (spec.length, spec.channels)
+        assert split.inputs.shape == (len(split), *((2,) if spec.pairs else ()), *shape)
+        assert split.inputs.is_contiguous()
+        if spec.vocabulary is not None:
+            assert not split.inputs.is_floating_point()
+            assert split.inputs.max().item() < spec.vocabulary
+            assert split.inputs.min() > MASK_ID  # nothing is hidden before training hides it
+        elif spec.levels is not None:
+            assert not split.inputs.is_floating_point()
+            assert split.inputs.min() >= 0
+            assert split.inputs.max().item() < spec.levels
+        else:
+            assert split.inputs.isfinite().all()
+
+
+@every_task
+def test_labels_are_classes_or_numbers(name: str, data_dir: Path) -> None:
+    data = make(name).load(data_dir)
+    for split in data.splits().values():
+        assert split.labels.shape == (len(split),)
+        if data.spec.regression:
+            assert (data.spec.classes, split.labels.dtype) == (1, torch.float32)
+            assert split.labels.isfinite().all()
+        else:
+            assert split.labels.dtype == torch.int64
+            assert split.labels.min() >= 0
+            assert split.labels.max() < data.spec.classes
+
+
+@every_task
+def test_lengths_count_the_real_positions(name: str, data_dir: Path) -> None:
+    data = make(name).load(data_dir)
+    for split in data.splits().values():
+        batch = split.batch(torch.arange(len(split)))
+        if split.lengths is None:
+            assert batch.valid is None
+            continue
+        assert split.lengths.dtype == torch.int64
+        assert split.lengths.shape == ((len(split), 2) if data.spec.pairs else (len(split),))
+        assert split.lengths.min() >= 1
+        assert split.lengths.max() <= data.spec.length
+        assert batch.valid is not None
+        assert torch.equal(batch.valid.sum(-1), split.lengths)
+
+
+@every_task
+def test_loading_twice_gives_the_same_data(name: str, data_dir: Path) -> None:
+    task = make(name)
+    data = task.load(data_dir)
+    assert data.fingerprint() == make(name).load(data_dir).fingerprint()
+    other = make(name, n_train=FEW[name]["n_train"] - 1).load(data_dir)
+    assert other.fingerprint() != data.fingerprint()
+    assert other.spec == data.spec  # what a model must know does not depend on how much is used
+    assert build(TASKS[name], dump(task)) == task
+    assert hash(build(TASKS[name], dump(task))) == hash(task)
+
+
+def rows(data: Data) -> list[set[bytes]]:
+    return [{sample.numpy().tobytes() for sample in split.inputs} for split in data.splits().values()]
+
+
+@every_task
+def test_no_sample_is_in_two_splits(name: str, data_dir: Path) -> None:
+    assert not any(one & other for one, other in itertools.combinations(rows(make(name).load(data_dir)), 2))
+
+
+@pytest.mark.parametrize("name", ["textures", "pathfinder"])
+def test_drawn_classes_are_balanced(name: str, data_dir: Path) -> None:
+    data = make(name, n_train=41).load(data_dir)
+    for split in data.splits().values():
+        counts = torch.bincount(split.labels, minlength=data.spec.classes)
+        assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_drawn_data_depend_on_their_seed_and_on_no_file(name: str, data_dir: Path, tmp_path: Path) -> None:
+    first = make(name).load(tmp_path / "nowhere")
+    assert first.fingerprint() == make(name).load(data_dir).fingerprint()
+    for ours, others in zip(rows(first), rows(make(name, data_seed=1).load()), strict=True):
+        assert ours != others
+
+
+@pytest.mark.parametrize("name", READ)
+def test_data_that_are_not_there_are_one_clear_error(name: str, data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="was not found; looked in") as error:
+        make(name).load(tmp_path / "nowhere")
+    assert f"attnprobe data fetch {TASK_SOURCES[name][0] if name != 'bidmc' else 'bidmc-hr'}" in error.value.hint
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_can_be_thinned_by_the_same_rule(name: str, data_dir: Path) -> None:
+    """Subsets of training data are nested, published order; validation and test data stay."""
+    assert issubclass(TASKS[name], Subset)
+    whole = make(name, n_train=None).load(data_dir)
+    order = torch.from_numpy(nested_prefix(len(whole.train), len(whole.train)))
+    for count in (1, 3, FEW[name]["n_train"]):
+        part = make(name, n_train=count).load(data_dir)
+        assert_equal(part.train, whole.train.take(order[:count]))
+        assert_equal(part.validation, whole.validation)
+        assert_equal(part.test, whole.test)
+    half = make(name, n_train=None, fraction=0.5).load(data_dir)
+    assert_equal(half.train, whole.train.take(order[: len(order) // 2]))
+
+
+@pytest.mark.parametrize("name", [name for name in READ if name != "bidmc"])
+def test_labels_that_are_read_can_be_noisy(name: str, data_dir: Path) -> None:
+    clean, noisy = (make(name, n_train=None, label_noise=p).load(data_dir) for p in (0.0, 0.9))
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    assert (clean.train.labels != noisy.train.labels).double().mean() > 0.5
+    assert_equal(noisy.test, clean.test)
+
+
+def assert_equal(one: Split, other: Split) -> None:
+    for field in dataclasses.fields(Split):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert (a is None and b is None) or torch.equal(a, b), field.name

@@ -1,0 +1,58 @@
+"""Every named run is built and makes its first steps, on drawn data or on small files in the published formats."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnprobe import run
+from attnprobe.config import override
+from attnprobe.models import make_model
+from attnprobe.run import Phase, RunConfig
+from attnprobe.tasks import Data
+from attnprobe.training.optim import make_optimizer
+from tests.tasks.true_formats import FEW, in_published_formats
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return in_published_formats(tmp_path, monkeypatch)
+
+
+def short(name: str) -> RunConfig:
+    """The preset with sequences of a few positions, where its own would take hours."""
+    table = run.read_table(name)
+    few = FEW[table["task"]["name"]] | ({"side": 32} if name.startswith("path") else {})
+    return run.from_table(override(table, [f"task.{setting}={value}" for setting, value in few.items()]))
+
+
+@pytest.mark.parametrize("name", run.presets())
+def test_every_preset_makes_its_first_steps(name: str, data_dir: Path) -> None:
+    config = short(name)
+    data = config.task.load(data_dir)
+    assert config.phases()
+    for phase in config.phases().values():
+        first_step(config, phase, data)
+
+
+def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
+    """A small step of the phase's optimizer lowers the loss of the batch it was made for."""
+    phase.objective.check(config.model, data.spec)
+    model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec, config.pretrain), seed=0)
+    optimizer = make_optimizer(dataclasses.replace(phase.optimizer, lr=1e-5), model.named_parameters())
+    batch = data.train.batch(torch.arange(2))
+    before = phase.objective.losses(model, batch, seed=0, epoch=0).mean()
+    before.backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = phase.objective.losses(model, batch, seed=0, epoch=0).mean()
+    assert 0 < after < before
+
+
+def test_every_published_data_set_has_a_run_for_small_machines() -> None:
+    """Those of textures and Fashion-MNIST are small as they are: no paper of the two trains on them."""
+    names = set(run.presets())
+    kinds = {name.partition("-rotary")[0].partition("-coser")[0] for name in names if not name.endswith("-small")}
+    kinds = {"bidmc" if kind.startswith("bidmc-") else kind for kind in kinds} - {"textures", "fashion-mnist"}
+    assert {f"{kind}-small" for kind in kinds} == {name for name in names if name.endswith("-small")}
