@@ -123,10 +123,13 @@ def parameter_patterns(value: str | tuple[str, ...], field: str = "transfer") ->
     return PARAMETER_SETS[value]
 
 
-def reconstruction_target(run: RunConfig, spec: Spec) -> ReconstructionTarget:
-    """What the reconstruction head of this run's models produces: what some phase trains it for, else values or ids."""
-    for phase in run.phases().values():
-        if phase.objective.target is not None:
+def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) -> ReconstructionTarget:
+    """What the reconstruction head of this run's models produces: what a phase trains it for, else values or ids.
+
+    pretrain: the self-pretraining behind the run, its own or that of the checkpoint it starts from.
+    """
+    for phase in (pretrain, run.finetune):
+        if phase is not None and phase.objective.target is not None:
             return phase.objective.target
     return "classes" if spec.is_tokens else "values"
 

@@ -110,7 +110,7 @@ def measure_alignment(
 def reconstruction_of(opened: Opened) -> "MaskedReconstruction | CausalPrediction":
     from attnprobe.objectives import reconstruction_objective
 
-    return reconstruction_objective(opened.model, [p.objective for p in opened.checkpoint.run.phases().values()])
+    return reconstruction_objective(opened.model, opened.checkpoint.objectives())
 
 
 def show(found: "dict[str, Alignment]") -> None:

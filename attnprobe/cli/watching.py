@@ -25,11 +25,14 @@ class TelemetryWriter:
     def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
         from attnprobe.objectives import reconstruction_objective
         from attnprobe.probes.telemetry import Telemetry, log_spaced
+        from attnprobe.training.checkpoint import starting_point
         from attnprobe.training.records import RunDirectory
 
         if not log_spaced(self.factor, step):
             return
-        reconstruction = reconstruction_objective(model, [p.objective for p in self.config.phases().values()])
+        _, pretrain = starting_point(self.config)
+        trained = [p.objective for p in (pretrain, self.config.finetune) if p is not None]
+        reconstruction = reconstruction_objective(model, trained)
         telemetry = Telemetry(reconstruction=reconstruction, sequences=self.sequences, seed=self.config.seed)
         directory = RunDirectory(self.folder)
         found = telemetry.measure(model, data)

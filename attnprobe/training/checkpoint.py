@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import hashlib
 import pickle
 import warnings
 from collections.abc import Callable
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from attnprobe import __version__, run
+from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.objectives import Classification, Objective, Regression
-from attnprobe.run import RunConfig
+from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data, Spec, Task
 from attnprobe.training.files import write_atomically
 
 FORMAT = "attnprobe checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # Heads depend on the task, so they may start afresh when shapes differ; anything else must fit.
 HEADS = ("label_head.", "reconstruction_head.")
@@ -38,6 +40,12 @@ class Checkpoint:
     epoch: int  # the selected epoch, counted from 1; 0 = initial
     numbers: dict[str, float]  # training and validation metrics of that epoch
     state: dict[str, Tensor]
+    pretrain: Phase | None = None  # the self-pretraining behind the model: of this run, or of its --pretrained
+
+    def objectives(self) -> list[Objective]:
+        """What the model was or will be trained for, in order."""
+        finetune = self.run.finetune
+        return [phase.objective for phase in (self.pretrain, finetune) if phase is not None]
 
     def objective(self) -> Objective:
         """What the labels are asked for: the last phase's objective if that uses labels, else what fits the data."""
@@ -53,6 +61,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -63,9 +72,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "target": checkpoint.target,
         "epoch": checkpoint.epoch,
         "numbers": checkpoint.numbers,
-        "state": {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()},
+        "pretrain": None if checkpoint.pretrain is None else dump(checkpoint.pretrain),
+        "state": state,
+        "sha256": _digest(state),  # the file format notices a cut, but no changed byte
     }
     write_atomically(path, lambda file: torch.save(document, file))
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(state):
+        found.update(name.encode())
+        found.update(state[name].contiguous().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -74,6 +93,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         settings = run.from_checkpoint_table(document["run"], str(path))
         phases = settings.phases()
+        pretrain = document.get("pretrain")  # before format version 2, only the run's own was known
         phase = phases.get(document["phase"]) or next(iter(phases.values()))
         spec = Spec(**document["spec"])
         checkpoint = Checkpoint(
@@ -85,8 +105,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             epoch=document["epoch"],
             numbers=document["numbers"],
             state=document["state"],
+            pretrain=settings.pretrain if pretrain is None else build(Phase, pretrain),
         )
         checkpoint.make_model()
+        if document.get("sha256", _digest(checkpoint.state)) != _digest(checkpoint.state):  # none before version 2
+            raise ArtifactError(f"{path} is damaged: its tensors have changed", hint="was it copied completely?")
     except ArtifactError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
@@ -159,17 +182,27 @@ def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
     return frozen
 
 
+def starting_point(config: RunConfig) -> tuple[dict[str, Tensor] | None, Phase | None]:
+    """The tensors of the checkpoint that the run starts from, if any; and the self-pretraining behind its models."""
+    if config.pretrained is None:
+        return None, config.pretrain
+    checkpoint = load_checkpoint(config.pretrained)
+    return checkpoint.state, checkpoint.pretrain
+
+
 def check_run(config: RunConfig, load: Callable[[Task], Data]) -> Transformer:
     """Refuse a run that could not be carried out, before anything is trained or written; returns its last model.
 
     Goes through the phases on untrained models: data, objective, transfer and freezing must fit.
     """
-    source = load_checkpoint(config.pretrained).state if config.pretrained else None
+    source, pretrain = starting_point(config)
     model = None
     for phase in config.phases().values():
         data = load(config.task_of(phase))
         phase.objective.check(config.model, data.spec)
-        model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec), seed=config.seed)
+        model = make_model(
+            config.model, data.spec, run.reconstruction_target(config, data.spec, pretrain), seed=config.seed
+        )
         if source is not None:
             transfer(model, source, phase.transfer)
         unused = "label_head." if phase.objective.target is not None else "reconstruction_head."

@@ -25,6 +25,7 @@ from attnprobe.training.checkpoint import (
     load_checkpoint,
     read_document,
     save_checkpoint,
+    starting_point,
     transfer,
 )
 from attnprobe.training.distributed import Team
@@ -69,6 +70,7 @@ class Execution:
     attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
     team: Team = dataclasses.field(default_factory=Team)
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
+    pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
     seconds_before: float = 0.0
     started: float = dataclasses.field(default_factory=time.perf_counter)
     datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)  # several runs may share one
@@ -116,7 +118,7 @@ def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator
     """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
     config, directory = execution.config, execution.directory
     check_run(config, execution.data)
-    source = load_checkpoint(config.pretrained).state if config.pretrained else None
+    source, execution.pretrain = starting_point(config)
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
     earlier = directory.read_manifest().get("attention", {}) if resume else {}
     chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.team.size)
@@ -147,14 +149,22 @@ def _run_phase(
     if execution.resumed is not None and name in execution.resumed["finished"]:
         return load_checkpoint(path).make_model().to(execution.device)
     data = execution.data(config.task_of(phase))
-    model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec), seed=config.seed)
+    model = make_model(
+        config.model, data.spec, run.reconstruction_target(config, data.spec, execution.pretrain), seed=config.seed
+    )
     if source is not None:
         carried = transfer(model, source, phase.transfer)
         execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")
         if carried.unfit:
             execution.monitor.message(f"{name}: heads of another size start fresh: {_list(carried.unfit)}")
     freeze(model, phase.freeze)
-    common = {"run": config, "task": config.task_of(phase), "spec": data.spec, "target": model.target}
+    common = {
+        "run": config,
+        "task": config.task_of(phase),
+        "spec": data.spec,
+        "target": model.target,
+        "pretrain": execution.pretrain,
+    }
     if not directory.checkpoint("init").exists():
         initial = Checkpoint(phase="init", epoch=0, numbers={}, state=state_on_cpu(model), **common)
         save_checkpoint(directory.checkpoint("init"), initial)

@@ -48,6 +48,14 @@ def test_missing_truncated_foreign_and_newer_files(checkpoint: Path, tmp_path: P
     assert "9.9" in caught.value.hint
 
 
+def test_a_changed_number_is_noticed(checkpoint: Path, tmp_path: Path) -> None:
+    document = torch.load(checkpoint, weights_only=True)
+    document["state"]["norm.weight"][3] += 1
+    torch.save(document, tmp_path / "changed.pt")
+    with pytest.raises(ArtifactError, match="tensors have changed"):
+        load_checkpoint(tmp_path / "changed.pt")
+
+
 @pytest.mark.parametrize("key", ["run", "spec", "state", "target", "epoch"])
 def test_damaged_content(checkpoint: Path, tmp_path: Path, key: str) -> None:
     document = torch.load(checkpoint, weights_only=True)

@@ -130,9 +130,14 @@ def test_freeze_keeps_parameters_fixed(small, monitor, tmp_path) -> None:
         assert unchanged == (".attention." in name), name
 
 
-def test_finetuning_from_an_earlier_checkpoint_equals_one_run(small, monitor, tmp_path) -> None:
-    execute(small(), tmp_path / "whole", device=CPU, monitor=monitor)
-    config = small()
+LEVELS = "task={name='pathfinder', contour_length=3, downsample=8, n_train=40, n_validation=10, n_test=10}"
+
+
+@pytest.mark.parametrize("changes", [["pretrain.objective.loss=l2"], [LEVELS, "pretrain.objective.loss=cross_entropy"]])
+def test_finetuning_from_an_earlier_checkpoint_equals_one_run(changes, small, monitor, tmp_path) -> None:
+    """With any head of the reconstruction, which the finetuned model keeps and remembers the purpose of."""
+    config = small(*changes, "pretrain.objective.ratio=0.3")
+    execute(config, tmp_path / "whole", device=CPU, monitor=monitor)
     second = type(config)(
         task=config.task,
         model=config.model,
@@ -142,6 +147,8 @@ def test_finetuning_from_an_earlier_checkpoint_equals_one_run(small, monitor, tm
     execute(second, tmp_path / "second", device=CPU, monitor=monitor)
     a, b = states(tmp_path / "whole")["finetuned"], states(tmp_path / "second")["finetuned"]
     assert all(torch.equal(a[key], b[key]) for key in a)
+    whole, other = (load_checkpoint(tmp_path / run / "checkpoints" / "finetuned.pt") for run in ("whole", "second"))
+    assert other.objectives() == whole.objectives() == [config.pretrain.objective, config.finetune.objective]
 
 
 def test_pretraining_on_other_data(small, monitor, tmp_path) -> None:
