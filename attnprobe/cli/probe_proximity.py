@@ -59,7 +59,7 @@ def proximity(
 
     proximity_bias is the mean row-centred score of near pairs minus that of the others, in standard deviations of the
     scores, with a bootstrap interval over sequences and a p-value against permuted key positions. Checkpoints that
-    differ in nothing but the seed are also summed up together: intervals then resample seeds and sequences.
+    differ in nothing but the seed are also summed up together: intervals are then over seeds.
     """
     from attnprobe.probes.statistics import rows_to_records
 

@@ -54,8 +54,8 @@ def make_plan(
     at a time are already too much.
     """
     heads = len(model.blocks) * model.config.heads
-    # Projections and draws, and what is made of them: a copy by group, a sorted one.
-    results = 4 * 8 * heads * directions * (sequences * targets + draws)
+    # Projections and their parts; draws, their errors, and sorted copies.
+    results = 8 * heads * directions * (4 * sequences * targets + 6 * draws)
     sequence = sequence_bytes(model, space, targets=targets, directions=directions, method=method)
     # Of one query: scores, pattern and their products; gradients of every target, before and after folding.
     row = next(model.parameters()).element_size() * model.config.heads * (5 + 4 * targets) * space.size

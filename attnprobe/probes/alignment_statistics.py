@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import softmax
 
 from attnprobe.probes.alignment_gather import Gathered
+from attnprobe.probes.cosines import noise_corrected_cosine_from_products
 from attnprobe.probes.directions import BLOCK, ScoreSpace
 from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.probes.statistics import (
@@ -15,7 +16,6 @@ from attnprobe.probes.statistics import (
     Measurement,
     band_from_replicates,
     bootstrap,
-    noise_corrected_cosine_from_products,
     permutation_p_value,
     sign_flip_p_value,
 )

@@ -133,7 +133,7 @@ def pool(results: Sequence[Proximity], *, level: float = 0.95, generator: np.ran
     """What several seeds of one setting say together, layer by layer; n is the number of seeds.
 
     Heads have no order that seeds share, so each quantity is taken as the mean over heads (``QUANTITY.mean``) and as
-    that of the head with the largest value (``QUANTITY.max``). Intervals resample seeds and, within them, sequences.
+    that of the head with the largest value (``QUANTITY.max``). Intervals are over seeds, for the sequences measured.
     """
     rows = []
     for quantity, (unit, statistic, names) in _quantities(len(results[0].layout.shape) == 2).items():

@@ -5,6 +5,7 @@ sequences, so a bootstrap replicate is one weighted mean with multinomial weight
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -16,6 +17,7 @@ Statistic = Callable[..., np.ndarray]  # means of the samples, each (replicate, 
 
 RESAMPLES = 2000
 FEW = 10  # below this many units the percentiles of the replicates no longer reach into the tails
+FEWEST_STUDENTISED = 5  # below it too many resamples have no spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,16 @@ def bootstrap(
     """Bootstrap over sequences of a statistic that is a function of means.
 
     samples: arrays (n, ...) that share the sequence axis 0 and are resampled together (so a statistic of several of
-    them is paired). statistic: takes their means, each (replicate, ...), and must work on the axes after the first;
+    them is paired). statistic: takes their means, each (replicate, ...), and works entry by entry, with broadcasting;
     a ratio of means is ``lambda a, b: a / b``. One sequence gives NaN bounds; equal sequences an interval of width 0.
 
-    Bounds are percentiles whose level is widened to what Student's t needs (Hesterberg 2015, section 5.3: plain
-    percentiles are too narrow by sqrt((n - 1) / n) and by z / t); with fewer than 10 sequences estimate +- t * s.e.
+    Bounds are studentised (Efron and Tibshirani 1993, section 12.5; Hall 1992): quantiles of (replicate - estimate) /
+    standard error of the replicate, with linearised errors, because the plain mean +- t * s.e. and percentiles miss
+    the long side of skewed data. In 1000 simulated sets the nominal 95 % cover 92 to 98 % of the means of normal,
+    uniform and exponential data from 5 sequences on; of a lognormal mean (skewness 6) only 89 % at 5 and 91 % at 30.
+    Fewer than 5 sequences give estimate +- t * s.e., which needs nearly normal data. Where resamples without spread
+    are common (a share of correct answers close to 0 or 1) bounds are percentiles as of ``band_from_replicates``; no
+    resampling knows of events that were not seen, so a share of 0.98 is covered by 69 % at 60 and 89 % at 200.
     """
     n = len(samples[0])
     assert all(len(x) == n for x in samples), "samples must share the sequence axis"
@@ -103,7 +110,42 @@ def bootstrap(
         return unknown_band(estimate, level, n)
     weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples) / n
     replicates = statistic(*(_weighted_means(weights, x) for x in samples))
-    return band_from_replicates(estimate, replicates, level=level, n=n)
+    plain = band_from_replicates(estimate, replicates, level=level, n=n)
+    if n < FEWEST_STUDENTISED:
+        return plain
+    own, errors = (linearised_errors(statistic, samples, w) for w in (np.full((1, n), 1 / n), weights))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.where(replicates == estimate, 0.0, (replicates - estimate) / errors)  # infinite without spread
+        steps = np.where(np.isnan(replicates), np.nan, steps)
+        tail = (1 - level) / 2
+        below, above = np.nanquantile(np.where(np.isnan(plain.low), 0.0, steps), [tail, 1 - tail], axis=0)
+        low, high = estimate - above * own[0], estimate - below * own[0]
+    usable = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(usable, low, plain.low), np.where(usable, high, plain.high)
+    return dataclasses.replace(plain, low=low, high=high)
+
+
+def linearised_errors(statistic: Statistic, samples: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Standard error of the statistic in every weighted sample (the delta method), (replicate, ...).
+
+    The variance of a function of means is g' C g / (n - 1): C the covariance of the samples, g the gradient, here by
+    central differences. Zero where the weighted sample has no spread.
+    """
+    centred = [x - x.mean(0) for x in samples]
+    shifts = [_weighted_means(weights, x) for x in centred]
+    means = [shift + x.mean(0) for shift, x in zip(shifts, samples, strict=True)]
+    gradients = []
+    for i, x in enumerate(centred):
+        step = 1e-4 * x.std(0)
+        up, down = (statistic(*(m + sign * step if i == j else m for j, m in enumerate(means))) for sign in (1, -1))
+        gradients.append(np.divide(up - down, 2 * step, out=np.zeros_like(up), where=step > 0))
+    variance = np.zeros_like(gradients[0])
+    for i, j in itertools.combinations_with_replacement(range(len(samples)), 2):
+        largest = np.sqrt(np.square(centred[i]).mean(0) * np.square(centred[j]).mean(0))
+        covariance = _weighted_means(weights, centred[i] * centred[j]) - shifts[i] * shifts[j]
+        covariance = np.where(np.abs(covariance) > 1e-12 * largest, covariance, 0.0)  # less is rounding
+        variance += (1 if i == j else 2) * gradients[i] * gradients[j] * covariance
+    return np.sqrt(variance.clip(min=0) / (len(samples[0]) - 1))
 
 
 def hierarchical_bootstrap(
@@ -113,27 +155,22 @@ def hierarchical_bootstrap(
     resamples: int = RESAMPLES,
     generator: np.random.Generator,
 ) -> Band:
-    """Bootstrap over training seeds and, within each drawn seed, over its sequences.
+    """Bootstrap over training seeds of the mean over seeds; sequences are nested in seeds.
 
     samples: for each argument of the statistic one array (n_s, ...) per seed. The statistic is computed seed by seed
-    and averaged over seeds. Bounds as in ``bootstrap`` with the number of seeds as n; a single seed gives NaN bounds,
-    because nothing is known about the spread between seeds. The bounds err on the wide side: the spread within seeds
-    is already part of the spread between their estimates.
+    and averaged over seeds. Only seeds are drawn: the spread between their estimates already holds the spread of
+    sequences within them, which a second draw would count twice (Davison and Hinkley 1997, section 3.8). Below 10
+    seeds the bounds are mean +- t * s.e., from 10 on those of ``bootstrap``: in 1000 simulated sets of 3, 5 and 10
+    normal seeds the nominal 95 % cover 92 to 97 %. A single seed gives NaN bounds: nothing is known about the spread
+    between seeds. If all seeds are measured on the same sequences, the interval is about these sequences.
     """
     seeds = len(samples[0])
     assert all(len(x) == seeds for x in samples), "samples must share the seeds"
-    per_seed = [[x[s] for x in samples] for s in range(seeds)]
-    estimate = np.mean([statistic(*(x.mean(0, keepdims=True) for x in arrays))[0] for arrays in per_seed], axis=0)
-    if seeds == 1:
-        return unknown_band(estimate, level, 1)
-    drawn = generator.integers(seeds, size=(resamples, seeds))  # which seed fills each slot of each replicate
-    replicates = np.zeros((resamples, *estimate.shape))
-    for s, arrays in enumerate(per_seed):
-        rows, _ = np.nonzero(drawn == s)
-        n = len(arrays[0])
-        weights = generator.multinomial(n, np.full(n, 1 / n), size=len(rows)) / n
-        np.add.at(replicates, rows, statistic(*(_weighted_means(weights, x) for x in arrays)))
-    return band_from_replicates(estimate, replicates / seeds, level=level, n=seeds)
+    per_seed = np.stack([statistic(*(x[s].mean(0, keepdims=True) for x in samples))[0] for s in range(seeds)])
+    if seeds >= FEW:
+        return bootstrap(per_seed, level=level, resamples=resamples, generator=generator)
+    weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    return band_from_replicates(per_seed.mean(0), _weighted_means(weights, per_seed), level=level, n=seeds)
 
 
 def _weighted_means(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -144,7 +181,9 @@ def _weighted_means(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 def band_from_replicates(estimate: np.ndarray, replicates: np.ndarray, *, level: float, n: int) -> Band:
     """Bounds from bootstrap replicates (replicate, ...) of a statistic that rests on n units.
 
-    Undefined (NaN) replicates are left out; bounds are NaN where they could hide a whole tail.
+    They are percentiles whose level is widened to what Student's t needs (Hesterberg 2015, section 5.3: plain
+    percentiles are too narrow by sqrt((n - 1) / n) and by z / t); below 10 units estimate +- t * s.e. Undefined (NaN)
+    replicates are left out; bounds are NaN where they could hide a whole tail.
     """
     estimate = np.asarray(estimate, dtype=np.float64)
     if n < 2:
@@ -225,56 +264,3 @@ def with_q_values(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         adjusted = false_discovery_rate([records[number]["p_value"] for number in numbers])
         q_values |= dict(zip(numbers, map(float, adjusted), strict=True))
     return [record | {"q_value": q_values.get(number)} for number, record in enumerate(records)]
-
-
-def noise_corrected_cosine(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    generator: np.random.Generator,
-) -> Interval:
-    """Cosine of the two mean vectors that x (n, d) and y (n, d) are noisy draws of, sequence by sequence.
-
-    The plain cosine of averages is biased: noise inflates both norms, and noise common to x and y the inner product.
-    See ``noise_corrected_cosine_from_products``, which this calls.
-    """
-    x, y = x.reshape(len(x), -1).astype(np.float64), y.reshape(len(y), -1).astype(np.float64)
-    return noise_corrected_cosine_from_products(
-        x @ x.T, y @ y.T, x @ y.T, level=level, resamples=resamples, generator=generator
-    )
-
-
-def noise_corrected_cosine_from_products(
-    xx: np.ndarray,
-    yy: np.ndarray,
-    xy: np.ndarray,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    generator: np.random.Generator,
-) -> Interval:
-    """The same from inner products between sequences, each (n, n): for vectors too long to keep.
-
-    Every mean product is taken over pairs of *different* sequences, which is the average over all ways to split the
-    set into two halves of the product of the half means: unbiased. The estimate may therefore leave [-1, 1] by noise;
-    it is NaN where a squared norm comes out negative, that is where the mean is not resolved at all.
-    """
-    n = len(xx)
-    assert xx.shape == yy.shape == xy.shape == (n, n)
-    symmetric = (xy + xy.T) / 2
-
-    def cosine(weights: np.ndarray) -> np.ndarray:
-        pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
-        between = [
-            (np.einsum("ri,ri->r", weights @ m, weights) - weights**2 @ np.diag(m)) / np.where(pairs > 0, pairs, np.nan)
-            for m in (xx, yy, symmetric)
-        ]
-        resolved = (between[0] > 0) & (between[1] > 0)
-        norms = np.sqrt(np.where(resolved, between[0] * between[1], np.nan))
-        return between[2] / norms
-
-    estimate = cosine(np.ones((1, n)))[0]
-    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    return band_from_replicates(estimate, cosine(weights), level=level, n=n).interval(unit="cosine")

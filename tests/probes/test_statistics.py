@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from attnprobe.probes import cosines
 from attnprobe.probes import statistics as s
 
 DATA_SETS = 1000
@@ -42,38 +43,40 @@ def test_other_levels_cover_as_they_say(level: float) -> None:
     assert abs(covers(band, 0.0) - level) < 4 * math.sqrt(level * (1 - level) / DATA_SETS) + 0.005
 
 
-@pytest.mark.parametrize(("seeds", "n"), [(3, 20), (5, 20), (12, 20)])
-def test_hierarchical_intervals_cover_the_mean_over_seeds(seeds: int, n: int) -> None:
+@pytest.mark.parametrize("n", [5, 10, 30])
+def test_a_95_percent_interval_of_a_skewed_mean_covers_95_percent(n: int) -> None:
+    g = np.random.default_rng(n)
+    x = g.exponential(size=(n, DATA_SETS))
+    assert 0.92 <= covers(s.bootstrap(x, generator=g, resamples=1000), 1.0) <= 0.98
+    if n < 30:  # what the studentised bounds are for
+        assert np.mean(np.abs(x.mean(0) - 1) <= stats.t.isf(0.025, n - 1) * stats.sem(x)) < 0.92
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("within", [0.3, 3.0])
+def test_hierarchical_intervals_cover_the_mean_over_seeds(seeds: int, within: float) -> None:
     g = np.random.default_rng(seeds)
     centre = g.normal(1.0, 0.5, size=(seeds, DATA_SETS))
-    samples = [c + g.normal(size=(n, DATA_SETS)) for c in centre]
-    band = s.hierarchical_bootstrap(samples, generator=g, resamples=400)
-    assert covers(band, 1.0) >= 0.92
-    # It errs on the wide side, because the spread within seeds enters twice: variance 0.25 + 2 / 20, not 0.25 + 1 / 20.
-    means = np.stack([x.mean(0) for x in samples])
-    narrowest = 2 * stats.t.isf(0.025, seeds - 1) * means.std(0, ddof=1) / math.sqrt(seeds)
-    assert np.mean((band.high - band.low) ** 2) <= 1.4 * np.mean(narrowest**2)
-    pooled = s.bootstrap(np.concatenate(samples), generator=g, resamples=400)
-    assert covers(pooled, 1.0) < 0.9  # forgetting the seeds does not cover
+    samples = [c + g.normal(0, within, size=(20, DATA_SETS)) for c in centre]
+    assert 0.92 <= covers(s.hierarchical_bootstrap(samples, generator=g, resamples=1000), 1.0) <= 0.98
+    if within < 1:
+        pooled = s.bootstrap(np.concatenate(samples), generator=g, resamples=400)
+        assert covers(pooled, 1.0) < 0.9  # forgetting the seeds does not cover
 
 
-def test_hierarchical_replicates_match_a_loop_that_draws_seeds_and_then_sequences() -> None:
+def test_few_seeds_are_a_t_interval_of_their_estimates() -> None:
     g = np.random.default_rng(0)
     samples = [g.exponential(size=n) + c for n, c in [(7, 0.0), (11, 1.0), (5, 0.3), (13, 0.1)]]
-    band = s.hierarchical_bootstrap(samples, statistic=np.sqrt, generator=g, resamples=20_000)
-    loop = []
-    for _ in range(4000):
-        drawn = [samples[i] for i in g.integers(4, size=4)]
-        loop.append(np.mean([math.sqrt(g.choice(x, size=len(x)).mean()) for x in drawn]))
-    assert band.estimate == pytest.approx(np.mean([math.sqrt(x.mean()) for x in samples]), abs=1e-12)
-    margin = stats.t.isf(0.025, 3) * math.sqrt(4 / 3) * np.std(loop)
-    assert (band.high - band.low) / 2 == pytest.approx(margin, rel=0.06)
+    band = s.hierarchical_bootstrap(samples, statistic=np.sqrt, generator=g, resamples=100_000)
+    estimates = [math.sqrt(x.mean()) for x in samples]
+    reference = stats.ttest_1samp(estimates, 0.0).confidence_interval(0.95)
+    assert band.estimate == pytest.approx(np.mean(estimates), abs=1e-12)
+    assert [band.low, band.high] == pytest.approx([reference.low, reference.high], rel=0.02)
 
 
 def test_percentiles_agree_with_scipy_at_the_widened_level() -> None:
     g = np.random.default_rng(3)
     x = g.exponential(size=23)
-    band = s.bootstrap(x, statistic=lambda m: np.log(m), generator=g, resamples=60_000)
     outside = stats.norm.sf(stats.t.isf(0.025, 22) * math.sqrt(23 / 22))
     reference = stats.bootstrap(
         (x,),
@@ -83,9 +86,43 @@ def test_percentiles_agree_with_scipy_at_the_widened_level() -> None:
         method="percentile",
         rng=g,
     )
+    drawn = np.log(g.choice(x, size=(60_000, 23)).mean(1))
+    band = s.band_from_replicates(np.log(x.mean()), drawn, level=0.95, n=23)
     width = band.high - band.low
     assert band.low == pytest.approx(reference.confidence_interval.low, abs=0.03 * width)
     assert band.high == pytest.approx(reference.confidence_interval.high, abs=0.03 * width)
+
+
+def test_bounds_agree_with_a_loop_that_studentises_every_resample() -> None:
+    g = np.random.default_rng(4)
+    x = g.exponential(size=(12, 2)) + np.array([0.2, 1.0])
+
+    def log_ratio(x: np.ndarray) -> tuple[float, float]:
+        """Its value, and its error by hand: the gradient of log(a / b) is (1 / a, -1 / b)."""
+        a, b = x.mean(0)
+        return math.log(a / b), math.sqrt(np.var(x[:, 0] / a - x[:, 1] / b, ddof=0) / (len(x) - 1))
+
+    estimate, error = log_ratio(x)
+    loop = []
+    for _ in range(20_000):
+        value, its_error = log_ratio(x[g.integers(12, size=12)])
+        loop.append((value - estimate) / its_error)
+    below, above = np.quantile(loop, [0.025, 0.975])
+    band = s.bootstrap(x[:, 0], x[:, 1], statistic=lambda a, b: np.log(a / b), generator=g, resamples=40_000).interval(
+        unit=""
+    )
+    width = band.high - band.low
+    assert band.estimate == pytest.approx(estimate)
+    assert band.low == pytest.approx(estimate - above * error, abs=0.03 * width)
+    assert band.high == pytest.approx(estimate - below * error, abs=0.03 * width)
+
+
+def test_shares_near_one_keep_finite_bounds() -> None:
+    correct = np.ones(200)
+    correct[0] = 0.0
+    band = s.bootstrap(correct, generator=np.random.default_rng(0)).interval(unit="accuracy")
+    assert 0.97 < band.low < band.estimate < band.high
+    assert band.high == pytest.approx(1.0)
 
 
 def test_degenerate_samples_have_a_definite_meaning() -> None:
@@ -167,7 +204,7 @@ def test_noise_corrected_cosine_finds_the_cosine_of_the_means() -> None:
     for _ in range(200):
         shared = g.normal(0, 0.4, size=(n, d))  # noise common to both would fake agreement
         x, y = a + shared + g.normal(0, 0.5, (n, d)), b + shared + g.normal(0, 0.5, (n, d))
-        interval = s.noise_corrected_cosine(x, y, generator=g, resamples=300)
+        interval = cosines.noise_corrected_cosine(x, y, generator=g, resamples=300)
         found.append(interval.estimate)
         covered.append(interval.low <= truth <= interval.high)
         plain.append(x.mean(0) @ y.mean(0) / np.linalg.norm(x.mean(0)) / np.linalg.norm(y.mean(0)))
@@ -180,7 +217,7 @@ def test_noise_corrected_cosine_finds_the_cosine_of_the_means() -> None:
 def test_noise_corrected_cosine_is_the_average_over_split_halves() -> None:
     g = np.random.default_rng(6)
     x, y = g.normal(1, 1, size=(6, 3)), g.normal(1, 1, size=(6, 3))
-    found = s.noise_corrected_cosine(x, y, generator=g).estimate
+    found = cosines.noise_corrected_cosine(x, y, generator=g).estimate
     products = np.zeros(3)
     for code in range(2**6):
         half = np.array([code >> i & 1 for i in range(6)], dtype=bool)
@@ -192,7 +229,7 @@ def test_noise_corrected_cosine_is_the_average_over_split_halves() -> None:
 
 def test_an_unresolved_mean_has_no_cosine() -> None:
     x = np.array([[1.0], [-1.0], [1.0], [-1.0]])
-    assert math.isnan(s.noise_corrected_cosine(x, x, generator=np.random.default_rng(0)).estimate)
+    assert math.isnan(cosines.noise_corrected_cosine(x, x, generator=np.random.default_rng(0)).estimate)
 
 
 def test_records_are_tidy_and_strict_json() -> None:
