@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attnprobe.cli.output import Device, Json, Quiet, print_json, say, stdout, to_json
+from attnprobe.cli.output import Device, Json, Quiet, print_json, say, stdout
 from attnprobe.errors import RunError
 
 
@@ -49,7 +49,7 @@ def bench(
     from attnprobe.bench.gpu import run_gpu_suite
     from attnprobe.bench.suites import SUITES, run_suite
     from attnprobe.training.execute import choose_device
-    from attnprobe.training.files import write_atomically
+    from attnprobe.training.files import to_json, write_atomically
 
     if threads is not None:
         torch.set_num_threads(threads)

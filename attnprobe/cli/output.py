@@ -1,7 +1,5 @@
 """Where words go: data to stdout, everything else to stderr, plain when nobody watches."""
 
-import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from attnprobe.errors import AttnprobeError
+from attnprobe.training.files import to_json
 
 CHECK_FAILED = 5  # exit code
 
@@ -30,14 +29,9 @@ Device = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the task's original data files.", show_default=False)]
 
 
-def to_json(document: Any) -> str:
-    """Strict JSON; numbers that are not finite become null."""
-    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
-
-
 def print_json(document: Any) -> None:
     """One strict JSON document on stdout."""
-    sys.stdout.write(to_json(document))
+    sys.stdout.write(to_json(document) + "\n")
 
 
 def print_error(error: AttnprobeError) -> None:
@@ -76,15 +70,3 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Any]:
 
 def _escape(text: str) -> str:
     return text.replace("[", "\\[")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attnprobe.cli.output import say
-from attnprobe.cli.workers import cores, train_in_parallel
+from attnprobe.cli.workers import train_in_parallel
 from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def train_all(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
+    from attnprobe.tasks.generated import cores
     from attnprobe.training import distributed
     from attnprobe.training.execute import choose_device
     from attnprobe.training.loop import Interrupted
@@ -44,7 +45,7 @@ def train_all(
     chosen = choose_device(distributed.local_device(device) if shared else device)
     watching = watches or [None] * len(configs)
     choices: dict[str, Any] = {"data_dir": data_dir, "resume": resume, "overwrite": overwrite, "quiet": quiet}
-    with stop_on_signal() as stop:
+    with stop_on_signal(only_once=not shared) as stop:  # torchrun passes on a signal that we have had already
         try:
             if shared:
                 return train_shared(configs[0], folders[0], chosen, stop, watch=watching[0], **choices)
@@ -60,7 +61,8 @@ def train_all(
             ]
         except Interrupted:
             where = folders[0] if len(folders) == 1 else folders[0].parent
-            say(f"interrupted; saved in {where}. Go on with the same command and --resume.")
+            helper = shared and distributed.rank() > 0
+            say(f"interrupted; saved in {where}. Go on with the same command and --resume.", quiet=helper)
             raise typer.Exit(130) from None
 
 
@@ -144,8 +146,8 @@ def train_shared(
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual."""
+def stop_on_signal(*, only_once: bool = True) -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual if ``only_once``."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -154,8 +156,9 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
-        for known, handler in earlier.items():
-            signal.signal(known, handler)
+        if only_once:
+            for known, handler in earlier.items():
+                signal.signal(known, handler)
 
     for number in earlier:
         signal.signal(number, request)

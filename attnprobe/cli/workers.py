@@ -1,6 +1,5 @@
 """Several runs side by side on the CPU: one process each, the cores divided among them."""
 
-import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
     from attnprobe.training.execute import Watch
 
 SECONDS_BETWEEN_LOOKS = 0.2
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train_in_parallel(
@@ -38,6 +32,7 @@ def train_in_parallel(
 
     A run that fails ends the others as an interruption does; its error is raised when they have saved.
     """
+    from attnprobe.tasks.generated import cores
     from attnprobe.training.loop import Interrupted
 
     context = get_context("spawn")

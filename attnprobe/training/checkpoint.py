@@ -83,7 +83,7 @@ def _digest(state: dict[str, Tensor]) -> str:
     found = hashlib.sha256()
     for name in sorted(state):
         found.update(name.encode())
-        found.update(state[name].contiguous().view(torch.uint8).numpy())
+        found.update(state[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

@@ -1,5 +1,7 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and JSON that every reader understands."""
 
+import json
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -32,3 +34,20 @@ def unwritable(path: Path, error: Exception) -> RunError:
     return RunError(
         f"cannot write {path}: {reason}", hint="choose a folder that exists and can be written, or free some space"
     )
+
+
+def to_json(document: Any, indent: int | None = 2) -> str:
+    """Strict JSON; numbers that are not finite become null."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

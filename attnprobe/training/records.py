@@ -20,7 +20,7 @@ from attnprobe.config import read_toml
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
-from attnprobe.training.files import unwritable, write_atomically
+from attnprobe.training.files import to_json, unwritable, write_atomically
 
 STAGES = ("init", "pretrained", "finetuned")
 
@@ -63,7 +63,7 @@ class RunDirectory:
         return False
 
     def write_json(self, path: Path, document: Any) -> None:
-        self.write_text(path, json.dumps(document, indent=2) + "\n")
+        self.write_text(path, to_json(document) + "\n")
 
     def write_text(self, path: Path, text: str) -> None:
         write_atomically(path, lambda file: file.write(text.encode()))
@@ -72,7 +72,7 @@ class RunDirectory:
         """Add lines of JSON to metrics or telemetry."""
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
+                file.writelines(to_json(record, indent=None) + "\n" for record in records)
         except OSError as error:
             raise unwritable(path, error) from error
 
