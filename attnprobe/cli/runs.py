@@ -45,7 +45,7 @@ def train_all(
     chosen = choose_device(distributed.local_device(device) if shared else device)
     watching = watches or [None] * len(configs)
     choices: dict[str, Any] = {"data_dir": data_dir, "resume": resume, "overwrite": overwrite, "quiet": quiet}
-    with stop_on_signal(only_once=not shared) as stop:  # torchrun passes on a signal that we have had already
+    with stop_on_signal(second_ends=not shared) as stop:  # torchrun passes on a signal that we have had already
         try:
             if shared:
                 return train_shared(configs[0], folders[0], chosen, stop, watch=watching[0], **choices)
@@ -146,8 +146,8 @@ def train_shared(
 
 
 @contextmanager
-def stop_on_signal(*, only_once: bool = True) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual if ``only_once``."""
+def stop_on_signal(*, second_ends: bool = True) -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual if ``second_ends``."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -156,7 +156,7 @@ def stop_on_signal(*, only_once: bool = True) -> Iterator[threading.Event]:
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
-        if only_once:
+        if second_ends:
             for known, handler in earlier.items():
                 signal.signal(known, handler)
 

@@ -80,11 +80,16 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def rank() -> int:
+    """This process's number among those that torchrun started."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def local_device(name: str) -> str:
     """The device of this process: the GPU of its local rank, unless one was named or there is none."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        local = os.environ.get("LOCAL_RANK") or os.environ.get("RANK", "0")  # the latter if not torchrun set these
-        return f"cuda:{int(local) % torch.cuda.device_count()}"
+        local = int(os.environ.get("LOCAL_RANK", rank()))  # other starters than torchrun may leave it out
+        return f"cuda:{local % torch.cuda.device_count()}"
     return name
 
 
