@@ -131,9 +131,14 @@ def show(found: "dict[str, Alignment]") -> None:
             if row.p_value is not None:
                 line[f"{row.quantity} p"] = f"{row.p_value:.3f}"
         keys = ("label.t", "label.t.null", "label.dependent.mean p", "label.dependent.sequences")
-        keys += ("reconstruction.t", "reconstruction.mean p", "reconstruction.sequences")
+        keys += (
+            "reconstruction.t",
+            "reconstruction.mean p",
+            "reconstruction.specificity p",
+            "reconstruction.sequences",
+        )
         headings = ["label t", "shuffled labels t", "labels' part p", "sequences to detect"]
-        headings += ["reconstruction t", "p", "sequences to detect"]
+        headings += ["reconstruction t", "p", "rank among shuffled", "sequences to detect"]
         lines = [
             [str(layer), str(head), direction, *(line.get(key, "") for key in keys)]
             for (layer, head, direction), line in sorted(cells.items(), key=str)

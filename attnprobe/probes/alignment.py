@@ -33,6 +33,7 @@ from attnprobe.probes.alignment_statistics import (
     label_rows,
     reconstruction_rows,
     share_rows,
+    specificity_rows,
 )
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import Method, trainable
@@ -54,6 +55,8 @@ class Alignment:
     | reconstruction.mean         | projection of the reconstruction gradient; p_value against zero                  |
     | reconstruction.t            | its t                                                                            |
     | reconstruction.sequences    | how many sequences detect it                                                     |
+    | reconstruction.specificity  | mean / root mean square of the means along the same profile shuffled over the    |
+    |                             | offsets; p_value is the rank among these. Profiles only, not with a class token  |
     | LOSS.offset_share           | share of the energy of single gradients that depends on the offset only          |
     | LOSS.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
     | offset_share.chance         | what a random gradient would have                                                |
@@ -142,9 +145,11 @@ def measure(
     labels = split.labels.cpu().numpy()[chosen]
     z = float(stats.norm.isf((1 - level) / 2))
     settings = Settings(level=level, shuffles=shuffles, z=z, generator=generator)
+    pulls = reconstruction_rows(gathered["reconstruction"], projector.names, settings)
     rows = [
         *label_rows(gathered["label"], labels, projector.names, settings),
-        *reconstruction_rows(gathered["reconstruction"], projector.names, settings),
+        *pulls,
+        *specificity_rows(pulls, gathered["reconstruction"], directions, space, settings),
         *share_rows(gathered, space, settings),
         *cosine_rows(gathered, settings),
     ]

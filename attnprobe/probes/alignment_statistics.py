@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import softmax
 
 from attnprobe.probes.alignment_gather import Gathered
 from attnprobe.probes.cosines import noise_corrected_cosine_from_products
-from attnprobe.probes.directions import BLOCK, ScoreSpace
+from attnprobe.probes.directions import BLOCK, Direction, ScoreSpace
 from attnprobe.probes.score_profiles import pair_counts
+from attnprobe.probes.specificity import ranked, specificity
 from attnprobe.probes.statistics import (
     RESAMPLES,
     Interval,
@@ -83,6 +85,29 @@ def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings
     samples = gathered.projection
     p_values = sign_flip_p_value(samples, permutations=settings.shuffles, generator=settings.generator)
     return direction_rows(samples, "reconstruction", names, settings, p_values=p_values)
+
+
+def specificity_rows(
+    rows: list[AlignmentRow],
+    gathered: Gathered,
+    directions: Sequence[Direction],
+    space: ScoreSpace,
+    settings: Settings,
+) -> list[AlignmentRow]:
+    """reconstruction.mean of profiles in units of what their shuffles give, with the rank among these as p-value."""
+    found = {
+        d.name: specificity(gathered.profile, d, space, controls=settings.shuffles, generator=settings.generator)
+        for d in ranked(directions, space)
+    }
+    unit = f"rms of {settings.shuffles} shuffled profiles"
+    wanted = [row for row in rows if row.quantity == "reconstruction.mean" and row.direction in found]
+    ranks = []
+    for row in wanted:
+        one = found[str(row.direction)]
+        interval = _scaled(row.interval, float(one.scale[row.layer, row.head]), unit)
+        p = float(one.p_value[row.layer, row.head])
+        ranks.append(dataclasses.replace(row, quantity="reconstruction.specificity", interval=interval, p_value=p))
+    return ranks
 
 
 def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], settings: Settings) -> list[AlignmentRow]:
