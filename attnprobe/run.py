@@ -21,13 +21,13 @@ AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]  # torch's name
 # Named sets of parameters for ``transfer`` and ``freeze``, as patterns over parameter names. "all" leaves out the label
 # head, which always starts fresh (Amos et al. 2023); ["*"] means literally every parameter.
 PARAMETER_SETS: dict[str, tuple[str, ...]] = {
-    "all": ("embedding.*", "token", "positions.*", "blocks.*", "norm.*", "reconstruction_head.*"),
+    "all": ("embedding.*", "token.*", "positions.*", "blocks.*", "norm.*", "reconstruction_head.*"),
     "none": (),
     "qk": ("blocks.*.attention.q.*", "blocks.*.attention.k.*"),
     "attention": ("blocks.*.attention.*",),
     "attention+positions": ("blocks.*.attention.*", "positions.*"),
     "mlp": ("blocks.*.up.*", "blocks.*.down.*"),
-    "embedding": ("embedding.*", "token"),
+    "embedding": ("embedding.*", "token.*"),
     "norms": ("blocks.*.norm1.*", "blocks.*.norm2.*", "norm.*"),
 }
 

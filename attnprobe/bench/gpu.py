@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.bench.contestants import Ours, timed
-from attnprobe.bench.problem import LEARNING_RATE, Problem
+from attnprobe.bench.problem import Problem
 from attnprobe.bench.report import surroundings
 from attnprobe.run import Engine
-from attnprobe.training.ensemble import Members, StackedAdamW, member_means, stack
+from attnprobe.training.loop import Update
+from attnprobe.training.together import Ensemble
 
 LONGEST = 480.0  # seconds for the whole suite
 STEPS = 200  # behind every extrapolated epoch
@@ -126,17 +127,11 @@ def ensembles(device: torch.device) -> Rows:
 
 def _ensemble_step(problem: Problem, device: torch.device, members: int) -> float:
     trainers = [dataclasses.replace(problem, seed=m).trainer(device, Engine()) for m in range(members)]
-    models = [t.model for t in trainers]
-    whole = stack(models)
-    optimizer = StackedAdamW(whole, models, [t.optimizer for t in trainers])
-    about = Members(seeds=tuple(range(members)), objectives=tuple(t.phase.objective for t in trainers))
-    batches = [t.batches(0)[0] for t in trainers]
-    rates = torch.full((members,), LEARNING_RATE, device=device)
+    ensemble = Ensemble(trainers)
+    updates = [Update(trainer=t, batch=t.batches(0)[0], epoch=0) for t in trainers]
 
     def once() -> None:
-        whole.zero_grad()
-        member_means(about.losses(whole, batches, 0), members).sum().backward()
-        optimizer.step(rates, None)
+        ensemble.update(updates)
 
     return _milliseconds(once, device)
 

@@ -31,6 +31,17 @@ class ValueEmbedding(nn.Module):
         return self.linear(torch.cat([values.masked_fill(mask, 0.0), mask.to(values.dtype)], dim=-1))
 
 
+class ClassToken(nn.Module):
+    """A learned vector before the first position, from which labels can be read."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.empty(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.vector.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+
+
 class TokenEmbedding(nn.Module):
     """Token ids -> d_model. A hidden position holds the mask id."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnprobe.models.attention import Attention
+from attnprobe.models.embeddings import ClassToken
 from attnprobe.models.heads import ReconstructionTarget
 from attnprobe.models.positions import LearnedPositions
 from attnprobe.models.transformer import Transformer, TransformerConfig
@@ -45,12 +46,12 @@ def initialise(model: Transformer, seed: int) -> None:
                 parameter.uniform_(-bound, bound, generator=generator_for(seed, f"{name}.{part}"))
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(generator=generator_for(seed, f"{name}.weight"))
+        elif isinstance(module, ClassToken):
+            module.vector.normal_(generator=generator_for(seed, f"{name}.vector"))
         elif isinstance(module, LearnedPositions):
             module.table.normal_(std=0.02, generator=generator_for(seed, f"{name}.table"))
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
-    if model.token is not None:
-        model.token.normal_(generator=generator_for(seed, "token"))
     if model.config.init == "tied":
         for module in model.modules():
             if isinstance(module, Attention):

@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
 from attnprobe.models.attention import Attention, Observer
-from attnprobe.models.embeddings import TokenEmbedding, ValueEmbedding
+from attnprobe.models.embeddings import ClassToken, TokenEmbedding, ValueEmbedding
 from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_width
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
 from attnprobe.tasks import Spec
@@ -47,7 +46,7 @@ class Transformer(nn.Module):
         self.config, self.spec, self.target = config, spec, target
         d, length = config.d_model, spec.length + (config.readout == "token")
         self.embedding: nn.Module = TokenEmbedding(spec, d) if spec.is_tokens else ValueEmbedding(spec, d)
-        self.token = nn.Parameter(torch.empty(d)) if config.readout == "token" else None
+        self.token = ClassToken(d) if config.readout == "token" else None
         self.positions: nn.Module = NoPositions()
         if config.positions == "learned":
             self.positions = LearnedPositions(length, d)
@@ -80,7 +79,7 @@ class Transformer(nn.Module):
         if self.config.padding == "attended":
             valid = None
         if self.token is not None:
-            x = torch.cat([self.token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+            x = self.token(x)
             valid = None if valid is None else F.pad(valid, (1, 0), value=True)
             at = None if at is None else F.pad(at + 1, (1, 0))
         x = self.positions(x)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
+from attnprobe.models.embeddings import ClassToken
 from attnprobe.models.positions import LearnedPositions
 from attnprobe.tasks import Batch
 
@@ -61,11 +62,22 @@ class StackedPositions(nn.Module):
         return folded.flatten(0, 1)
 
 
+class StackedToken(nn.Module):
+    def __init__(self, layers: Sequence[ClassToken]) -> None:
+        super().__init__()
+        self.vector = stacked([m.vector for m in layers])
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = self.vector.to(x.dtype).repeat_interleave(len(x) // len(self.vector), dim=0)
+        return torch.cat([own[:, None], x], dim=1)
+
+
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: StackedLinear,
     nn.LayerNorm: StackedLayerNorm,
     nn.Embedding: StackedEmbedding,
     LearnedPositions: StackedPositions,
+    ClassToken: StackedToken,
 }
 
 
@@ -81,8 +93,6 @@ def stack(models: Sequence[Transformer]) -> Transformer:
     first = models[0]
     if any(m.config != first.config or m.spec != first.spec or m.target != first.target for m in models):
         raise NotApplicableError("only models of one shape can be trained as an ensemble")
-    if first.token is not None:
-        raise NotApplicableError("a model with a class token cannot be trained as an ensemble")
     whole = copy.deepcopy(first)
     for name, module in first.named_modules():
         if type(module) in TWINS:

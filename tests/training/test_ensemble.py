@@ -25,6 +25,8 @@ CASES = {
     "masked values": (VALUES, MaskedReconstruction(), {"positions": "learned"}),
     "masked tokens": (TOKENS, MaskedReconstruction(loss="cross_entropy"), {"positions": "rotary", "layers": 2}),
     "labels": (TOKENS, Classification(), {"label_head": "mlp", "readout": "max"}),
+    "class token": (VALUES, Classification(), {"readout": "token"}),
+    "masked with class token": (TOKENS, MaskedReconstruction(loss="cross_entropy"), {"readout": "token"}),
     "pairs": (PAIRS, Classification(), {}),
     "masked pairs": (PAIRS, MaskedReconstruction(loss="cross_entropy"), {}),
     "causal": (VALUES, CausalPrediction(), {"causal": True}),
@@ -131,6 +133,3 @@ def test_what_cannot_be_stacked_is_refused() -> None:
     other = make_model(TransformerConfig(d_model=12, heads=3), VALUES, "values", seed=0)
     with pytest.raises(NotApplicableError, match="one shape"):
         stack([one, other])
-    token = make_model(TransformerConfig(d_model=12, heads=2, readout="token"), VALUES, "values", seed=0)
-    with pytest.raises(NotApplicableError, match="class token"):
-        stack([token, token])
