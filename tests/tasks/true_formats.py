@@ -20,7 +20,7 @@ WORDS = ("bed", "cat", "zero")
 FEW: dict[str, dict[str, int]] = {
     "textures": {"side": 5, "n_train": 12, "n_validation": 8, "n_test": 8},
     "listops": {"min_length": 3, "max_length": 31, "max_depth": 4, "n_train": 12, "n_validation": 8, "n_test": 8},
-    "pathfinder": {"contour_length": 6, "n_train": 12, "n_validation": 8, "n_test": 8},
+    "pathfinder": {"contour_length": 6, "downsample": 4, "n_train": 12, "n_validation": 8, "n_test": 8},
     "fashion-mnist": {"side": 7, "n_train": 12, "n_validation": 8, "n_test": 8},
     "image": {"side": 8, "n_train": 12, "n_validation": 8, "n_test": 8},
     "scifar": {"side": 8, "n_train": 12, "n_validation": 8, "n_test": 8},
