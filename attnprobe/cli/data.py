@@ -185,7 +185,8 @@ def describe(
     if figure is not None:
         from attnprobe.report.data_sheet import draw_sheet
 
-        draw_sheet(data, figure, name)
+        grid = data.spec.grid
+        draw_sheet(data, figure, name if grid is None else f"{name}, {grid[0]} x {grid[1]} pixels")
     if json:
         print_json({"task": name, **summary, "figure": None if figure is None else str(figure)})
     elif not quiet:
