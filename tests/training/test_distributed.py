@@ -2,17 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from attnprobe.errors import ConfigError
+from attnprobe.models import make_model
+from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.tasks import Batch
 from attnprobe.training.checkpoint import load_checkpoint
-from attnprobe.training.distributed import Team
+from attnprobe.training.distributed import Team, local_device
+from attnprobe.training.loop import evaluate, means
 
 SETTINGS = [
     "task.side=5", "task.n_train=40", "task.n_validation=20", "task.n_test=20", "model.d_model=12", "model.heads=2",
@@ -21,19 +26,51 @@ SETTINGS = [
 ROOT = Path(__file__).parents[2]
 
 
-def start(out: Path, processes: int) -> dict:
+def launch(out: Path, processes: int, *more: str) -> subprocess.Popen[str]:
+    """In a session of its own, so that a signal can reach all of its processes as Ctrl-C in a terminal does."""
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes > 1 else []
     command = [sys.executable, "-m", *launcher, "attnprobe", "train", "--out", str(out), "--json", "--device", "cpu"]
     command += [part for setting in SETTINGS for part in ("-s", setting)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)  # exactly one document, though there are two processes
+    return subprocess.Popen([*command, *more], env=environment, text=True, stdout=-1, stderr=-1, start_new_session=True)
+
+
+def finish(process: subprocess.Popen[str]) -> dict:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return json.loads(out)  # exactly one document, though there are two processes
+
+
+def interrupt(process: subprocess.Popen[str], *folders: Path) -> str:
+    """Ctrl-C once each run has finished three epochs; what was said."""
+    deadline = time.monotonic() + 120
+    while not all(epochs(folder) >= 3 for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0, "it ended before it could be interrupted"
+    assert all((folder / "resume.pt").exists() for folder in folders), err
+    return err
+
+
+def epochs(folder: Path) -> int:
+    metrics = folder / "metrics.jsonl"
+    return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+def assert_same_bits(*folders: Path) -> None:
+    for name in ("init", "pretrained", "finetuned"):
+        one, two = (load_checkpoint(folder / "checkpoints" / f"{name}.pt").state for folder in folders)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    assert results[0]["test_loss"] == results[1]["test_loss"]
+    assert epochs(folders[0]) == epochs(folders[1])
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    one, two = start(tmp_path / "one", 1), start(tmp_path / "two", 2)
+    one, two = (finish(launch(tmp_path / name, n)) for name, n in (("one", 1), ("two", 2)))
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
     for a, b in zip(*lines, strict=True):
         for key, value in json.loads(a).items():
@@ -48,6 +85,30 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         for key, tensor in states[0].items():
             if not key.endswith("attention.k.bias"):  # moved by rounding alone: softmax does not see it
                 assert torch.allclose(tensor, states[1][key], rtol=0, atol=1e-4), key
+
+
+LONG = ["-s", "pretrain.epochs=50"]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_ctrl_c_and_go_on_exactly(tmp_path: Path) -> None:
+    said = interrupt(launch(tmp_path / "stopped", 2, *LONG), tmp_path / "stopped")
+    assert said.count("interrupted; saved in") == 1  # though torchrun tells both processes, and twice
+    assert 3 <= epochs(tmp_path / "stopped") < 50
+    finish(launch(tmp_path / "stopped", 2, *LONG, "--resume"))
+    finish(launch(tmp_path / "through", 2, *LONG))
+    assert_same_bits(tmp_path / "stopped", tmp_path / "through")
+
+
+@pytest.mark.slow
+def test_seeds_side_by_side_stop_at_ctrl_c_and_go_on_exactly(tmp_path: Path) -> None:
+    folders = [tmp_path / "stopped" / seed for seed in ("s0", "s1")]
+    long = ["-s", "pretrain.epochs=150", "--seeds", "2"]
+    assert interrupt(launch(tmp_path / "stopped", 1, *long), *folders).count("interrupted; saved in") == 1
+    finish(launch(tmp_path / "stopped", 1, *long, "--resume"))
+    finish(launch(tmp_path / "through", 1, *long))
+    for folder in folders:
+        assert_same_bits(folder, tmp_path / "through" / folder.name)
 
 
 def make_team(rank: int, size: int) -> Team:
@@ -68,3 +129,45 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     make_team(0, 2).check(10)
     with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
         make_team(0, 3).check(10)
+
+
+class OneOf(Team):
+    """One process's part of a sum that is put together afterwards."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        super().__init__()
+        self.rank, self.size, self.parts = rank, size, []
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.parts.append(tensor)
+        return tensor
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 29])
+@pytest.mark.parametrize("objective", [Classification(), MaskedReconstruction()])
+def test_processes_share_an_evaluation(n: int, objective, small) -> None:
+    config = small(f"task.n_validation={n}", "engine.evaluation_batch=7")
+    data = config.task.load(None)
+    model, split = make_model(config.model, data.spec, "values", seed=0), data.validation
+    wanted = evaluate(model, split, objective, config.engine, seed=3)
+    team = [OneOf(rank, 3) for rank in range(3)]
+    for one in team:
+        evaluate(model, split, objective, config.engine, seed=3, team=one)
+    parts = [one.parts[0] for one in team]
+    assert sum(float(part[1]) > 0 for part in parts) == min(n, 3)  # everybody has something to do if there is enough
+    assert means(torch.stack(parts).sum(0), objective) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_gpu_for_every_process_and_no_key_needed(monkeypatch) -> None:
+    for name in ("LOCAL_RANK", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert local_device("auto") == "auto"  # no GPU here
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert local_device("auto") == "cuda:0"
+    monkeypatch.setenv("RANK", "3")
+    assert local_device("cuda") == "cuda:1"
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert local_device("cuda") == "cuda:0"
+    assert local_device("cpu") == "cpu"
+    assert local_device("cuda:1") == "cuda:1"
