@@ -124,10 +124,14 @@ def dose_response(
         return outcome
 
     alone = run(None)
+    unchanged = _rows(alone, alone, "own", 0.0, level, generator)  # the same model, so the same interval, in every kind
     rows = []
     for kind, profiles in plans.items():
         for dose in doses:
-            outcomes = [run(dose * profile) for profile in profiles] if dose != 0 else [alone]
+            if dose == 0:
+                rows += [dataclasses.replace(row, kind=kind) for row in unchanged]
+                continue
+            outcomes = [run(dose * profile) for profile in profiles]
             outcome = {name: np.mean([o[name] for o in outcomes], axis=0) for name in alone}
             rows += _rows(outcome, alone, kind, dose, level, generator)
     return DoseResponse(rows=rows, space=space, profile=own)

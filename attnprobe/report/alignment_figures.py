@@ -7,6 +7,7 @@ import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from attnprobe.probes.alignment import Alignment
@@ -116,7 +117,7 @@ def _offset_lines(profiles: dict[str, np.ndarray], axes: list[np.ndarray]) -> Fi
 
 
 def _offset_maps(profiles: dict[str, np.ndarray], axes: list[np.ndarray]) -> Figure:
-    """A row of maps per profile, cropped to where it is known; one colour scale for all."""
+    """A row of maps per profile, cropped to where it is known, which the row then says; one colour scale for all."""
     y, x = axes
     cells = list(np.ndindex(profiles[LOSSES[0]].shape[:2]))
     finite = np.abs(np.concatenate([p[np.isfinite(p)] for p in profiles.values()] + [np.ones(1)]))
@@ -129,16 +130,17 @@ def _offset_maps(profiles: dict[str, np.ndarray], axes: list[np.ndarray]) -> Fig
         ys, xs = (np.flatnonzero(np.any(seen, axis=axis)) for axis in (1, 0))
         crop = slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1)
         extent = (x[crop[1]][0] - 0.5, x[crop[1]][-1] + 0.5, y[crop[0]][-1] + 0.5, y[crop[0]][0] - 0.5)
+        cropped = profile[..., *crop]
         for panel, (layer, head) in zip(row, cells, strict=True):
-            values = profile[layer, head][crop]
-            image = panel.imshow(values, extent=extent, cmap=DIVERGING, vmin=-limit, vmax=limit)
+            image = panel.imshow(cropped[layer, head], extent=extent, cmap=DIVERGING, vmin=-limit, vmax=limit)
             if row is panels[0]:
                 panel.set_title(f"layer {layer}, head {head}")
             for axis in (panel.xaxis, panel.yaxis):
                 axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
             if panel is not row[0]:
                 panel.tick_params(labelleft=False)
-        row[0].set_ylabel(name)
+        reach = max(abs(edge) for edge in (y[ys[0]], y[ys[-1]], x[xs[0]], x[xs[-1]]))
+        row[0].set_ylabel(name if cropped.shape == profile.shape else f"{name}\n(offsets up to {reach})")
     assert image is not None
     figure.supxlabel("key - query, columns (pixels)", fontsize="medium")
     figure.supylabel("key - query, rows (pixels)", fontsize="medium")
@@ -154,7 +156,7 @@ def _colors() -> dict[str, tuple[float, float, float]]:
 def draw_cosines(result: Alignment, stem: Path) -> list[Path]:
     """Noise-corrected cosine of the two mean gradients, heads down and places across, with its interval.
 
-    White, without a number: the means are not resolved from noise.
+    Numbers are clipped to [-1, 1], which estimates leave by noise. Hatched: the means are not resolved from noise.
     """
     prefix = "cosine."
     rows = [r for r in result.rows if r.quantity.startswith(prefix) and not r.quantity.endswith(".raw")]
@@ -164,27 +166,38 @@ def draw_cosines(result: Alignment, stem: Path) -> list[Path]:
     texts = np.full(estimates.shape, "", dtype=object)
     for row in rows:
         at = heads.index((row.layer, row.head)), places.index(row.quantity.removeprefix(prefix))
-        interval = row.interval
-        estimates[at] = interval.estimate
-        if math.isfinite(interval.low) and math.isfinite(interval.high):
-            texts[at] = f"{interval.estimate:+.2f}\n[{interval.low:+.2f}, {interval.high:+.2f}]"
-        elif math.isfinite(interval.estimate):
-            texts[at] = f"{interval.estimate:+.2f}\nunresolved"
+        if is_resolved(row.interval):
+            cosine = [min(max(x, -1.0), 1.0) for x in (row.interval.estimate, row.interval.low, row.interval.high)]
+            estimates[at] = cosine[0]
+            texts[at] = "{:+.2f}\n[{:+.2f}, {:+.2f}]".format(*cosine)
     with figure_style():
         figure, ((panel,),) = panel_grid(1, 1, panel=(1.1 * len(places) + 0.9, 0.42 * len(heads) + 0.3))
-        seaborn.heatmap(
-            estimates,
-            ax=panel,
-            annot=texts,
-            fmt="",
-            annot_kws={"fontsize": 7},
-            cmap=DIVERGING,
-            vmin=-1,
-            vmax=1,
-            linewidths=1,
-            xticklabels=places,
-            yticklabels=[f"layer {layer}, head {head}" for layer, head in heads],
-            cbar_kws={"label": "cosine of label and\nreconstruction gradient"},
-        )
-        panel.tick_params(length=0, labelrotation=0)
+        panel.patch.set(facecolor="0.93", edgecolor="0.75", hatch="////")
+        _draw_heatmap(panel, estimates, texts, places, [f"layer {layer}, head {head}" for layer, head in heads])
+        if np.isnan(estimates).any():
+            empty = Patch(facecolor="0.93", edgecolor="0.75", hatch="////", label="not resolved from noise")
+            figure.legend(handles=[empty], loc="outside upper center")
         return save_figure(figure, stem)
+
+
+def is_resolved(cosine: Interval) -> bool:
+    """Whether the interval is known and leaves out a part of what a cosine can be."""
+    return math.isfinite(cosine.low) and math.isfinite(cosine.high) and (cosine.low > -1 or cosine.high < 1)
+
+
+def _draw_heatmap(panel: Axes, estimates: np.ndarray, texts: np.ndarray, columns: list[str], rows: list[str]) -> None:
+    seaborn.heatmap(
+        estimates,
+        ax=panel,
+        annot=texts,
+        fmt="",
+        annot_kws={"fontsize": 7},
+        cmap=DIVERGING,
+        vmin=-1,
+        vmax=1,
+        linewidths=1,
+        xticklabels=columns,
+        yticklabels=rows,
+        cbar_kws={"label": "cosine of label and\nreconstruction gradient"},
+    )
+    panel.tick_params(length=0, labelrotation=0)

@@ -43,6 +43,7 @@ def draw_offset_profiles(results: Mapping[str, Proximity], stem: Path, *, window
         figure, panels = panel_grid(layers, heads)
         for layer, head in np.ndindex(layers, heads):
             panel = panels[layer][head]
+            panel.set_title(f"layer {layer}, head {head}")
             panel.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             panel.axvspan(*near, color="0.93", linewidth=0, zorder=-1)
             for name, result in results.items():
@@ -50,7 +51,6 @@ def draw_offset_profiles(results: Mapping[str, Proximity], stem: Path, *, window
                 estimate, low, high = (a[layer, head, shown] / scale for a in (band.estimate, band.low, band.high))
                 panel.plot(values[shown], estimate, color=colors[name], label=name, linewidth=1.2)
                 panel.fill_between(values[shown], low, high, color=colors[name], alpha=BAND_ALPHA, linewidth=0)
-        _label_heads(panels)
         unit = "offset: key - query (positions)" if axis == "offset" else "distance (pixels)"
         figure.supxlabel(unit, fontsize="medium")
         figure.supylabel("centred score (sd of scores)", fontsize="medium")
@@ -166,11 +166,3 @@ def _same_shape(results: Mapping[str, Proximity]) -> Proximity:
         if result.sd.shape != first.sd.shape or result.layout.shape != first.layout.shape:
             raise NotApplicableError(f"{name} has other heads or positions than the rest", hint="draw it on its own")
     return first
-
-
-def _label_heads(panels: list[list[Axes]]) -> None:
-    for head, panel in enumerate(panels[0]):
-        panel.set_title(f"head {head}")
-    if len(panels) > 1:
-        for layer, row in enumerate(panels):
-            row[0].set_ylabel(f"layer {layer}")

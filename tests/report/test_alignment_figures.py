@@ -1,5 +1,6 @@
 """Figures of the alignment and intervention probes: what is drawn is what was measured."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ from PIL import Image
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.probes.alignment import Alignment, measure
+from attnprobe.probes.alignment_statistics import AlignmentRow
+from attnprobe.probes.directions import ScoreSpace
 from attnprobe.probes.interventions import DoseResponse, dose_response
+from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.statistics import Interval
 from attnprobe.report import alignment_figures, intervention_figures
 from attnprobe.report.alignment_figures import draw_alignment
 from attnprobe.report.intervention_figures import draw_dose_response
@@ -51,7 +56,7 @@ def test_points_and_bands_show_the_numbers_of_the_rows(tmp_path: Path, monkeypat
         monkeypatch.setattr(module, "save_figure", lambda figure, stem: figures.append(figure) or [])
     draw_alignment(aligned, tmp_path / "a")
     draw_dose_response(response, tmp_path / "d")
-    directions, offsets, cosines, doses = figures
+    directions, offsets, _, doses = figures
     panel = directions.axes[4]  # layer 1, head 1
     assert panel.get_title() == "layer 1, head 1"
     names = [text.get_text() for text in directions.axes[0].get_yticklabels()]
@@ -67,10 +72,46 @@ def test_points_and_bands_show_the_numbers_of_the_rows(tmp_path: Path, monkeypat
     x, y = offsets.axes[2].lines[-1].get_data()
     assert y[list(x).index(-3)] == part["offset -3"]
     assert np.isnan(y[list(x).index(9)])
-    cosine = {(r.layer, r.head): r.interval.estimate for r in aligned.select("cosine.W_K")}
-    values = cosines.axes[0].collections[0].get_array().reshape(6, 4)
-    column = [text.get_text() for text in cosines.axes[0].get_xticklabels()].index("W_K")
-    np.testing.assert_allclose(np.ma.filled(values[:, column], np.nan), list(cosine.values()))
     accuracy = {r.dose: r.interval.estimate for r in response.select("accuracy", "own")}
     x, y = doses.axes[0].lines[0].get_data()
     assert dict(zip(x, y, strict=True)) == accuracy
+    at_zero = [[r.interval for r in response.select("loss", kind) if r.dose == 0] for kind in ("own", "shuffled")]
+    assert at_zero[0] == at_zero[1]  # one model, one bootstrap
+
+
+def test_cosines_are_clipped_and_what_is_not_resolved_is_hatched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = []
+    monkeypatch.setattr(alignment_figures, "save_figure", lambda figure, stem: figures.append(figure) or [])
+    nan = float("nan")
+    cosines = {"W_Q": (0.5, 0.2, 0.7), "W_K": (1.04, 0.8, 1.2), "offsets": (1.9, nan, nan), "scores": (0.3, -2.0, 2.5)}
+    rows = [
+        AlignmentRow(
+            layer=0,
+            head=0,
+            quantity=f"cosine.{where}",
+            interval=Interval(estimate=e, low=low, high=high, level=0.95, n=20, unit="cosine"),
+        )
+        for where, (e, low, high) in cosines.items()
+    ]
+    result = Alignment(rows=rows, space=ScoreSpace(layout=Layout(shape=(5,))), profiles={})
+    alignment_figures.draw_cosines(result, tmp_path / "c")
+    alignment_figures.draw_cosines(dataclasses.replace(result, rows=rows[:2]), tmp_path / "c")
+    panel = figures[0].axes[0]
+    values = np.ma.filled(panel.collections[0].get_array().astype(float), np.nan).ravel()
+    np.testing.assert_allclose(values, [0.5, 1.0, nan, nan])
+    texts = [text.get_text() for text in panel.texts if text.get_text()]
+    assert texts == ["+0.50\n[+0.20, +0.70]", "+1.00\n[+0.80, +1.00]"]
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["not resolved from noise"]
+    assert panel.patch.get_hatch()
+    assert figures[1].legends == []
+
+
+def test_a_row_of_maps_that_shows_fewer_offsets_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(alignment_figures, "save_figure", lambda figure, stem: figures.append(figure) or [])
+    result = make_results((5, 6))[0]
+    alignment_figures.draw_offsets(result, tmp_path / "o")
+    labels = [panel.get_ylabel() for panel in figures[0].axes[:-1:6]]
+    assert labels == ["label", "reconstruction", "label, minus what\nshuffled labels do\n(offsets up to 3)"]
