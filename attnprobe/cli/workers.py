@@ -1,9 +1,10 @@
 """Several runs side by side on the CPU: one process each, the cores divided among them."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from attnprobe.training.execute import Watch
 
 SECONDS_BETWEEN_LOOKS = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def train_in_parallel(
@@ -41,10 +43,11 @@ def train_in_parallel(
         workers, mp_context=context, initializer=_start, initargs=(max(1, cores() // workers), asked)
     )
     with pool:
-        futures = [
-            pool.submit(_train, config, folder, watch, data_dir, resume, overwrite, quiet)
-            for config, folder, watch in zip(configs, folders, watches, strict=True)
-        ]
+        with _unheard_by_children():
+            futures = [
+                pool.submit(_train, config, folder, watch, data_dir, resume, overwrite, quiet)
+                for config, folder, watch in zip(configs, folders, watches, strict=True)
+            ]
         running: set[Future[dict[str, Any]]] = set(futures)
         while running:
             done, running = wait_for(running, timeout=SECONDS_BETWEEN_LOOKS)
@@ -65,9 +68,24 @@ def _start(threads: int, asked: Event) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's Ctrl-C reaches all processes; the first one decides
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _asked = asked
+
+
+@contextmanager
+def _unheard_by_children() -> Iterator[None]:
+    """A terminal's Ctrl-C reaches all processes, but the first one decides. Those that start within inherit a mask
+    that holds signals off even while they import; this process is told of them afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _train(

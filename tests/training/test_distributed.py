@@ -111,6 +111,19 @@ def test_seeds_side_by_side_stop_at_ctrl_c_and_go_on_exactly(tmp_path: Path) -> 
         assert_same_bits(folder, tmp_path / "through" / folder.name)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux to see when children start")
+def test_ctrl_c_while_the_workers_still_start_is_no_crash(tmp_path: Path) -> None:
+    process = launch(tmp_path / "run", 1, "--seeds", "2")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while len(children.read_text().split()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
 def make_team(rank: int, size: int) -> Team:
     team = Team()
     team.rank, team.size = rank, size
