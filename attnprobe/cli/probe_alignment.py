@@ -9,6 +9,7 @@ import typer
 
 from attnprobe.cli.checkpoints import Opened, SplitName, labels, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
+from attnprobe.cli.probe_checks import check_outputs, note_sequences
 from attnprobe.cli.probe_options import GIBIBYTE, Checkpoints, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
 from attnprobe.cli.tidy import Record, deliver
 
@@ -52,8 +53,10 @@ def alignment(
     """
     found: dict[str, Alignment] = {}
     records: list[Record] = []
+    check_outputs(checkpoints, csv=csv, npz=npz, figure=figure)
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
+        note_sequences(opened, sequences, quiet=quiet)
         with progress_bar(label, quiet=quiet or json) as report:
             found[label] = measure_alignment(
                 opened, change_to, sequences, shuffles, level, round(memory_limit * GIBIBYTE), seed, report

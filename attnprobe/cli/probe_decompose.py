@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from attnprobe.cli.checkpoints import SplitName, labels, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, say
+from attnprobe.cli.probe_checks import check_outputs, note_sequences
 from attnprobe.cli.probe_options import GIBIBYTE, Checkpoints, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
 from attnprobe.cli.tidy import Record, deliver
 
@@ -42,9 +43,11 @@ def decompose(
 
     found: dict[str, Decomposition] = {}
     records: list[Record] = []
+    check_outputs(checkpoints, csv=csv, npz=npz, figure=figure)
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         say(f"decomposing {label}", quiet=quiet or json)
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
+        note_sequences(opened, sequences, quiet=quiet)
         found[label] = measure(
             opened.model,
             opened.split,

@@ -1,13 +1,16 @@
 """attnprobe probe intervene: does the model have proximity bias, or need it?"""
 
+import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnprobe.cli.checkpoints import SplitName, open_checkpoint
+from attnprobe.cli.checkpoints import Opened, SplitName, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
+from attnprobe.cli.probe_checks import check_outputs, note_sequences
 from attnprobe.cli.probe_options import GIBIBYTE, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
 from attnprobe.cli.tidy import deliver
 from attnprobe.errors import ConfigError
@@ -55,57 +58,98 @@ def intervene(
 
     Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets.
     """
-    import numpy as np
+    from attnprobe.probes.interventions import intervention_records
 
-    from attnprobe.probes.intervention_profiles import offset_profile_of
-    from attnprobe.probes.interventions import dose_response, intervention_records, swap_response
-
-    opened = open_checkpoint(checkpoint, split=split, device=device, data_dir=data_dir)
-    objective = opened.checkpoint.objective()
-    generator = np.random.default_rng(seed)
-    limit = round(memory_limit * GIBIBYTE)
-    given = None
-    if profile_of is not None:
-        donor = open_checkpoint(profile_of, split=split, device=device, data_dir=data_dir)
-        given = offset_profile_of(donor.model, donor.split, n=sequences, memory_limit=limit, seed=seed)
+    check_outputs([p for p in (checkpoint, profile_of, swap) if p is not None], csv=csv, npz=npz, figure=figure)
+    asked = Asked(
+        doses=numbers(doses, "--doses"),
+        layers=whole_numbers(layers, "--layers"),
+        heads=whole_numbers(heads, "--heads"),
+        controls=controls,
+        sequences=sequences,
+        level=level,
+        memory_limit=round(memory_limit * GIBIBYTE),
+        seed=seed,
+    )
+    opened, donor, other = (
+        None if path is None else open_checkpoint(path, split=split, device=device, data_dir=data_dir)
+        for path in (checkpoint, profile_of, swap)
+    )
+    assert opened is not None
+    note_sequences(opened, sequences, quiet=quiet)
     with progress_bar(opened.label, quiet=quiet or json) as report:
-        response = dose_response(
-            opened.model,
-            opened.split,
-            objective=objective,
-            doses=numbers(doses, "--doses"),
-            given=given,
-            layers=whole_numbers(layers, "--layers"),
-            heads=whole_numbers(heads, "--heads"),
-            controls=controls,
-            n=sequences,
-            level=level,
-            memory_limit=limit,
-            seed=seed,
-            generator=generator,
-            progress=report,
-        )
-    rows = list(response.rows)
-    if swap is not None:
-        other = open_checkpoint(swap, split=split, device=device, data_dir=data_dir)
-        rows += swap_response(
-            opened.model,
-            other.model,
-            opened.split,
-            objective=objective,
-            layers=whole_numbers(layers, "--layers"),
-            n=sequences,
-            level=level,
-            memory_limit=limit,
-            seed=seed,
-            generator=generator,
-        )
+        response, rows = measure_interventions(opened, donor, other, asked, report)
     if not (json or quiet):
         show(rows, opened.label)
     figures = draw(response, figure) if figure is not None else []
     arrays = {opened.label: response.arrays()} if npz is not None else {}
     records = [opened.origin() | record for record in intervention_records(rows, str(checkpoint))]
     deliver([checkpoint], records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options that say what to do, read and checked."""
+
+    doses: list[float]
+    layers: list[int] | None
+    heads: list[int] | None
+    controls: int
+    sequences: int
+    level: float
+    memory_limit: int  # bytes
+    seed: int
+
+
+def measure_interventions(
+    opened: Opened,
+    donor: Opened | None,
+    other: Opened | None,
+    asked: Asked,
+    progress: Callable[[int, int], None],
+) -> "tuple[DoseResponse, list[InterventionRow]]":
+    """The dose response, clamped to the profile of ``donor`` too, and all rows with those of a swap with ``other``."""
+    import numpy as np
+
+    from attnprobe.probes.intervention_profiles import offset_profile_of
+    from attnprobe.probes.interventions import dose_response, swap_response
+
+    objective, generator = opened.checkpoint.objective(), np.random.default_rng(asked.seed)
+    n, limit, seed = asked.sequences, asked.memory_limit, asked.seed
+    given = None
+    if donor is not None:
+        given = offset_profile_of(donor.model, donor.split, n=n, memory_limit=limit, seed=seed)
+    response = dose_response(
+        opened.model,
+        opened.split,
+        objective=objective,
+        doses=asked.doses,
+        given=given,
+        layers=asked.layers,
+        heads=asked.heads,
+        controls=asked.controls,
+        n=n,
+        level=asked.level,
+        memory_limit=limit,
+        seed=seed,
+        generator=generator,
+        progress=progress,
+    )
+    if other is None:
+        return response, response.rows
+    swapped = swap_response(
+        opened.model,
+        other.model,
+        opened.split,
+        objective=objective,
+        layers=asked.layers,
+        n=n,
+        level=asked.level,
+        memory_limit=limit,
+        seed=seed,
+        generator=generator,
+    )
+    return response, [*response.rows, *swapped]
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:

@@ -14,6 +14,9 @@ Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Coverage of the 
 MemoryLimit = Annotated[float, typer.Option(min=0.001, help="Peak memory to stay under, GiB.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write tidy rows.", show_default=False)]
 Npz = Annotated[Path | None, typer.Option("--npz", help="Write arrays with named axes.", show_default=False)]
-Figure = Annotated[Path | None, typer.Option(help="Draw figures (PNG and PDF) with this stem.", show_default=False)]
+Figure = Annotated[
+    Path | None,
+    typer.Option(help="Draw STEM.png and STEM.pdf; several are STEM_<what>.", metavar="STEM", show_default=False),
+]
 
 GIBIBYTE = 2**30

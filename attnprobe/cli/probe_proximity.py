@@ -7,6 +7,7 @@ import typer
 
 from attnprobe.cli.checkpoints import Opened, SplitName, labels, open_checkpoint
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table, progress_bar
+from attnprobe.cli.probe_checks import check_outputs, note_sequences
 from attnprobe.cli.probe_options import (
     GIBIBYTE,
     Checkpoints,
@@ -66,8 +67,10 @@ def proximity(
     found: dict[str, Proximity] = {}
     records: list[Record] = []
     settings: dict[str, list[str]] = {}  # labels of checkpoints that differ in nothing but the seed
+    check_outputs(checkpoints, csv=csv, npz=npz, figure=figure)
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
+        note_sequences(opened, sequences, quiet=quiet)
         found[label] = measure_proximity(
             opened,
             radius=radius,

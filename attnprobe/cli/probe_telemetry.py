@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from attnprobe.cli.output import Json, Quiet, print_table
+from attnprobe.cli.probe_checks import check_outputs
 from attnprobe.cli.probe_options import Csv, Figure
 from attnprobe.cli.tidy import deliver
 from attnprobe.errors import ArtifactError
@@ -29,6 +30,7 @@ def telemetry(
 
         attnprobe probe telemetry runs/textures-s* --figure telemetry --csv telemetry.csv
     """
+    check_outputs(runs, csv=csv, figure=figure)
     records = [record for folder in runs for record in read(folder)]
     if not (json or quiet):
         show(records)

@@ -7,6 +7,7 @@ import typer
 
 from attnprobe.cli.checkpoints import SplitName, open_checkpoint
 from attnprobe.cli.output import CHECK_FAILED, DataDir, Device, Json, Quiet, Seed, print_table, progress_bar, say
+from attnprobe.cli.probe_checks import check_outputs, note_sequences
 from attnprobe.cli.probe_options import Csv, Level, OnSplit, Sequences
 from attnprobe.cli.tidy import deliver
 
@@ -47,8 +48,10 @@ def certify(
     from attnprobe.cli.probe_alignment import reconstruction_of
     from attnprobe.probes.certificate import measure
 
+    check_outputs([checkpoint], csv=csv)
     other = None if task is None else run.from_table(run.read_table(task)).task
     opened = open_checkpoint(checkpoint, task=other, split=split, device=device, data_dir=data_dir)
+    note_sequences(opened, sequences, quiet=quiet)
     with progress_bar(opened.label, quiet=quiet or json) as report:
         rows = measure(
             opened.model,

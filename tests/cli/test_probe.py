@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from attnprobe.training.checkpoint import load_checkpoint, save_checkpoint
+
 ROW_KEYS = {
     "checkpoint", "layer", "head", "quantity", "estimate", "low", "high", "level", "n", "unit", "p_value",
 }  # fmt: skip
@@ -145,19 +147,19 @@ def test_impossible_questions(attnprobe, checkpoints) -> None:
     assert outcome.code == 2
     outcome.complains("given twice")
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--figure", "/proc/nowhere/x", "-n", 20, "-q")
-    assert outcome.code == 1
-    outcome.complains("cannot write")
+    assert outcome.code == 2
+    outcome.complains("--figure", "cannot be written")
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--memory-limit", 0.001, "-n", 20)
     assert outcome.code in (0, 2)
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--csv", "/proc/nowhere/x.csv", "-n", 20, "-q")
-    assert outcome.code == 1
-    outcome.complains("cannot write")
+    assert outcome.code == 2
+    outcome.complains("--csv", "cannot be written")
 
 
 def test_broken_weights_name_layer_and_head(attnprobe, checkpoints) -> None:
-    document = torch.load(checkpoints[0], weights_only=True)
-    document["state"]["blocks.0.attention.q.weight"][5] = torch.nan  # the second head's rows start at 4
-    torch.save(document, "nan.pt")
+    checkpoint = load_checkpoint(Path(checkpoints[0]))
+    checkpoint.state["blocks.0.attention.q.weight"][5] = torch.nan  # the second head's rows start at 4
+    save_checkpoint(Path("nan.pt"), checkpoint)
     for command in ("proximity", "alignment", "intervene", "decompose"):
         outcome = attnprobe("probe", command, "nan.pt", "-n", 20)
         assert outcome.code == 4
@@ -202,3 +204,47 @@ def test_telemetry(attnprobe, tiny) -> None:
     outcome = attnprobe("probe", "telemetry", "alone")
     assert outcome.code == 3
     outcome.complains("telemetry.jsonl does not exist", "--probe-every")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--csv", "/proc/nowhere/x.csv"), "--csv /proc/nowhere/x.csv cannot be written"),
+        (("--csv", "file/x.csv"), "--csv file/x.csv cannot be written"),
+        (("--npz", "/dev/full/x.npz"), "--npz /dev/full/x.npz cannot be written"),
+        (("--figure", "folder/new", "--csv", "folder/new.png"), "--figure folder/new.png is also the file of --csv"),
+        (("--csv", "rows", "--npz", "folder/../rows"), "--npz folder/../rows is also the file of --csv"),
+        (("--csv", "folder"), "--csv folder is a folder"),
+        (("--csv", "nowhere.pt"), "--csv nowhere.pt is also an input"),
+    ],
+)
+@pytest.mark.parametrize("probe", ["proximity", "alignment", "intervene", "decompose"])
+def test_outputs_are_checked_before_anything_is_read(attnprobe, probe, options, words) -> None:
+    Path("file").touch()
+    Path("folder").mkdir()
+    outcome = attnprobe("probe", probe, "nowhere.pt", *options)  # opening it would be an error of another kind
+    assert outcome.code == 2
+    outcome.complains(words, "hint:")
+    assert attnprobe("probe", probe, "nowhere.pt", "--csv", "new/rows.csv").code == 3
+
+
+def test_outputs_of_telemetry_and_certify_are_checked_too(attnprobe) -> None:
+    for command in (("probe", "telemetry"), ("theory", "certify")):
+        outcome = attnprobe(*command, "nowhere", "--csv", "/proc/nowhere/x.csv")
+        assert outcome.code == 2
+        outcome.complains("--csv", "cannot be written")
+
+
+def test_fewer_sequences_than_asked_for_are_said(attnprobe, checkpoints) -> None:
+    for probe, *options in (
+        ("proximity", "--permutations", 19), ("alignment", "--shuffles", 19), ("decompose",),
+        ("intervene", "--doses=0"),
+    ):  # fmt: skip
+        outcome = attnprobe("probe", probe, checkpoints[0], *options, "-n", 99, "--json")
+        there = 40 if probe == "alignment" else 30
+        assert f"only {there} sequences in this split, not 99" in outcome.err
+        ns = {row["n"] for row in outcome.document()["rows"]}
+        assert there in ns
+        assert 99 not in ns
+    assert "only" not in attnprobe("probe", "decompose", checkpoints[0], "-n", 30).err
+    assert attnprobe("probe", "decompose", checkpoints[0], "-n", 99, "-q").err == ""
