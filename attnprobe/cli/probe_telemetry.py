@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnprobe.cli.output import Json, Quiet, print_table
+from attnprobe.cli.output import Json, Quiet, print_table, say
 from attnprobe.cli.probe_checks import check_outputs
 from attnprobe.cli.probe_options import Csv, Figure
 from attnprobe.cli.tidy import deliver
@@ -43,19 +43,31 @@ def telemetry(
 
 
 def read(folder: Path) -> list[Record]:
-    """The tidy rows of one run; of a step that was measured twice (after an interruption) the later ones."""
+    """The tidy rows of one run; of a step that was measured twice (after an interruption) the later ones.
+
+    An interruption may also leave half a line at the end: it is left out, with a line on stderr. Anything else that is no record is an ArtifactError.
+    """
     path = folder / "telemetry.jsonl"
     try:
-        lines = [json_format.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         hint = "train with --probe-every 2 to record it"
         raise ArtifactError(f"{path} does not exist", hint=hint) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
-    if not lines:
-        raise ArtifactError(f"{path} is empty", hint="was the run interrupted before its first step?")
     keys = ("run", "phase", "step", "layer", "head", "quantity", "direction")
-    return list({tuple(record[key] for key in keys): record for record in lines}.values())
+    records: dict[tuple[Any, ...], Record] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json_format.loads(line)
+            records[tuple(record[key] for key in keys)] = record
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                raise ArtifactError(f"{path}: line {number} is damaged", hint="remove that line") from None
+            say(f"warning: the last line of {path} was cut off by an interruption and is left out")
+    if not records:
+        raise ArtifactError(f"{path} is empty", hint="was the run interrupted before its first step?")
+    return list(records.values())
 
 
 def show(records: list[Record]) -> None:

@@ -248,3 +248,25 @@ def test_fewer_sequences_than_asked_for_are_said(attnprobe, checkpoints) -> None
         assert 99 not in ns
     assert "only" not in attnprobe("probe", "decompose", checkpoints[0], "-n", 30).err
     assert attnprobe("probe", "decompose", checkpoints[0], "-n", 99, "-q").err == ""
+
+
+def test_telemetry_survives_a_torn_last_line_and_no_other(attnprobe) -> None:
+    place = {"run": "r", "seed": 0, "phase": "pretrained", "layer": 0, "head": 0, "direction": None}
+    number = {"quantity": "proximity_bias", "estimate": 0.5, "low": 0.4, "high": 0.6, "level": 0.95, "n": 3, "unit": ""}
+    lines = [json.dumps(place | number | {"step": step, "p_value": 0.5}) + "\n" for step in (0, 1, 2)]
+    Path("run").mkdir()
+    path = Path("run/telemetry.jsonl")
+    path.write_text("".join(lines)[:-40])
+    outcome = attnprobe("probe", "telemetry", "run", "--json")
+    assert outcome.code == 0
+    assert [row["step"] for row in outcome.document()["rows"]] == [0, 1]
+    assert outcome.err.count("warning:") == 1
+    assert "last line of run/telemetry.jsonl" in outcome.err
+    path.write_text(lines[0][:-40] + "\n" + lines[1])
+    outcome = attnprobe("probe", "telemetry", "run")
+    assert outcome.code == 3
+    outcome.complains("line 1 is damaged", "hint:")
+    path.write_text(lines[0][:50])
+    outcome = attnprobe("probe", "telemetry", "run")
+    assert outcome.code == 3
+    outcome.complains("is empty")
