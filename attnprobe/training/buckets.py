@@ -1,8 +1,9 @@
 """Which samples make a batch, and how long it is: batches of similar lengths, trimmed to their longest member.
 
 Where a model does not see padding, trimming changes no loss. What does change against the published way ("padded") is
-the company a sample keeps: the epoch's random order is cut into windows of ``WINDOW`` batches, each window is sorted by
-length and cut into batches, and all batches are shuffled.
+the company a sample keeps: the epoch's random order is cut into windows of 16 to 64 batches, each window is sorted by
+length and cut into batches, and all batches are shuffled. Larger windows pad less and mix less. On ListOps in batches
+of 64, windows of 16 leave 6 % of padding (13 % more pairs of positions than needed), windows of 64 leave 3 % (5 %).
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from attnprobe.models import TransformerConfig
 from attnprobe.run import Engine
 from attnprobe.tasks import Batch, Split
 
-WINDOW = 16  # batches; larger windows pad less and mix less
+WINDOWS = (16, 64)  # batches, least and most; in between a quarter of the epoch
 QUANTUM = 32  # lengths are rounded up to a multiple, so that few shapes occur
 
 
@@ -50,7 +51,8 @@ def training_batches(split: Split, batch_size: int, trim: bool, generator: torch
     if not trim:
         return Batches(split=split, index=order.to(split.labels.device).split(batch_size), lengths=None)
     length = longest(split)
-    windows = [window[length[window].argsort(stable=True)] for window in order.split(WINDOW * batch_size)]
+    window = max(WINDOWS[0], min(WINDOWS[1], len(order) // batch_size // 4))
+    windows = [part[length[part].argsort(stable=True)] for part in order.split(window * batch_size)]
     parts = torch.cat(windows).view(-1, batch_size)
     parts = parts[torch.randperm(len(parts), generator=generator)]
     return _trimmed(split, length, parts.unbind())

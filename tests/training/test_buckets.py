@@ -9,7 +9,7 @@ from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, Objective
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data, Spec, Split
-from attnprobe.training.buckets import QUANTUM, WINDOW, evaluation_batches, longest, training_batches, trims
+from attnprobe.training.buckets import QUANTUM, WINDOWS, evaluation_batches, longest, training_batches, trims
 from attnprobe.training.loop import Trainer, evaluate
 
 LENGTH = 3 * QUANTUM + 5
@@ -43,15 +43,24 @@ def test_every_sample_at_most_once_and_none_cut_off(n: int, batch_size: int, see
 
 
 def test_lengths_within_a_batch_are_similar_and_the_order_is_random() -> None:
-    split = make_split(WINDOW * 5 * 3)
+    split = make_split(WINDOWS[0] * 5 * 3)
     batches = training_batches(split, 5, True, torch.Generator().manual_seed(1))
     spread = torch.stack([longest(split)[i].max() - longest(split)[i].min() for i in batches.index]).float()
-    assert spread.mean() < 2 * LENGTH / WINDOW
+    assert spread.mean() < 2 * LENGTH / WINDOWS[0]
     assert all(length % QUANTUM == 0 or length == LENGTH for length in batches.lengths)
     firsts = [float(longest(split)[i].float().mean()) for i in batches.index]
     assert firsts != sorted(firsts)
     other = training_batches(split, 5, True, torch.Generator().manual_seed(2))
     assert not torch.equal(batches.index[0], other.index[0])
+
+
+@pytest.mark.parametrize(("batches", "window"), [(7, 16), (64, 16), (100, 25), (300, 64)])
+def test_windows_are_a_quarter_of_the_epoch_within_limits(batches: int, window: int) -> None:
+    split = make_split(3 * batches)
+    found = training_batches(split, 3, True, torch.Generator().manual_seed(1))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(1))
+    together = [set(part.tolist()) for part in order.split(3 * window)]
+    assert all(any(set(index.tolist()) <= part for part in together) for index in found.index)
 
 
 @pytest.mark.parametrize("objective", [Classification(), MaskedReconstruction(loss="cross_entropy")])
