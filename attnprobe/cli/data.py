@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnprobe.cli.output import CHECK_FAILED, Json, Quiet, print_json, print_table, progress_bar, say
+from attnprobe.cli.output import CHECK_FAILED, DataDir, Json, Quiet, print_json, print_table, progress_bar, say
 from attnprobe.cli.train import Settings
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 
@@ -19,7 +19,6 @@ MEGABYTE = 1_000_000
 
 data_app = typer.Typer(name="data", help="List, fetch, generate, verify and describe data sets.", no_args_is_help=True)
 
-DataDir = Annotated[Path | None, typer.Option(help="Your own data folder.", show_default="the cache")]
 Names = Annotated[list[str], typer.Argument(help="Tasks or sources, see attnprobe data list.")]
 
 
@@ -76,9 +75,13 @@ def fetch(
 
         attnprobe data fetch imdb speech-commands --yes --data-dir /big/disk
     """
+    from attnprobe.tasks.cache import writable
     from attnprobe.tasks.copies import find, status
     from attnprobe.tasks.sources import SOURCES
 
+    if data_dir is not None:
+        with writable(data_dir):
+            data_dir.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     for name in resolve(names, all_sources=False):
         if status(name, data_dir) == "ready":
@@ -156,7 +159,7 @@ def verify(
         verdict = {True: "ok", False: "WRONG", None: "unknown"}
         rows = [[name, c.what, c.found, c.expected, verdict[c.ok]] for name, found in checks.items() for c in found]
         print_table("local copies", ["source", "what", "found", "expected", "verdict"], rows, numeric_from=5)
-        say(f"{len(present)} sources checked, {failed} deviations")
+        say(f"sources checked: {len(present)}, deviations: {failed}")
     if failed:
         raise typer.Exit(CHECK_FAILED)
 
@@ -180,6 +183,8 @@ def describe(
     """
     from attnprobe.tasks.summary import summarise
 
+    if figure is not None and figure.suffix.lower() != ".png":
+        raise ConfigError(f"--figure {figure} is not a PNG file's name", hint="let it end in .png")
     data = make_task(name, settings or []).load(data_dir)
     summary = summarise(data)
     if figure is not None:

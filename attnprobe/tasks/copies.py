@@ -18,7 +18,12 @@ CSV_FIELD_LIMIT = 1 << 24
 
 
 def places(source: Source, data_dir: Path | None) -> list[Path]:
-    """Where a copy may lie: the user's folder, a folder of the source's name in it, the cache, and the system's."""
+    """Where a copy may lie: the user's folder, a folder of the source's name in it, the cache, and the system's.
+
+    ArtifactError if the user's folder does not exist: a copy elsewhere should not be taken for theirs.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise ArtifactError(f"there is no folder {data_dir}", hint="--data-dir must name one")
     mine = [data_dir, data_dir / source.folder] if data_dir else []
     return [*mine, cache_dir() / source.folder, SYSTEM_FOLDER / source.folder]
 
@@ -29,7 +34,7 @@ def status(name: str, data_dir: Path | None = None) -> Literal["ready", "packed"
     where = places(source, data_dir)
     archives = [place / file.name for place in where for file in source.files if file.archive]
     archives = [archive for archive in archives if archive.is_file()]
-    if any(_marked(source, place) for place in [*where, *(_unpacked_folder(archive, source) for archive in archives)]):
+    if any(marked(source, place) for place in [*where, *(_unpacked_folder(archive, source) for archive in archives)]):
         return "ready"
     return "packed" if archives else "absent"
 
@@ -38,7 +43,7 @@ def locate(names: Sequence[str], data_dir: Path | None) -> tuple[str, Path] | No
     """The first of the named sources that has a copy, and the folder with its markers; archives are unpacked once."""
     for place in places(SOURCES[names[0]], data_dir):
         for name in names:
-            folder = _marked(SOURCES[name], place) or _unpacked(SOURCES[name], place)
+            folder = marked(SOURCES[name], place) or _unpacked(SOURCES[name], place)
             if folder is not None:
                 return name, folder
     return None
@@ -56,7 +61,7 @@ def find(names: Sequence[str], data_dir: Path | None) -> tuple[str, Path]:
         hint = (
             f"run `attnprobe data fetch {names[0]}`, or put {missing} into {cache_dir() / first.folder}; {first.note}"
         )
-        raise ArtifactError(f"{first.title.split(':')[0]} was not found; {looked}", hint=hint.rstrip("; "))
+        raise ArtifactError(f"no complete copy of {first.title.split(':')[0]}: {looked}", hint=hint.rstrip("; "))
     return found
 
 
@@ -69,7 +74,8 @@ def _incomplete(names: Sequence[str], where: list[Path]) -> str:
     return ""
 
 
-def _marked(source: Source, place: Path) -> Path | None:
+def marked(source: Source, place: Path) -> Path | None:
+    """The folder at or below ``place`` that holds all the source's markers."""
     for inner in source.inner:
         if all((place / inner / marker).exists() for marker in source.markers):
             return place / inner
@@ -82,10 +88,10 @@ def _unpacked(source: Source, place: Path) -> Path | None:
         if file.archive and archive.is_file():
             folder = _unpacked_folder(archive, source)
             build_once(folder, functools.partial(_unpack, archive, source))
-            marked = _marked(source, folder)
-            if marked is None:
+            content = marked(source, folder)
+            if content is None:
                 raise ArtifactError(f"{archive} does not hold {' and '.join(source.markers)}")
-            return marked
+            return content
     return None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.cache import build_once, cache_dir
-from attnprobe.tasks.copies import places
+from attnprobe.tasks.copies import marked, places
 from attnprobe.tasks.sources import Source
 
 S = TypeVar("S")
@@ -82,9 +82,9 @@ def published_folder(source: Source, data_dir: Path | None) -> Path:
     """Where the published files of a task lie that can also be generated; ArtifactError if nowhere."""
     where = places(source, data_dir)
     for place in where:
-        for inner in source.inner:
-            if all((place / inner / marker).exists() for marker in source.markers):
-                return place / inner
+        folder = marked(source, place)
+        if folder is not None:
+            return folder
     looked = ", ".join(map(str, where))
     hint = f"unpack the Long Range Arena's files there, or set source to 'generate'; {source.note}".rstrip("; ")
     raise ArtifactError(f"{source.title}: no {' and '.join(source.markers)} in {looked}", hint=hint)

@@ -166,6 +166,22 @@ def test_offline_fetch_is_one_line(server: Server) -> None:
     assert server.url("/imdb") in error.hint  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_mistyped_data_folder_is_not_passed_over(tmp_path: Path) -> None:
+    for command in (["list"], ["verify"], ["describe", "image"], ["describe", "listops", "-s", "source=published"]):
+        assert "there is no folder" in str(fails(ArtifactError, *command, "--data-dir", str(tmp_path / "typo")))
+
+
+def test_fetch_makes_the_folder_it_is_given(server: Server, tmp_path: Path) -> None:
+    document = run_json("fetch", "imdb", "--yes", "--data-dir", str(tmp_path / "new" / "disk"))
+    assert len(document["fetched"]) == 1
+    assert (tmp_path / "new" / "disk" / "imdb" / "aclImdb_v1.tar.gz").exists()
+
+
+def test_a_sheet_is_a_png_file() -> None:
+    error = fails(ConfigError, "describe", "textures", "--figure", "sheet.jpg")
+    assert "sheet.jpg is not a PNG" in str(error)
+
+
 def test_fetch_of_unknown_names_is_refused() -> None:
     assert "there is no data set 'imbd'" in str(fails(ConfigError, "fetch", "imbd"))
     assert "textures needs no download" in str(fails(ConfigError, "fetch", "textures"))

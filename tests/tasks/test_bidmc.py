@@ -113,6 +113,6 @@ def test_other_files_are_artifact_errors(tmp_path: Path, content: bytes) -> None
 
 
 def test_missing_files_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="BIDMC SpO2 was not found") as error:
+    with pytest.raises(ArtifactError, match="no complete copy of BIDMC SpO2") as error:
         BIDMC(target="SpO2").load(tmp_path)
     assert "attnprobe data fetch bidmc-spo2" in error.value.hint

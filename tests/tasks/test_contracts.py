@@ -130,9 +130,12 @@ def test_drawn_data_depend_on_their_seed_and_on_no_file(name: str, data_dir: Pat
 
 @pytest.mark.parametrize("name", READ)
 def test_data_that_are_not_there_are_one_clear_error(name: str, data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="was not found; looked in") as error:
-        make(name).load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match=r"^no complete copy of .*: looked in") as error:
+        make(name).load(tmp_path / "empty")
     assert f"attnprobe data fetch {TASK_SOURCES[name][0] if name != 'bidmc' else 'bidmc-hr'}" in error.value.hint
+    with pytest.raises(ArtifactError, match=f"^there is no folder {tmp_path / 'nowhere'}$"):
+        make(name).load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", READ)

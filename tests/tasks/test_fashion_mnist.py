@@ -57,7 +57,7 @@ def test_training_labels_can_be_noisy(folder: Path) -> None:
 
 def test_environment_variable_and_missing_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
-    with pytest.raises(ArtifactError, match="was not found; looked in") as caught:
+    with pytest.raises(ArtifactError, match="no complete copy of Fashion-MNIST: looked in") as caught:
         FashionMNIST(n_train=10).load()
     assert str(tmp_path / "cache") in str(caught.value)
     assert "apt-get install" in caught.value.hint

@@ -183,8 +183,9 @@ def test_a_full_disk_is_noticed_before(server: Server, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def packed(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A source whose markers lie in a folder of its archive."""
+def packed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A source whose markers lie in a folder of its archive; the user's folder is "mine"."""
+    (tmp_path / "mine").mkdir()
     file = File(name="data.tar.gz", urls=("http://127.0.0.1:9/",), size=None, checksum=None)
     source = Source(
         title="Packed data: nothing",
@@ -269,7 +270,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path, packed: str) ->
 
 def test_nothing_found_says_where_and_what_to_do(tmp_path: Path, cache: Path, packed: str) -> None:
     assert locate((packed,), tmp_path / "mine") is None
-    with pytest.raises(ArtifactError, match="Packed data was not found") as error:
+    with pytest.raises(ArtifactError, match="no complete copy of Packed data: looked in") as error:
         find((packed,), tmp_path / "mine")
     assert str(tmp_path / "mine") in str(error.value)
     assert "attnprobe data fetch packed" in error.value.hint
