@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.bench.contestants import Ours, timed
 from attnprobe.bench.problem import Problem
-from attnprobe.bench.report import surroundings
+from attnprobe.bench.report import heading, surroundings, table
 from attnprobe.run import Engine
 from attnprobe.training.loop import Update
 from attnprobe.training.together import Ensemble
@@ -162,11 +162,7 @@ def attempt(measure: Callable[[], float]) -> float | str:
 
 
 def _markdown(where: dict[str, Any], command: str, tables: dict[str, Rows]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    lines = [f"`{command}`, {where['date']}", "", f"{where['device']}; {where['platform']}; {versions}."]
+    lines = heading(where, command)
     for name, rows in tables.items():
-        titles = list(rows[0])
-        cells = [titles, ["---"] * len(titles)]
-        cells += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-        lines += ["", f"**{name}**", "", *(f"| {' | '.join(row)} |" for row in cells)]
+        lines += ["", f"**{name}**", "", *table(rows)]
     return "\n".join(lines) + "\n"

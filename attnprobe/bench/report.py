@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,35 @@ def document(
     }
 
 
-def markdown(where: dict[str, Any], command: str, outcomes: list[Outcome], fresh: dict[str, dict[str, Fresh]]) -> str:
+def heading(where: dict[str, Any], command: str) -> list[str]:
+    """What was called, when, where and with which versions."""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     load = " ".join(map(str, where["load_average"]))
-    lines = [
+    return [
         f"`{command}`, {where['date']}",
         "",
         f"{where['cpu']}, {where['cores']} cores, {where['threads']} threads, device {where['device']}, "
         f"load average at the start {load}; {where['platform']}, Python {where['python']}; {versions}.",
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown lines; the first row's keys are the titles, and what a row lacks stays empty."""
+    titles = list(rows[0])
+    cells = [titles, ["---"] * len(titles), *([_cell(row.get(title, "")) for title in titles] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in cells]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Spread):
+        median, low, high = (f"{x:,.0f}" if value.median >= 1000 else f"{x:.3g}" for x in dataclasses.astuple(value))
+        return f"{median} ({low}-{high})"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def markdown(where: dict[str, Any], command: str, outcomes: list[Outcome], fresh: dict[str, dict[str, Fresh]]) -> str:
+    lines = [
+        *heading(where, command),
         "",
         "Ratio: time of this contestant / time of ours in the same round, above 1 = ours is faster; median (min-max). "
         "CPU ratio: the same with CPU seconds.",

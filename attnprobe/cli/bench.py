@@ -14,6 +14,7 @@ from attnprobe.errors import RunError
 class SuiteName(enum.StrEnum):
     quick = "quick"
     cpu = "cpu"
+    lengths = "lengths"
     gpu = "gpu"
 
 
@@ -23,7 +24,9 @@ class Precision(enum.StrEnum):
 
 
 def bench(
-    suite: Annotated[SuiteName, typer.Option(help="quick: seconds; cpu: minutes; gpu: needs one.")] = SuiteName.quick,
+    suite: Annotated[
+        SuiteName, typer.Option(help="quick: seconds; cpu, lengths: minutes; gpu: needs one.")
+    ] = SuiteName.quick,
     out: Annotated[Path, typer.Option(help="Folder for bench-<suite>.json and bench-<suite>.md.")] = Path("bench"),
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every contestant.")] = None,
     precision: Annotated[Precision, typer.Option(help="Of every contestant.")] = Precision.float32,
@@ -42,11 +45,14 @@ def bench(
 
         attnprobe bench --suite cpu --threads 2 --out results
 
+        attnprobe bench --suite lengths --threads 1
+
     The peers come with: pip install "attnprobe\\[bench]"
     """
     import torch
 
     from attnprobe.bench.gpu import run_gpu_suite
+    from attnprobe.bench.lengths import Lengths, run_lengths
     from attnprobe.bench.suites import SUITES, run_suite
     from attnprobe.training.execute import choose_device
     from attnprobe.training.files import to_json, write_atomically
@@ -63,6 +69,8 @@ def bench(
         if chosen.type != "cuda":
             raise RunError("the gpu suite needs a CUDA device", hint="use --suite cpu")
         document, page = run_gpu_suite(command, device=chosen, say=report)
+    elif suite is SuiteName.lengths:
+        document, page = run_lengths(Lengths(), command, device=chosen, precision=precision, say=report)
     else:
         document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
     for name, text in ((f"bench-{suite}.json", to_json(document)), (f"bench-{suite}.md", page)):

@@ -1,0 +1,180 @@
+"""What padding costs: ListOps in batches padded as published, in length buckets, and packed without any padding.
+
+Every round, all contestants train on the same samples, each in batches of its own making; so the ratio of their times
+is the ratio of their speeds per real token. Packing is a prototype that lives here only: it gains too little over
+buckets to be worth a second layout in the models (see tests/benchmarks/RESULTS.md).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnprobe.bench.contestants import timed
+from attnprobe.bench.report import heading, surroundings, table
+from attnprobe.bench.rounds import GateError, Spread, spread
+from attnprobe.models import Transformer, TransformerConfig, make_model
+from attnprobe.models.positions import SinusoidalPositions
+from attnprobe.models.transformer import Block
+from attnprobe.objectives import Classification, Losses
+from attnprobe.run import Engine, Optimizer, Phase
+from attnprobe.tasks import Batch, Data, Split
+from attnprobe.tasks.listops import ListOps
+from attnprobe.training.buckets import Batches, longest, training_batches
+from attnprobe.training.loop import Trainer
+
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference of a sample's loss
+TASK = ListOps(n_train=4096, n_validation=1, n_test=1)
+MODEL = TransformerConfig(d_model=64, layers=1, heads=4, d_mlp=128)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How much is measured. The default has ListOps' own lengths: 500 to 2000, about 1035 on average."""
+
+    task: ListOps = TASK
+    model: TransformerConfig = MODEL
+    batch: int = 16
+    steps: int = 8  # per round
+    rounds: int = 5
+
+
+class Packed:
+    """Our model on sequences laid end to end, attention one sequence at a time; labels read by the mean."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+
+    def losses(self, batch: Batch) -> Losses:
+        model, valid = self.model, batch.valid
+        assert valid is not None
+        lengths = valid.sum(1).tolist()
+        place = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)[valid]
+        positions: SinusoidalPositions = model.positions  # pyright: ignore[reportAssignmentType]
+        blocks: list[Block] = list(model.blocks)  # pyright: ignore[reportAssignmentType]
+        x = model.embedding(batch.inputs[valid][None], None)[0] + positions.table[place]
+        for block in blocks:
+            a, h = block.attention, block.norm1(x)
+            heads = [p(h).unflatten(-1, (a.heads, -1)).transpose(0, 1).split(lengths, 1) for p in (a.q, a.k, a.v)]
+            mixed = [
+                F.scaled_dot_product_attention(q[None], k[None], v[None])[0] for q, k, v in zip(*heads, strict=True)
+            ]
+            x = x + a.o(torch.cat(mixed, 1).transpose(0, 1).flatten(1))
+            x = x + block.down(F.gelu(block.up(block.norm2(x))))
+        pooled = torch.stack([part.mean(0) for part in model.norm(x).split(lengths)])
+        logits = model.label_head(pooled)
+        loss = F.cross_entropy(logits, batch.labels, reduction="none")
+        return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
+
+
+class Contestant:
+    """A trainer, and the batches it makes of what the buckets hold."""
+
+    def __init__(self, setting: Lengths, data: Data, engine: Engine, *, packed: bool = False) -> None:
+        model = make_model(setting.model, data.spec, "classes", seed=0).to(data.train.labels.device)
+        optimizer = Optimizer(schedule="constant", warmup=0)
+        phase = Phase(objective=Classification(), batch_size=setting.batch, epochs=1_000_000, optimizer=optimizer)
+        self.trainer = Trainer(model, data, "bench", phase, engine, seed=0)
+        if packed:
+            layout = Packed(model)
+            self.trainer.stepper.losses = lambda batch, epoch: layout.losses(batch)
+
+    def batches(self, buckets: Batches) -> Batches:
+        """The same samples: as they are, or in random company and padded to the full length."""
+        if self.trainer.trim:
+            return buckets
+        samples = torch.cat(buckets.index)
+        mixed = samples[torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).to(samples.device)]
+        return Batches(split=buckets.split, index=mixed.split(self.trainer.batch_size), lengths=None)
+
+    @torch.no_grad()
+    def losses(self, buckets: Batches) -> Tensor:
+        """(samples,) in the order of their numbers."""
+        batches = self.batches(buckets)
+        with self.trainer.stepper.arithmetic():
+            found = [self.trainer.stepper.losses(batches[number], 0).loss for number in range(len(batches))]
+        return torch.cat(found)[torch.cat(batches.index).argsort()]
+
+    def train(self, buckets: Batches) -> float:
+        """Seconds for one update per batch."""
+        batches = self.batches(buckets)
+
+        def work() -> None:
+            for number in range(len(batches)):
+                self.trainer.update(batches[number], 0)
+                self.trainer.progress.step += 1
+
+        return timed(work, self.trainer.device)[0]
+
+
+def make_contestants(setting: Lengths, data: Data, precision: str) -> dict[str, Contestant]:
+    engine = Engine(precision="bfloat16" if precision == "bfloat16" else "float32")
+    padded = dataclasses.replace(engine, batching="padded")
+    return {
+        "padded, as published": Contestant(setting, data, padded),
+        "buckets": Contestant(setting, data, engine),
+        "buckets again": Contestant(setting, data, engine),
+        "packed (prototype)": Contestant(setting, data, padded, packed=True),
+    }
+
+
+def rounds_of_buckets(setting: Lengths, split: Split) -> list[Batches]:
+    """A warm-up and the rounds: of an epoch's buckets in the order of their lengths, every so many-th."""
+    whole = training_batches(split, setting.batch, True, torch.Generator().manual_seed(0))
+    assert whole.lengths is not None
+    lengths, stride = whole.lengths, len(whole) // setting.steps
+    order = sorted(range(len(whole)), key=lambda number: lengths[number])
+    chosen = [order[(stride // 2 + r) % stride :: stride][: setting.steps] for r in range(setting.rounds + 1)]
+    return [
+        Batches(split=split, index=tuple(whole.index[i] for i in part), lengths=tuple(lengths[i] for i in part))
+        for part in chosen
+    ]
+
+
+def run_lengths(
+    setting: Lengths, command: str, *, device: torch.device, precision: str, say: Callable[[str], None]
+) -> tuple[dict[str, Any], str]:
+    """The record as plain data and as a Markdown page; GateError if a sample's loss depends on its batch."""
+    where = surroundings(device)
+    data = setting.task.load(None).to(device)
+    contestants = make_contestants(setting, data, precision)
+    warm_up, *rounds = rounds_of_buckets(setting, data.train)
+    difference = gate(contestants, warm_up, TOLERANCE[precision])
+    names = list(contestants)
+    for name in names:
+        contestants[name].train(warm_up)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number, buckets in enumerate(rounds):
+        say(f"lengths: round {number + 1} of {len(rounds)}")
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # no one is always first
+            seconds[name].append(contestants[name].train(buckets))
+    tokens = [int(longest(data.train)[torch.cat(buckets.index).cpu()].sum()) for buckets in rounds]
+    rows = [compared(name, seconds, tokens) for name in names]
+    plain = [{k: dataclasses.asdict(v) if isinstance(v, Spread) else v for k, v in row.items()} for row in rows]
+    document = {"command": command, "surroundings": where, "rows": plain, "largest_loss_difference": difference}
+    sizes = f"{len(rounds)} rounds of {setting.steps} batches of {setting.batch}"
+    lines = [*heading(where, command), "", f"ListOps, {setting.model}, {precision}, {sizes}. Tokens without padding; "]
+    lines[-1] += f"median (min-max). Losses of a sample differ by at most {difference:.0e}.\n"
+    return document, "\n".join([*lines, *table(rows)]) + "\n"
+
+
+def gate(contestants: dict[str, Contestant], buckets: Batches, tolerance: float) -> float:
+    """The largest difference of any sample's loss between the contestants, all with the same weights."""
+    losses = torch.stack([contestant.losses(buckets).double() for contestant in contestants.values()])
+    difference = float((losses.amax(0) - losses.amin(0)).max())
+    if not difference <= tolerance:
+        raise GateError(
+            f"a sample's loss depends on its batch: it differs by {difference:.1e}, allowed {tolerance:.0e}"
+        )
+    return difference
+
+
+def compared(name: str, seconds: dict[str, list[float]], tokens: list[int]) -> dict[str, Any]:
+    own = seconds[name]
+    row: dict[str, Any] = {"batches": name, "tokens/s": spread([n / s for n, s in zip(tokens, own, strict=True)])}
+    for title, other in (("times faster than padded", "padded, as published"), ("than buckets", "buckets")):
+        row[title] = spread([theirs / mine for theirs, mine in zip(seconds[other], own, strict=True)])
+    return row

@@ -1,0 +1,73 @@
+"""The suite on padding: all contestants train on the same samples, and a sample's loss does not depend on its batch."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from attnprobe.bench import lengths
+from attnprobe.bench.lengths import Lengths, Packed, gate, make_contestants, rounds_of_buckets, run_lengths
+from attnprobe.bench.rounds import GateError
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import Classification
+from attnprobe.tasks.listops import ListOps
+from attnprobe.training.files import to_json
+
+CPU = torch.device("cpu")
+TASK = ListOps(min_length=10, max_length=60, max_depth=4, max_args=4, n_train=120, n_validation=1, n_test=1)
+SMALL = Lengths(task=TASK, model=TransformerConfig(d_model=12, heads=2, d_mlp=17, layers=2), batch=5, steps=3, rounds=2)
+
+
+def test_packing_changes_no_loss_and_no_gradient_in_float64() -> None:
+    data = TASK.load(None)
+    batch, found = data.train.batch(torch.tensor([3, 41, 7, 0])), []
+    for packed in (False, True):
+        model = make_model(SMALL.model, data.spec, "classes", seed=0).double()
+        objective = Classification()
+        losses = Packed(model).losses(batch) if packed else objective.losses(model, batch, seed=0, epoch=0)
+        losses.mean().backward()
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        found.append((losses.loss.detach(), losses.correct, torch.cat(gradients)))
+    for plain, other in zip(*found, strict=True):
+        assert (plain - other).abs().max() < 1e-12
+
+
+def test_everybody_trains_on_the_same_samples_of_all_lengths() -> None:
+    data = SMALL.task.load(None)
+    contestants = make_contestants(SMALL, data, "float32")
+    rounds = rounds_of_buckets(SMALL, data.train)
+    assert len(rounds) == 3
+    for buckets in rounds:
+        seen = [torch.cat(c.batches(buckets).index).sort().values for c in contestants.values()]
+        assert all(torch.equal(samples, seen[0]) for samples in seen)
+        assert len(seen[0].unique()) == SMALL.steps * SMALL.batch
+        assert buckets.lengths == tuple(sorted(buckets.lengths))
+    padded = contestants["padded, as published"].batches(rounds[0])
+    assert padded[0].inputs.shape[1] == data.spec.length
+    assert not torch.equal(padded.index[0], rounds[0].index[0])
+
+
+def test_the_record() -> None:
+    document, page = run_lengths(SMALL, "attnprobe bench", device=CPU, precision="float32", say=lambda text: None)
+    rows = {row["batches"]: row for row in json.loads(to_json(document))["rows"]}
+    assert list(rows) == ["padded, as published", "buckets", "buckets again", "packed (prototype)"]
+    assert rows["padded, as published"]["times faster than padded"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    assert all(row["tokens/s"]["low"] > 0 for row in rows.values())
+    assert document["largest_loss_difference"] < 1e-5
+    assert "| packed (prototype) |" in page
+    assert torch.__version__ in page
+
+
+def test_another_computation_does_not_pass_the_gate(monkeypatch) -> None:
+    data = SMALL.task.load(None)
+    contestants = make_contestants(SMALL, data, "float32")
+    buckets = rounds_of_buckets(SMALL, data.train)[0]
+    assert gate(contestants, buckets, 1e-5) < 1e-5
+    with torch.no_grad():
+        contestants["buckets"].trainer.model.label_head.bias[3] += 0.01
+    with pytest.raises(GateError, match="depends on its batch"):
+        gate(contestants, buckets, 1e-5)
+    monkeypatch.setattr(lengths, "TOLERANCE", {"float32": -1.0})
+    with pytest.raises(GateError):
+        run_lengths(dataclasses.replace(SMALL, rounds=1), "", device=CPU, precision="float32", say=lambda text: None)
