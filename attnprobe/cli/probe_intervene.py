@@ -58,7 +58,7 @@ def intervene(
 
     Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets.
     """
-    from attnprobe.probes.interventions import intervention_records
+    from attnprobe.probes.statistics import rows_to_records
 
     check_outputs([p for p in (checkpoint, profile_of, swap) if p is not None], csv=csv, npz=npz, figure=figure)
     asked = Asked(
@@ -83,7 +83,7 @@ def intervene(
         show(rows, opened.label)
     figures = draw(response, figure) if figure is not None else []
     arrays = {opened.label: response.arrays()} if npz is not None else {}
-    records = [opened.origin() | record for record in intervention_records(rows, str(checkpoint))]
+    records = [opened.origin() | record for record in rows_to_records(rows, str(checkpoint), "kind", "dose")]
     deliver([checkpoint], records, arrays, figures, csv=csv, npz=npz, json=json, quiet=quiet)
 
 

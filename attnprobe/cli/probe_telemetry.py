@@ -45,7 +45,8 @@ def telemetry(
 def read(folder: Path) -> list[Record]:
     """The tidy rows of one run; of a step that was measured twice (after an interruption) the later ones.
 
-    An interruption may also leave half a line at the end: it is left out, with a line on stderr. Anything else that is no record is an ArtifactError.
+    An interruption may also leave half a line at the end: it is left out, with a line on stderr. Anything else that is
+    no record is an ArtifactError.
     """
     path = folder / "telemetry.jsonl"
     try:

@@ -47,6 +47,7 @@ def certify(
     from attnprobe import run
     from attnprobe.cli.probe_alignment import reconstruction_of
     from attnprobe.probes.certificate import measure
+    from attnprobe.probes.statistics import rows_to_records
 
     check_outputs([checkpoint], csv=csv)
     other = None if task is None else run.from_table(run.read_table(task)).task
@@ -67,7 +68,8 @@ def certify(
     agree = all(row.agrees for row in rows)
     if not (json or quiet):
         show(rows, opened.label)
-    records = [opened.origin() | row.record(str(checkpoint)) for row in rows]
+    fields = ("direction", "loss", "null_low", "null_high", "difference", "agrees")
+    records = [opened.origin() | record for record in rows_to_records(rows, str(checkpoint), *fields)]
     extra = {"passed": agree}
     deliver([checkpoint], records, {}, [], csv=csv, npz=None, json=json, quiet=quiet, extra=extra)
     if not agree:
@@ -79,7 +81,7 @@ def show(rows: "list[CertificateRow]", label: str) -> None:
     for row in sorted(rows, key=lambda r: (r.layer, r.head, r.direction, r.loss, r.quantity)):
         interval = row.interval
         text = f"{interval.estimate:+.2e} [{interval.low:+.2e}, {interval.high:+.2e}]"
-        null = "" if row.null is None else f"[{row.null[0]:+.2e}, {row.null[1]:+.2e}]"
+        null = "" if row.null_low is None else f"[{row.null_low:+.2e}, {row.null_high:+.2e}]"
         p_value = "" if row.p_value is None else f"{row.p_value:.3f}"
         agrees = f"{row.difference:.0e}" + ("" if row.agrees else " DISAGREES")
         lines.append(

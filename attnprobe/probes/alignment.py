@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
@@ -26,15 +25,7 @@ from attnprobe.probes.alignment_gather import (
     gather,
 )
 from attnprobe.probes.alignment_memory import fitting_groups, make_plan
-from attnprobe.probes.alignment_statistics import (
-    AlignmentRow,
-    Settings,
-    cosine_rows,
-    label_rows,
-    reconstruction_rows,
-    share_rows,
-    specificity_rows,
-)
+from attnprobe.probes.alignment_statistics import AlignmentRow, Settings, all_rows
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import Method, trainable
 from attnprobe.probes.statistics import RESAMPLES, rows_to_records
@@ -72,8 +63,7 @@ class Alignment:
 
     def records(self, checkpoint: str) -> list[dict[str, Any]]:
         """Tidy records as of ``rows_to_records`` with one more key, direction (None where there is none)."""
-        records = rows_to_records(self.rows, checkpoint)
-        return [record | {"direction": row.direction} for row, record in zip(self.rows, records, strict=True)]
+        return rows_to_records(self.rows, checkpoint, "direction")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -108,9 +98,9 @@ def measure(
     A sequence's reconstruction loss is the mean over its own predicted positions, so every sequence weighs the same.
     directions: ``named_directions`` by default. groups: how many group means the cosines are computed from; fewer
     where memory is short. method: "dense" (a score offset per pair, up to 1024 positions) or "streamed"; they agree.
-    seed: of the masks.
-    Raises NotApplicableError if the question has no meaning here or values are not finite, RunError on inconsistent
-    gradients.
+    seed: of the masks. memory_limit: bytes beyond the weights and the data.
+    Raises ConfigError if the limit is too small, NotApplicableError if the question has no meaning here or values are
+    not finite, RunError on inconsistent gradients.
     """
     space = ScoreSpace.of(model)
     if method == "dense" and space.length > DENSE_LIMIT:
@@ -120,13 +110,13 @@ def measure(
     check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
     for objective in (label, reconstruction):
         objective.check(model.config, model.spec)
-    groups = fitting_groups(model, space, min(groups, n), memory_limit)
     if directions is None:
         directions = named_directions(space, generator=generator)
+    memory_limit -= sum(d.matrix.nbytes for d in directions if d.matrix is not None)
+    groups = fitting_groups(model, space, min(groups, n), memory_limit)
     projector = Projector(space, directions, layers=len(model.blocks), heads=model.config.heads)
     gathered: dict[str, Gathered] = {}
-    losses = (label_loss(), reconstruction_loss(reconstruction, seed))
-    for number, probed in enumerate(losses):
+    for number, probed in enumerate((label_loss(), reconstruction_loss(reconstruction, seed))):
         plan = make_plan(
             model,
             space,
@@ -136,23 +126,15 @@ def measure(
             directions=len(directions),
             draws=max(shuffles, RESAMPLES),
             method=method,
-            memory_limit=memory_limit - sum(d.matrix.nbytes for d in directions if d.matrix is not None),
+            memory_limit=memory_limit,
         )
         report = None if progress is None else lambda done, total, part=number: progress(part * n + done, 2 * n)
-        parts = np.array_split(chosen, groups)
         with trainable(model):  # W_Q and W_K are asked for their gradients even where training froze them
+            parts = np.array_split(chosen, groups)
             gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)
     labels = split.labels.cpu().numpy()[chosen]
-    z = float(stats.norm.isf((1 - level) / 2))
-    settings = Settings(level=level, shuffles=shuffles, z=z, generator=generator)
-    pulls = reconstruction_rows(gathered["reconstruction"], projector.names, settings)
-    rows = [
-        *label_rows(gathered["label"], labels, projector.names, settings),
-        *pulls,
-        *specificity_rows(pulls, gathered["reconstruction"], directions, space, settings),
-        *share_rows(gathered, space, settings),
-        *cosine_rows(gathered, settings),
-    ]
+    settings = Settings(level=level, shuffles=shuffles, generator=generator)
+    rows = all_rows(gathered, labels, projector.names, directions, space, settings)
     return Alignment(rows=rows, space=space, profiles={name: g.profile_t() for name, g in gathered.items()})
 
 

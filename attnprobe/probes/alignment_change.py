@@ -9,7 +9,7 @@ from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace
 from attnprobe.probes.intervention_profiles import batch_size, batches, offset_profile_of
-from attnprobe.probes.score_gradients import check_finite
+from attnprobe.probes.sequences import check_finite
 from attnprobe.tasks import Split
 
 

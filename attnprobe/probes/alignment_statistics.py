@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 from scipy.special import softmax
 
 from attnprobe.probes.alignment_gather import Gathered
@@ -34,9 +35,32 @@ class AlignmentRow(Measurement):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     level: float
-    shuffles: int
-    z: float  # significance at which a direction counts as detected
+    shuffles: int  # of labels, signs and profiles
     generator: np.random.Generator
+
+    @property
+    def z(self) -> float:
+        """Standard errors at which a direction counts as detected."""
+        return float(stats.norm.isf((1 - self.level) / 2))
+
+
+def all_rows(
+    gathered: dict[str, Gathered],
+    labels: np.ndarray,
+    names: list[str],
+    directions: Sequence[Direction],
+    space: ScoreSpace,
+    settings: Settings,
+) -> list[AlignmentRow]:
+    """Every quantity of ``Alignment``; ``names`` are those of the directions in the order of the projections."""
+    pulls = reconstruction_rows(gathered["reconstruction"], names, settings)
+    return [
+        *label_rows(gathered["label"], labels, names, settings),
+        *pulls,
+        *specificity_rows(pulls, gathered["reconstruction"], directions, space, settings),
+        *share_rows(gathered, space, settings),
+        *cosine_rows(gathered, settings),
+    ]
 
 
 def direction_rows(

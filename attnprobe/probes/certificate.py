@@ -24,7 +24,7 @@ from attnprobe.probes.alignment import check_labels
 from attnprobe.probes.directions import Direction, Projector, ScoreSpace
 from attnprobe.probes.intervention_profiles import batches, dense_space
 from attnprobe.probes.score_gradients import tapped
-from attnprobe.probes.statistics import Measurement, band_from_replicates, bootstrap, permutation_p_value
+from attnprobe.probes.statistics import Interval, Measurement, band_from_replicates, bootstrap, permutation_p_value
 from attnprobe.tasks import Batch, Split
 
 LARGEST_STEP = 3e-3  # eps times the largest entry of Delta: scores move by at most this much
@@ -36,22 +36,16 @@ Progress = Callable[[int, int], None]
 class CertificateRow(Measurement):
     """``quantity`` is "slope" or "curvature"; p_value and null are against shuffled labels, label loss only.
 
-    ``null`` is the band (low, high) of the estimate over shuffled labels: a label slope is never zero at an untrained
-    readout, but it may be what any labels would give.
+    The null is the band of the estimate over shuffled labels: a label slope is never zero at an untrained readout, but
+    it may be what any labels would give.
     """
 
     loss: str  # "label" or "reconstruction"
     direction: str
-    null: tuple[float, float] | None
+    null_low: float | None
+    null_high: float | None
     difference: float  # between the two computations, relative to the largest value over the sequences
     agrees: bool  # difference <= TOLERANCE
-
-    def record(self, checkpoint: str) -> dict[str, Any]:
-        interval = dataclasses.asdict(self.interval)
-        place = {"checkpoint": checkpoint, "layer": self.layer, "head": self.head, "direction": self.direction}
-        null = dict(zip(("null_low", "null_high"), self.null or (None, None), strict=True))
-        checked = {"p_value": self.p_value, **null, "difference": self.difference, "agrees": self.agrees}
-        return place | {"loss": self.loss, "quantity": self.quantity} | interval | checked
 
 
 def measure(
@@ -182,9 +176,7 @@ def _label_rows(
         p_value = float(permutation_p_value(own.mean() - null.mean(), null - null.mean()))
         band = band_from_replicates(null.mean(), null, level=level, n=len(labels)).interval(unit="")
         exact = found[f"label.{quantity}"]
-        rows.append(
-            _row("label", quantity, exact, own, level, generator, place, p_value=p_value, null=(band.low, band.high))
-        )
+        rows.append(_row("label", quantity, exact, own, level, generator, place, p_value=p_value, null=band))
     return rows
 
 
@@ -207,7 +199,7 @@ def _row(
     place: dict[str, Any],
     *,
     p_value: float | None = None,
-    null: tuple[float, float] | None = None,
+    null: Interval | None = None,
 ) -> CertificateRow:
     unit = "loss per unit score" if quantity == "slope" else "loss per unit score squared"
     interval = bootstrap(exact, level=level, generator=generator).interval(unit=unit)
@@ -218,7 +210,8 @@ def _row(
         interval=interval,
         p_value=p_value,
         loss=loss,
-        null=null,
+        null_low=None if null is None else null.low,
+        null_high=None if null is None else null.high,
         difference=difference,
         agrees=difference <= TOLERANCE,
         **place,

@@ -12,8 +12,8 @@ from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
-from attnprobe.probes.score_gradients import check_finite
 from attnprobe.probes.score_profiles import pair_counts, score_moments
+from attnprobe.probes.sequences import check_finite
 from attnprobe.tasks import Batch, Split
 
 

@@ -60,7 +60,7 @@ class DoseResponse:
     profile: Tensor  # (layer, head, *offsets) the model's own, float64
 
     def records(self, checkpoint: str) -> list[dict[str, Any]]:
-        return intervention_records(self.rows, checkpoint)
+        return rows_to_records(self.rows, checkpoint, "kind", "dose")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -72,12 +72,6 @@ class DoseResponse:
         """By ascending dose."""
         chosen = [row for row in self.rows if row.quantity == quantity and row.kind == kind]
         return sorted(chosen, key=lambda row: row.dose if row.dose is not None else 0.0)
-
-
-def intervention_records(rows: Sequence[InterventionRow], checkpoint: str) -> list[dict[str, Any]]:
-    """Tidy records as of ``rows_to_records`` with two more keys, kind and dose."""
-    records = rows_to_records(rows, checkpoint)
-    return [record | {"kind": row.kind, "dose": row.dose} for row, record in zip(rows, records, strict=True)]
 
 
 def dose_response(

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.models import Attention, AttentionCall, Observer, Transformer
 from attnprobe.probes.directions import ScoreSpace
+from attnprobe.probes.sequences import check_finite
 from attnprobe.tasks import Batch
 
 Method = Literal["dense", "streamed"]
@@ -143,15 +144,6 @@ def visible_rows(call: AttentionCall, queries: slice) -> Tensor:
 def attentions(model: Transformer) -> list[Attention]:
     """The attention of every layer, in order."""
     return [module for module in model.modules() if isinstance(module, Attention)]
-
-
-def check_finite(call: AttentionCall) -> None:
-    """Raise NotApplicableError naming layer and head if anything the scores are made of is NaN or infinite."""
-    for name in ("q", "k", "v", "output"):
-        broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)
-        if bool(broken.any()):
-            head = int(broken.nonzero()[0])
-            raise NotApplicableError(f"layer {call.layer}, head {head}: {name} holds NaN or infinite values")
 
 
 @contextlib.contextmanager

@@ -43,12 +43,19 @@ def position_channels(model: Transformer, call: AttentionCall) -> tuple[Tensor, 
 
     Raises NotApplicableError, naming layer and head, if they are not finite.
     """
+    check_finite(call)
     q, k = (t[..., 1:, :] if model.config.readout == "token" else t for t in (call.q, call.k))
     q, k = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (q, k))
-    finite = (q.isfinite() & k.isfinite()).all(-1).all(-1).all(0)
-    if not bool(finite.all()):
-        head = int((~finite).nonzero()[0])
-        raise NotApplicableError(
-            f"queries or keys of layer {call.layer}, head {head} are not finite", hint="the training may have diverged"
-        )
     return q, k
+
+
+def check_finite(call: AttentionCall) -> None:
+    """Raise NotApplicableError naming layer and head if anything the scores are made of is NaN or infinite."""
+    for name in ("q", "k", "v", "output"):
+        broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)
+        if bool(broken.any()):
+            head = int(broken.nonzero()[0])
+            raise NotApplicableError(
+                f"layer {call.layer}, head {head}: {name} holds NaN or infinite values",
+                hint="the training may have diverged",
+            )

@@ -61,14 +61,17 @@ class Band:
         return Interval(estimate=estimate, low=low, high=high, level=self.level, n=self.n, unit=unit)
 
 
-def rows_to_records(rows: Iterable[Measurement], checkpoint: str) -> list[dict[str, Any]]:
-    """Tidy rows for CSV and strict JSON: one flat dict per measurement, None where a number is not finite."""
+def rows_to_records(rows: Iterable[Measurement], checkpoint: str, *more: str) -> list[dict[str, Any]]:
+    """Tidy rows for CSV and strict JSON: one flat dict per measurement, None where a number is not finite.
+
+    more: names of further fields of the rows, such as direction.
+    """
     records = []
     for row in rows:
         numbers = dataclasses.asdict(row.interval)
         record = {"checkpoint": checkpoint, "layer": row.layer, "head": row.head, "quantity": row.quantity}
         record |= {key: numbers[key] for key in ("estimate", "low", "high", "level", "n", "unit")}
-        record |= {"p_value": row.p_value}
+        record |= {"p_value": row.p_value} | {name: getattr(row, name) for name in more}
         records.append({key: None if _not_finite(value) else value for key, value in record.items()})
     return records
 

@@ -45,7 +45,7 @@ def make_case(n: int, *, padded: bool = False, **config) -> tuple[Transformer, S
 
 
 def make_settings(seed: int = 0, shuffles: int = 99) -> Settings:
-    return Settings(level=0.95, shuffles=shuffles, z=1.96, generator=np.random.default_rng(seed))
+    return Settings(level=0.95, shuffles=shuffles, generator=np.random.default_rng(seed))
 
 
 def gather_all(model: Transformer, split: Split, probed, *, groups: int = 4, rows: int = 100, batch: int = 3):

@@ -16,11 +16,11 @@ from attnprobe.probes.intervention_profiles import offset_profile, offset_profil
 from attnprobe.probes.interventions import (
     dose_response,
     evaluate,
-    intervention_records,
     swap_projections,
     swap_response,
 )
 from attnprobe.probes.score_gradients import attentions
+from attnprobe.probes.statistics import rows_to_records
 from attnprobe.tasks import Spec, Split
 
 LENGTH = 13
@@ -271,7 +271,7 @@ def test_swapped_projections_are_the_donors_and_nothing_else_is() -> None:
     expected = evaluate(whole, split, np.arange(7), Classification(), seed=0, batch=7)["loss"].mean()
     assert values["first with W_Q, W_K of second", "loss"] == pytest.approx(expected, rel=1e-12)
     assert values["second", "loss"] != pytest.approx(values["first", "loss"], rel=1e-6)
-    records = intervention_records(rows, "here.pt")
+    records = rows_to_records(rows, "here.pt", "kind", "dose")
     assert {"kind", "dose", "checkpoint", "estimate"} <= set(records[0])
     json.dumps(records, allow_nan=False)
     narrow = make_model(TransformerConfig(d_model=6, layers=2, heads=3, d_mlp=7), first.spec, "values", seed=0)

@@ -164,7 +164,7 @@ def test_activations_that_are_not_finite_are_named() -> None:
     model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
     with torch.no_grad():
         model.blocks[1].attention.k.bias[5] = math.nan  # 4 channels per head
-    with pytest.raises(NotApplicableError, match="layer 1, head 1 are not finite"):
+    with pytest.raises(NotApplicableError, match="layer 1, head 1: k holds NaN"):
         run(model, split)
 
 
