@@ -1,6 +1,7 @@
 """Every named run is built and makes its first steps, on drawn data or on small files in the published formats."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
 
 def test_every_published_data_set_has_a_run_for_small_machines() -> None:
     """Those of textures and Fashion-MNIST are small as they are: no paper of the two trains on them."""
-    names = set(run.presets())
-    kinds = {name.partition("-rotary")[0].partition("-coser")[0] for name in names if not name.endswith("-small")}
-    kinds = {"bidmc" if kind.startswith("bidmc-") else kind for kind in kinds} - {"textures", "fashion-mnist"}
-    assert {f"{kind}-small" for kind in kinds} == {name for name in names if name.endswith("-small")}
+    variants = {re.sub("-(rotary|coser|causal)$", "", name) for name in run.presets()}
+    tasks = {re.sub("-(rr|hr|spo2)$", "", name) for name in variants} - {"textures", "fashion-mnist"}
+    small = {name for name in tasks if name.endswith("-small")}
+    assert small == {f"{name}-small" for name in tasks - small}
