@@ -2,15 +2,20 @@
 
 import dataclasses
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnprobe.bench.problem import Problem
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, Objective
 from attnprobe.run import Engine
+from attnprobe.tasks import Spec, Split
 
-CPU = torch.device("cpu")
+CPU, META = torch.device("cpu"), torch.device("meta")
 VIEWS = {"view", "t", "transpose", "detach", "unsqueeze", "expand", "_unsafe_view", "as_strided", "slice", "alias"}
+WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2"}
 COUNTED = 166  # operators that do work, in one step of PROBLEM
 PROBLEM = Problem(length=101, batch=7, d_model=24, heads=3, d_mlp=41, layers=2)
 
@@ -52,8 +57,34 @@ def test_operators_per_step() -> None:
 
 def test_nothing_waits_for_the_device() -> None:
     """Reading a number would make a GPU's queue run dry. On the CPU one is read: how many positions are hidden."""
-    assert counted_step(PROBLEM).get("_local_scalar_dense", 0) == 1
-    assert counted_step(Problem(length=101, batch=7, loss="label")).get("_local_scalar_dense", 0) == 0
+    for problem, allowed in ((PROBLEM, 1), (dataclasses.replace(PROBLEM, loss="label"), 0)):
+        calls = counted_step(problem)
+        assert sum(calls.get(name, 0) for name in WAITING) == allowed
+
+
+OBJECTIVES = [Classification(), MaskedReconstruction(loss="cross_entropy"), CausalPrediction(loss="cross_entropy")]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize("readout", ["mean", "max", "last"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_no_value_is_read_on_another_device(objective: Objective, readout: str, pairs: bool) -> None:
+    """Tensors of the device "meta" have no values: whoever asks for one, as a host sync does, fails."""
+    spec = Spec(length=13, classes=3, vocabulary=11, pairs=pairs)
+    causal = isinstance(objective, CausalPrediction)
+    config = TransformerConfig(d_model=12, heads=2, readout=readout, positions="rotary", causal=causal)
+    model = make_model(config, spec, "classes", seed=0).to(META)
+    shape = (20, 2) if pairs else (20,)
+    inputs = torch.zeros(*shape, 13, dtype=torch.uint8)
+    split = Split(inputs=inputs, labels=torch.zeros(20).long(), lengths=torch.full(shape, 7)).to(META)
+    epoch = torch.zeros((), dtype=torch.int64, device=META)
+    losses = objective.losses(model, split.batch(torch.arange(5, device=META)), seed=0, epoch=epoch)
+    (losses.loss.sum() / losses.count.sum().clamp(min=1)).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    sums = torch.stack(losses.sums())
+    assert sums.device == META
+    with pytest.raises(NotImplementedError):
+        sums.tolist()
 
 
 def saved_bytes(problem: Problem) -> int:
