@@ -126,10 +126,14 @@ def milliseconds(kernel: AttentionKernel, shape: Shape, device: torch.device) ->
 
 
 def pinned(kernel: Chosen) -> contextlib.AbstractContextManager[object]:
-    """Within it, attention is computed by ``kernel``, or by math where that refuses; "auto" leaves it to torch."""
+    """Within it, attention is computed by ``kernel``, or by another where that refuses (math last, since it keeps all
+    scores in memory); "auto" leaves it to torch.
+    """
     if kernel == "auto":
         return contextlib.nullcontext()
-    return sdpa_kernel(list(dict.fromkeys([KERNELS[kernel], SDPBackend.MATH])), set_priority=True)
+    if kernel == "math":
+        return sdpa_kernel(SDPBackend.MATH)
+    return sdpa_kernel(list(dict.fromkeys([KERNELS[kernel], *KERNELS.values()])), set_priority=True)
 
 
 def choose_for_phases(

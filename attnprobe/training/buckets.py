@@ -49,7 +49,8 @@ def training_batches(split: Split, batch_size: int, trim: bool, generator: torch
     order = torch.randperm(len(split), generator=generator)
     order = order[: len(split) // batch_size * batch_size]
     if not trim:
-        return Batches(split=split, index=order.to(split.labels.device).split(batch_size), lengths=None)
+        order = order.to(split.labels.device, non_blocking=True)
+        return Batches(split=split, index=order.split(batch_size), lengths=None)
     length = longest(split)
     window = max(WINDOWS[0], min(WINDOWS[1], len(order) // batch_size // 4))
     windows = [part[length[part].argsort(stable=True)] for part in order.split(window * batch_size)]

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import shutil
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -135,7 +136,8 @@ class Graph(Eager):
         before = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*capturable=True")  # meant for those who never capture
             for _ in range(WARM_UP):
                 self.compute(self.batch, self.epoch)
         torch.cuda.current_stream(self.device).wait_stream(side)

@@ -48,8 +48,8 @@ def test_a_real_trial_is_short_and_prefers_the_kernel_without_a_stored_pattern()
     assert choose_attention(Engine(), shape, CPU) == "flash"
 
 
-@pytest.mark.parametrize(("kernel", "fused"), [("auto", True), ("flash", True), ("math", False), ("cudnn", False)])
-def test_a_pinned_kernel_is_the_one_used_and_math_where_it_refuses(kernel, fused: bool) -> None:
+@pytest.mark.parametrize(("kernel", "fused"), [("auto", True), ("flash", True), ("math", False), ("cudnn", True)])
+def test_a_pinned_kernel_is_the_one_used_and_another_where_it_refuses(kernel, fused: bool) -> None:
     q, k, v = (
         torch.randn(2, 3, 7, 5, generator=torch.Generator().manual_seed(i), requires_grad=True) for i in range(3)
     )
