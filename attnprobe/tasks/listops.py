@@ -18,6 +18,7 @@ from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.generated import LARGE, in_blocks, keep, published_folder, read_kept
 from attnprobe.tasks.listops_grammar import EOS_ID, PAD_ID, SPECIAL, VOCABULARY, Expressions, Grammar, draw
 from attnprobe.tasks.sources import Source
+from attnprobe.tasks.subset import TrainingSubset
 
 CLASSES = 10
 BLOCK = 1000  # expressions
@@ -35,7 +36,7 @@ PUBLISHED = Source(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListOps(Grammar):
+class ListOps(TrainingSubset, Grammar):
     """The grammar's settings shape generated expressions only; ``max_length`` also cuts published ones, <eos> included.
 
     All generated expressions differ. When reading, ``n_...`` are upper limits: the first rows of each file.
@@ -48,7 +49,8 @@ class ListOps(Grammar):
     data_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Grammar.__post_init__(self)
+        TrainingSubset.__post_init__(self)
         require_positive(self, "n_train", "n_validation", "n_test")
         require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
 
@@ -56,7 +58,7 @@ class ListOps(Grammar):
         spec = Spec(length=self.max_length, classes=CLASSES, vocabulary=len(VOCABULARY))
         parts = self._published(data_dir) if self.source == "published" else self._generated()
         train, validation, test = (make_split(parts[name], self.max_length) for name in FILES)
-        return Data(spec=spec, train=train, validation=validation, test=test)
+        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
 
     def _sizes(self) -> dict[str, int]:
         return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}

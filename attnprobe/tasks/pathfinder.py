@@ -17,6 +17,7 @@ from attnprobe.tasks.generated import LARGE, in_blocks, keep, read_kept
 from attnprobe.tasks.pathfinder_published import read_published
 from attnprobe.tasks.pathfinder_scenes import Scene, draw_scenes
 from attnprobe.tasks.pooling import shorten
+from attnprobe.tasks.subset import TrainingSubset
 
 BLOCK = 64  # images
 VERSION = 1  # raise it when the same settings begin to give other data
@@ -76,7 +77,7 @@ PUBLISHED: dict[int, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pathfinder:
+class Pathfinder(TrainingSubset):
     """Settings that are None have the published value for ``side``; those of the drawing matter to "generate" only.
 
     The contour lengths of the published difficulties are 6, 9 and 14. When reading, ``n_...`` are upper limits.
@@ -105,6 +106,7 @@ class Pathfinder:
     data_seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.side in PUBLISHED, "side", f"must be 32, 64, 128 or 256, got {self.side}")
         require_positive(self, "n_train", "n_validation", "n_test")
         require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
@@ -136,7 +138,7 @@ class Pathfinder:
             grid=(seen, seen),
         )
         train, validation, test = (self._split(*arrays[name]) for name in SPLITS)
-        return Data(spec=spec, train=train, validation=validation, test=test)
+        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
 
     def _generated(self, split: str, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, side, side) and classes (n,) of one split, from a file if they are many."""

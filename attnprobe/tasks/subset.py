@@ -14,42 +14,54 @@ NOISE_SEED = 43
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Subset:
-    """Settings that every task read from files inherits.
+class TrainingSubset:
+    """Settings that every task inherits.
 
     Smaller training sets are prefixes of larger ones, and more label noise keeps the wrong labels of less noise, so
     that curves over either compare nested sets. Labels of validation and test data are never touched.
     """
 
-    n_train: int | None = None  # number of training samples; None = all
-    fraction: float | None = None  # or their share of all training samples
+    fraction: float | None = None  # share of the training samples that is used; None = all
     label_noise: float = 0.0  # each training label is, with this probability, replaced by one of the other classes
-    n_validation: int | None = None  # None = all
-    n_test: int | None = None  # None = all
 
     def __post_init__(self) -> None:
-        for name in ("n_train", "n_validation", "n_test"):
-            value = getattr(self, name)
-            require(value is None or value > 0, name, f"must be greater than zero, got {value}")
         share = self.fraction is None or 0 < self.fraction <= 1
         require(share, "fraction", f"must be above 0 and at most 1, got {self.fraction}")
-        one = self.n_train is None or self.fraction is None
-        require(one, "fraction", "cannot be given together with n_train", hint="drop one of them")
         noise = 0 <= self.label_noise < 1
         require(noise, "label_noise", f"must be at least 0 and below 1, got {self.label_noise}")
 
     def apply(self, data: Data) -> Data:
-        """The samples to use, training labels as they are to be seen; the whole data are not copied."""
+        """The training samples to use, labels as they are to be seen; the whole data are not copied."""
         train = data.train
         if self.label_noise > 0:
             labels = torch.from_numpy(noisy_labels(train.labels.numpy(), data.spec.classes, self.label_noise))
             train = dataclasses.replace(train, labels=labels)
-        n_train = self.n_train
-        if self.fraction is not None:
-            n_train = max(1, int(self.fraction * len(train)))
+        count = None if self.fraction is None else max(1, int(self.fraction * len(train)))
+        return dataclasses.replace(data, train=limited(train, count, "fraction"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subset(TrainingSubset):
+    """Settings that every task read from files inherits: numbers of samples as well."""
+
+    n_train: int | None = None  # number of training samples; None = all
+    n_validation: int | None = None  # None = all
+    n_test: int | None = None  # None = all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n_train", "n_validation", "n_test"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, f"must be greater than zero, got {value}")
+        one = self.n_train is None or self.fraction is None
+        require(one, "fraction", "cannot be given together with n_train", hint="drop one of them")
+
+    def apply(self, data: Data) -> Data:
+        """The samples of all splits to use."""
+        data = super().apply(data)
         return dataclasses.replace(
             data,
-            train=limited(train, n_train, "n_train"),
+            train=limited(data.train, self.n_train, "n_train"),
             validation=limited(data.validation, self.n_validation, "n_validation"),
             test=limited(data.test, self.n_test, "n_test"),
         )

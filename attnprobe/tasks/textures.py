@@ -12,10 +12,11 @@ import torch
 
 from attnprobe.config import require, require_positive
 from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.subset import TrainingSubset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Textures:
+class Textures(TrainingSubset):
     side: int = 10  # pixels; sequences have side * side positions
     classes: int = 4  # orientations pi * c / classes
     along: float = 3.0  # correlation length along the orientation, pixels
@@ -26,6 +27,7 @@ class Textures:
     data_seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_positive(self, "side", "classes", "along", "across", "n_train", "n_validation", "n_test")
         require(self.side >= 2, "side", f"must be at least 2 pixels, got {self.side}")
         require(self.classes >= 2, "classes", f"must be at least 2, got {self.classes}")
@@ -37,7 +39,7 @@ class Textures:
         generators = np.random.default_rng(self.data_seed).spawn(3)
         sizes = (self.n_train, self.n_validation, self.n_test)
         train, validation, test = (self._split(n, g) for n, g in zip(sizes, generators, strict=True))
-        return Data(spec=spec, train=train, validation=validation, test=test)
+        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
 
     def _split(self, n: int, generator: np.random.Generator) -> Split:
         labels = generator.permutation(np.arange(n) % self.classes)

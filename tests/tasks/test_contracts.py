@@ -138,26 +138,34 @@ def test_data_that_are_not_there_are_one_clear_error(name: str, data_dir: Path, 
         make(name).load(tmp_path / "nowhere")
 
 
+@every_task
+def test_fractions_are_nested_and_leave_the_rest(name: str, data_dir: Path) -> None:
+    n_train = None if name in READ else FEW[name]["n_train"]
+    whole = make(name, n_train=n_train).load(data_dir)
+    order = torch.from_numpy(nested_prefix(len(whole.train), len(whole.train)))
+    for fraction in (0.01, 0.3, 0.5, 1.0):
+        part = make(name, n_train=n_train, fraction=fraction).load(data_dir)
+        assert_equal(part.train, whole.train.take(order[: max(1, int(fraction * len(order)))]))
+        assert_equal(part.validation, whole.validation)
+        assert_equal(part.test, whole.test)
+
+
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read_can_be_thinned_by_the_same_rule(name: str, data_dir: Path) -> None:
-    """Subsets of training data are nested, published order; validation and test data stay."""
+def test_numbers_of_samples_follow_the_same_rule(name: str, data_dir: Path) -> None:
     assert issubclass(TASKS[name], Subset)
     whole = make(name, n_train=None).load(data_dir)
     order = torch.from_numpy(nested_prefix(len(whole.train), len(whole.train)))
     for count in (1, 3, FEW[name]["n_train"]):
-        part = make(name, n_train=count).load(data_dir)
-        assert_equal(part.train, whole.train.take(order[:count]))
-        assert_equal(part.validation, whole.validation)
-        assert_equal(part.test, whole.test)
-    half = make(name, n_train=None, fraction=0.5).load(data_dir)
-    assert_equal(half.train, whole.train.take(order[: len(order) // 2]))
+        assert_equal(make(name, n_train=count).load(data_dir).train, whole.train.take(order[:count]))
 
 
-@pytest.mark.parametrize("name", [name for name in READ if name != "bidmc"])
-def test_labels_that_are_read_can_be_noisy(name: str, data_dir: Path) -> None:
-    clean, noisy = (make(name, n_train=None, label_noise=p).load(data_dir) for p in (0.0, 0.9))
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "bidmc"])
+def test_training_labels_can_be_noisy(name: str, data_dir: Path) -> None:
+    clean, noisy = (make(name, label_noise=p).load(data_dir) for p in (0.0, 0.9))
     assert torch.equal(clean.train.inputs, noisy.train.inputs)
     assert (clean.train.labels != noisy.train.labels).double().mean() > 0.5
+    assert noisy.train.labels.max() < noisy.spec.classes
+    assert_equal(noisy.validation, clean.validation)
     assert_equal(noisy.test, clean.test)
 
 
