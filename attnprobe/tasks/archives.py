@@ -64,7 +64,8 @@ def unpack(archive: Path, folder: Path, *, limit: int, wanted: tuple[str, ...] =
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno in DISK:
             raise
-        raise ArtifactError(f"{archive} is damaged or truncated: {error}", hint="download it again") from None
+        reason = str(error).partition("\n")[0].rstrip(":")  # tarfile adds a line for every format it tried
+        raise ArtifactError(f"{archive} is damaged or truncated: {reason}", hint="download it again") from None
     return written
 
 

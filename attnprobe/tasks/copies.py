@@ -90,7 +90,7 @@ def _unpacked(source: Source, place: Path) -> Path | None:
             build_once(folder, functools.partial(_unpack, archive, source))
             content = marked(source, folder)
             if content is None:
-                raise ArtifactError(f"{archive} does not hold {' and '.join(source.markers)}")
+                raise ArtifactError(f"{archive} does not hold {' and '.join(source.markers)}", hint="download it again")
             return content
     return None
 

@@ -115,6 +115,12 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         unpack(make_tar(tmp_path / "a.tar.gz", FILES), tmp_path / "out", limit=LIMIT)
 
 
+def test_what_is_no_archive_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(b"<html>not found</html>" * 99)
+    with pytest.raises(ArtifactError, match=r"is damaged or truncated: file could not be opened successfully$"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out", limit=LIMIT)
+
+
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
 def test_cut_archives_are_damaged(tmp_path: Path, make, keep: float) -> None:
