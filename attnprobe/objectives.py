@@ -202,10 +202,11 @@ def label_outputs(model: Transformer, batch: Batch) -> Tensor:
 def check_target(loss: str, spec: Spec) -> None:
     if loss == "cross_entropy" and not spec.is_tokens and spec.levels is None:
         raise ConfigError(
-            "objective.loss cannot be 'cross_entropy': this task's values are continuous", hint="use l1 or l2"
+            "objective.loss cannot be 'cross_entropy': this task's values are continuous", hint="use l1 or l2: -s pretrain.objective.loss=l1"
         )
     if loss != "cross_entropy" and spec.is_tokens:
-        raise ConfigError(f"objective.loss cannot be {loss!r}: this task's inputs are tokens", hint="use cross_entropy")
+        hint = "use cross_entropy: -s pretrain.objective.loss=cross_entropy"
+        raise ConfigError(f"objective.loss cannot be {loss!r}: this task's inputs are tokens", hint)
 
 
 def reconstruction_losses(model: Transformer, prediction: Tensor, inputs: Tensor, scored: Tensor, loss: str) -> Losses:
