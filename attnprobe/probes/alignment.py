@@ -21,13 +21,13 @@ from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, M
 from attnprobe.probes.alignment_gather import (
     Gathered,
     ProbedLoss,
-    Progress,
     gather,
 )
 from attnprobe.probes.alignment_memory import fitting_groups, make_plan
 from attnprobe.probes.alignment_statistics import AlignmentRow, Settings, all_rows
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import Method, trainable
+from attnprobe.probes.sequences import Progress
 from attnprobe.probes.statistics import RESAMPLES, rows_to_records
 from attnprobe.tasks import Batch, Split
 
@@ -85,6 +85,7 @@ def measure(
     n: int | None = None,
     directions: list[Direction] | None = None,
     shuffles: int = 999,
+    controls: int | None = None,
     level: float = 0.95,
     groups: int = 20,
     method: Method = "streamed",
@@ -96,8 +97,10 @@ def measure(
     """Compare the two losses of one model on ``n`` random sequences of ``split`` (all of them by default).
 
     A sequence's reconstruction loss is the mean over its own predicted positions, so every sequence weighs the same.
-    directions: ``named_directions`` by default. groups: how many group means the cosines are computed from; fewer
-    where memory is short. method: "dense" (a score offset per pair, up to 1024 positions) or "streamed"; they agree.
+    directions: ``named_directions`` by default. controls: shuffles of every profile that specificity is measured
+    against, as many as ``shuffles`` by default; 0: none. groups: how many group means the cosines and the shares of the
+    mean are computed from; fewer where memory is short; 1: neither. method: "dense" (a score offset per pair, up to
+    1024 positions) or "streamed"; they agree.
     seed: of the masks. memory_limit: bytes beyond the weights and the data.
     Raises ConfigError if the limit is too small, NotApplicableError if the question has no meaning here or values are
     not finite, RunError on inconsistent gradients.
@@ -133,7 +136,9 @@ def measure(
             parts = np.array_split(chosen, groups)
             gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)
     labels = split.labels.cpu().numpy()[chosen]
-    settings = Settings(level=level, shuffles=shuffles, generator=generator)
+    settings = Settings(
+        level=level, shuffles=shuffles, controls=shuffles if controls is None else controls, generator=generator
+    )
     rows = all_rows(gathered, labels, projector.names, directions, space, settings)
     return Alignment(rows=rows, space=space, profiles={name: g.profile_t() for name, g in gathered.items()})
 

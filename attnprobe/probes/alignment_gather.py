@@ -16,9 +16,8 @@ from attnprobe.probes.alignment_memory import Plan
 from attnprobe.probes.directions import Projector
 from attnprobe.probes.score_gradients import Forward, attentions, trace
 from attnprobe.probes.score_profiles import pair_counts
+from attnprobe.probes.sequences import Progress
 from attnprobe.tasks import Batch, Split
-
-Progress = Callable[[int, int], None]  # (sequences done, sequences in all)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from attnprobe.probes.score_gradients import Method
 SHARE = 3  # one part in so many may go to mean gradients over (query, key)
 FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
 LONG_BLOCK = 256  # queries at a time above DENSE_LIMIT
+CPU_BYTES = 2**24  # of a block; larger ones only fall out of the cache
 BUDGETS = 4  # sequences and queries take one part in so many each: freed blocks leave holes that nothing else fits in
 
 
@@ -54,8 +55,8 @@ def make_plan(
     at a time are already too much.
     """
     heads = len(model.blocks) * model.config.heads
-    # Projections and their parts; draws, their errors, and sorted copies.
-    results = 8 * heads * directions * (4 * sequences * targets + 6 * draws)
+    # Projections and their parts; draws, their errors, and sorted copies; how often each draw takes each sequence.
+    results = 8 * heads * directions * (4 * sequences * targets + 6 * draws) + 3 * 8 * draws * sequences
     sequence = sequence_bytes(model, space, targets=targets, directions=directions, method=method)
     # Of one query: scores, pattern and their products; gradients of every target, before and after folding.
     row = next(model.parameters()).element_size() * model.config.heads * (5 + 4 * targets) * space.size
@@ -63,9 +64,12 @@ def make_plan(
     if least > memory_limit:
         reason = f"memory_limit is too small: {sequences} sequences and {directions} directions need about"
         raise ConfigError(f"{reason} {math.ceil(least / 2**20)} MiB", hint="raise it, or measure fewer")
-    keep_scores = groups * _group_bytes(model, space) <= memory_limit / SHARE and space.length <= DENSE_LIMIT
+    fits = groups * _group_bytes(model, space) <= memory_limit / SHARE
+    keep_scores = fits and groups > 1 and space.length <= DENSE_LIMIT
     kept = groups * _group_bytes(model, space) + 8 * heads * space.length**2 if keep_scores else 0
     budget = max(0, memory_limit - results - kept) / BUDGETS
+    if next(model.parameters()).device.type == "cpu":
+        budget = min(budget, CPU_BYTES)
     batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
     longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK
     rows = max(1, min(longest, int(budget / (batch * row))))

@@ -19,6 +19,7 @@ from attnprobe.probes.statistics import (
     Measurement,
     band_from_replicates,
     bootstrap,
+    drawn_counts,
     permutation_p_value,
     sign_flip_p_value,
 )
@@ -35,7 +36,8 @@ class AlignmentRow(Measurement):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     level: float
-    shuffles: int  # of labels, signs and profiles
+    shuffles: int  # of labels and signs
+    controls: int  # shuffles of profiles
     generator: np.random.Generator
 
     @property
@@ -59,7 +61,7 @@ def all_rows(
         *pulls,
         *specificity_rows(pulls, gathered["reconstruction"], directions, space, settings),
         *share_rows(gathered, space, settings),
-        *cosine_rows(gathered, settings),
+        *(cosine_rows(gathered, settings) if len(gathered["label"].group_means["offsets"]) > 1 else []),
     ]
 
 
@@ -120,10 +122,10 @@ def specificity_rows(
 ) -> list[AlignmentRow]:
     """reconstruction.mean of profiles in units of what their shuffles give, with the rank among these as p-value."""
     found = {
-        d.name: specificity(gathered.profile, d, space, controls=settings.shuffles, generator=settings.generator)
-        for d in ranked(directions, space)
+        d.name: specificity(gathered.profile, d, space, controls=settings.controls, generator=settings.generator)
+        for d in (ranked(directions, space) if settings.controls else ())
     }
-    unit = f"rms of {settings.shuffles} shuffled profiles"
+    unit = f"rms of {settings.controls} shuffled profiles"
     wanted = [row for row in rows if row.quantity == "reconstruction.mean" and row.direction in found]
     ranks = []
     for row in wanted:
@@ -266,7 +268,7 @@ def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings) -> I
         return np.where(of_whole > 0, _ratio(of_part, of_whole), np.nan)
 
     n = len(whole)
-    weights = settings.generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+    weights = drawn_counts(n, RESAMPLES, settings.generator).astype(np.float64)
     band = band_from_replicates(share(np.ones((1, n)))[0], share(weights), level=settings.level, n=n)
     return band.interval(unit="share")
 

@@ -8,7 +8,7 @@ pass through the model.
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ from attnprobe.probes.alignment import check_labels
 from attnprobe.probes.directions import Direction, Projector, ScoreSpace
 from attnprobe.probes.intervention_profiles import batches, dense_space
 from attnprobe.probes.score_gradients import tapped
+from attnprobe.probes.sequences import Progress
 from attnprobe.probes.statistics import Interval, Measurement, band_from_replicates, bootstrap, permutation_p_value
 from attnprobe.tasks import Batch, Split
 
 LARGEST_STEP = 3e-3  # eps times the largest entry of Delta: scores move by at most this much
 TOLERANCE = 1e-4  # largest difference between the two computations, relative to the largest value over the sequences
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attnprobe.probes.statistics import RESAMPLES, Interval, band_from_replicates
+from attnprobe.probes.statistics import RESAMPLES, Interval, band_from_replicates, drawn_counts
 
 
 def noise_corrected_cosine(
@@ -54,5 +54,5 @@ def noise_corrected_cosine_from_products(
         return between[2] / norms
 
     estimate = cosine(np.ones((1, n)))[0]
-    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    weights = drawn_counts(n, resamples, generator).astype(np.float64)
     return band_from_replicates(estimate, cosine(weights), level=level, n=n).interval(unit="cosine")

@@ -7,7 +7,7 @@ mean of the row-centred scores at each offset. Adding -1 times that profile remo
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,11 @@ from attnprobe.probes.intervention_profiles import (
     shuffled_profiles,
 )
 from attnprobe.probes.score_gradients import attentions, tapped
+from attnprobe.probes.sequences import Progress
 from attnprobe.probes.statistics import Measurement, bootstrap, rows_to_records
 from attnprobe.tasks import Split
 
 DOSES = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
-Progress = Callable[[int, int], None]  # (model runs over all sequences done, runs in all)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ def dose_response(
     """Run the model on ``n`` random sequences at every dose, in the chosen layers and heads (all by default).
 
     given: (layer, head, *offsets) profile for kind "clamp", left out without it. controls: shuffled profiles, whose
-    results are averaged sequence by sequence. Raises NotApplicableError above 1024 positions.
+    results are averaged sequence by sequence. progress: is told (runs of the model done, runs in all).
+    Raises NotApplicableError above 1024 positions, ConfigError if memory_limit is too small.
     """
     space = dense_space(model)
     chosen = _choose(split, n, generator)

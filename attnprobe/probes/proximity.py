@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from attnprobe.probes.memory import plan_memory
 from attnprobe.probes.profile_bands import Profile
 from attnprobe.probes.proximity_sums import ProximitySums
 from attnprobe.probes.score_profiles import Layout
-from attnprobe.probes.sequences import draw_samples, layout_of, load_sequences
+from attnprobe.probes.sequences import Progress, draw_samples, layout_of, load_sequences
 from attnprobe.probes.statistics import Measurement, Statistic, bootstrap, hierarchical_bootstrap, permutation_p_value
 from attnprobe.tasks import Split
-
-Progress = Callable[[int, int], None]
 
 SEQUENCE_RADIUS, GRID_RADIUS = 3.0, 1.5  # positions; pixels: the eight neighbours
 

@@ -1,5 +1,7 @@
 """From samples to the queries and keys of real positions, the same for every probe of scores."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,6 +10,8 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.probes.score_profiles import Layout
 from attnprobe.tasks import Split
+
+Progress = Callable[[int, int], None]  # is told (what is done, what there is to do)
 
 
 def layout_of(model: Transformer, split: Split) -> Layout:

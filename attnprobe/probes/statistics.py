@@ -111,7 +111,7 @@ def bootstrap(
     estimate = statistic(*(x.mean(0, keepdims=True) for x in samples))[0]
     if n == 1:
         return unknown_band(estimate, level, n)
-    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    weights = drawn_counts(n, resamples, generator) / n
     replicates = statistic(*(_weighted_means(weights, x) for x in samples))
     plain = band_from_replicates(estimate, replicates, level=level, n=n)
     if n < FEWEST_STUDENTISED:
@@ -121,7 +121,7 @@ def bootstrap(
         steps = np.where(replicates == estimate, 0.0, (replicates - estimate) / errors)  # infinite without spread
         steps = np.where(np.isnan(replicates), np.nan, steps)
         tail = (1 - level) / 2
-        below, above = np.nanquantile(np.where(np.isnan(plain.low), 0.0, steps), [tail, 1 - tail], axis=0)
+        below, above = _quantiles(np.where(np.isnan(plain.low), 0.0, steps), [tail, 1 - tail])
         low, high = estimate - above * own[0], estimate - below * own[0]
     usable = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(usable, low, plain.low), np.where(usable, high, plain.high)
@@ -172,8 +172,15 @@ def hierarchical_bootstrap(
     per_seed = np.stack([statistic(*(x[s].mean(0, keepdims=True) for x in samples))[0] for s in range(seeds)])
     if seeds >= FEW:
         return bootstrap(per_seed, level=level, resamples=resamples, generator=generator)
-    weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    weights = drawn_counts(seeds, resamples, generator) / seeds
     return band_from_replicates(per_seed.mean(0), _weighted_means(weights, per_seed), level=level, n=seeds)
+
+
+def drawn_counts(n: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each of n units is drawn in each resample of n with replacement: (resample, unit) int."""
+    drawn = generator.integers(n, size=(resamples, n))
+    drawn += n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
 
 
 def _weighted_means(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -199,10 +206,17 @@ def band_from_replicates(estimate: np.ndarray, replicates: np.ndarray, *, level:
         margin = student * np.nanstd(usable, axis=0)
         low, high = estimate - margin, estimate + margin
     else:
-        outside = stats.norm.sf(student)
-        low, high = np.nanquantile(usable, [outside, 1 - outside], axis=0)
+        outside = float(stats.norm.sf(student))
+        low, high = _quantiles(usable, [outside, 1 - outside])
     low, high = (np.where(undefined, np.nan, bound) for bound in (low, high))
     return Band(estimate=estimate, low=low, high=high, level=level, n=n)
+
+
+def _quantiles(replicates: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Without those that are NaN; looking for them is slow, so only where there are any."""
+    if np.isnan(replicates).any():
+        return np.nanquantile(replicates, levels, axis=0)
+    return np.quantile(replicates, levels, axis=0)
 
 
 def unknown_band(estimate: np.ndarray, level: float, n: int) -> Band:

@@ -75,7 +75,8 @@ class Telemetry:
             n=self.sequences,
             directions=[direction],
             shuffles=self.shuffles,
-            groups=2,  # only cosines need more, and every group is a pass of its own
+            controls=0,
+            groups=1,  # no cosines
             seed=self.seed,
             generator=np.random.default_rng(self.seed),
         )
