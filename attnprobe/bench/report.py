@@ -20,6 +20,9 @@ PACKAGES = ("torch", "numpy", "transformers", "accelerate", "x-transformers", "l
 
 def surroundings(device: torch.device) -> dict[str, Any]:
     """Where and with what it was measured."""
+    versions = {"attnprobe": __version__} | {name: v for name in PACKAGES if (v := _version(name)) is not None}
+    if device.type == "cuda":
+        versions |= {"CUDA": torch.version.cuda or "", "cuDNN": str(torch.backends.cudnn.version())}
     return {
         "date": now(),
         "cpu": _cpu_name(),
@@ -29,7 +32,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {"attnprobe": __version__} | {name: v for name in PACKAGES if (v := _version(name)) is not None},
+        "versions": versions,
     }
 
 

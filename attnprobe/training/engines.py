@@ -96,7 +96,9 @@ class Compiled(Eager):
         self._losses = torch.compile(super().losses)
 
     def losses(self, batch: Batch, epoch: int | Tensor) -> Losses:
-        return self._losses(batch, torch.as_tensor(epoch, device=self.device))  # a number would be compiled in
+        if not isinstance(epoch, Tensor):  # a number would be compiled in; filling makes no one wait, copying would
+            epoch = torch.full((), epoch, dtype=torch.int64, device=self.device)
+        return self._losses(batch, epoch)
 
 
 class Graph(Eager):

@@ -45,7 +45,8 @@ class Ensemble:
         per_member = [part.view(len(rates), -1).sum(1) for part in (losses.loss, losses.count)]
         self.whole.zero_grad(set_to_none=True)
         (per_member[0] / per_member[1].clamp(min=1)).sum().backward()  # each has the gradient it would have alone
-        self.optimizer.step(self.parameter.new_tensor(rates), phases[0].optimizer.clip)
+        there = torch.tensor(rates, dtype=self.parameter.dtype).to(self.parameter.device, non_blocking=True)
+        self.optimizer.step(there, phases[0].optimizer.clip)
         correct = losses.correct
         per_member.append(
             torch.full_like(per_member[0], torch.nan) if correct is None else correct.view(len(rates), -1).sum(1)
@@ -58,7 +59,8 @@ class Ensemble:
         rows = len(batch) // len(updates) * (2 if self.whole.spec.pairs else 1)
 
         def per_row(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, device=batch.labels.device).repeat_interleave(rows)[:, None]
+            there = torch.tensor(values).to(batch.labels.device, non_blocking=True)  # or the host would wait
+            return there.repeat_interleave(rows)[:, None]
 
         objectives = [t.phase.objective for t in self.trainers]
         objective = objectives[0]
