@@ -7,9 +7,10 @@ from there instead of measuring again. A run is repeated exactly by asking for w
 
 import contextlib
 import dataclasses
+import functools
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -86,8 +87,12 @@ def choose_attention(engine: Engine, shape: Shape, device: torch.device, earlier
     return "auto"
 
 
-def fastest(candidates: Sequence[AttentionKernel], shape: Shape, device: torch.device) -> AttentionKernel:
-    """The first of the candidates that takes at most ``NEARLY`` times as long as the best; math if all refuse."""
+@functools.cache
+def fastest(candidates: tuple[AttentionKernel, ...], shape: Shape, device: torch.device) -> AttentionKernel:
+    """The first of the candidates that takes at most ``NEARLY`` times as long as the best; math if all refuse.
+
+    Tried once per process, so that runs of several seeds side by side in one process have the same kernel.
+    """
     times: dict[AttentionKernel, float] = {}
     for kernel in candidates:
         needed = milliseconds(kernel, shape, device)
