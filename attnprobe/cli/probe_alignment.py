@@ -26,7 +26,9 @@ def alignment(
     ] = None,
     sequences: Sequences = 500,
     split: OnSplit = SplitName.train,
-    shuffles: Annotated[int, typer.Option(min=19, max=99_999, help="Draws of the shuffled-label null.")] = 999,
+    shuffles: Annotated[
+        int, typer.Option(min=19, max=99_999, help="Draws of the nulls: shuffled labels, shuffled profiles.")
+    ] = 999,
     level: Level = 0.95,
     memory_limit: MemoryLimit = 2.0,
     seed: Seed = 0,
@@ -49,7 +51,8 @@ def alignment(
         attnprobe probe alignment runs/textures-s0/checkpoints/*.pt --csv alignment.csv
 
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
-    gradient's null under shuffled labels, and how many sequences it takes to detect the direction.
+    gradient's null under shuffled labels, how many sequences it takes to detect the direction, and the p-value of the
+    reconstruction gradient's rank among shuffles of the direction's profile (--shuffles of them).
     """
     found: dict[str, Alignment] = {}
     records: list[Record] = []
