@@ -11,7 +11,7 @@ Checkpoints = Annotated[list[Path], typer.Argument(help="Checkpoints (.pt) of ou
 OnSplit = Annotated[SplitName, typer.Option(help="Data to measure on.")]
 Sequences = Annotated[int, typer.Option("--sequences", "-n", min=2, help="Sequences to measure on.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Coverage of the intervals.")]
-MemoryLimit = Annotated[float, typer.Option(min=0.001, help="Peak memory to stay under, GiB.")]
+MemoryLimit = Annotated[float, typer.Option(min=0.001, help="Peak memory to stay under, beside model and data; GiB.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write tidy rows.", show_default=False)]
 Npz = Annotated[Path | None, typer.Option("--npz", help="Write arrays with named axes.", show_default=False)]
 Figure = Annotated[
