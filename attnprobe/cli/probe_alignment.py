@@ -144,7 +144,7 @@ def show(found: "dict[str, Alignment]") -> None:
             "reconstruction.sequences",
         )
         headings = ["label t", "shuffled labels t", "labels' part p", "sequences to detect"]
-        headings += ["reconstruction t", "p", "rank among shuffled", "sequences to detect"]
+        headings += ["reconstruction t", "p", "p among shuffles", "sequences to detect"]
         lines = [
             [str(layer), str(head), direction, *(line.get(key, "") for key in keys)]
             for (layer, head, direction), line in sorted(cells.items(), key=str)
