@@ -1,6 +1,6 @@
 """Proximity, and gradients along a proximity direction, against the training step, phase after phase."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,28 @@ ROWS = {  # quantity -> what its axis says
 
 
 def draw_telemetry(records: Sequence[Record], stem: Path) -> list[Path]:
-    """One column per phase, one line per layer and head: the mean over runs, with their range as a band."""
+    """One column per phase, one line per run, layer and head.
+
+    Colours tell the heads of one run apart, or several runs: heads have no order that runs share. The lines of one run
+    have their intervals around them where there are any.
+    """
     phases = list(dict.fromkeys(r["phase"] for r in records))
     rows = [quantity for quantity in ROWS if any(r["quantity"] == quantity for r in records)]
-    heads = sorted({(r["layer"], r["head"]) for r in records})
-    colors = checkpoint_colors([head_name(*head) for head in heads])
+    several = len({r["run"] for r in records}) > 1
+    name: Callable[[Record], str] = (lambda r: r["run"]) if several else (lambda r: head_name(r["layer"], r["head"]))
+    colors = checkpoint_colors(sorted({name(r) for r in records}))
+    lines = sorted({(r["run"], r["layer"], r["head"]) for r in records})
     with figure_style():
         figure, panels = panel_grid(len(rows), len(phases), panel=(3.0, 1.7), share=False)
         for panel_row, quantity in zip(panels, rows, strict=True):
-            limits = span([r["estimate"] for r in records if r["quantity"] == quantity])
+            drawn = ("estimate",) if several else ("estimate", "low", "high")
+            limits = span([r.get(key) for r in records if r["quantity"] == quantity for key in drawn])
             for panel, phase in zip(panel_row, phases, strict=True):
                 mine = [r for r in records if r["quantity"] == quantity and r["phase"] == phase]
-                for head in heads:
-                    draw_head(panel, [r for r in mine if (r["layer"], r["head"]) == head], head_name(*head), colors)
+                for line in lines:
+                    points = [r for r in mine if (r["run"], r["layer"], r["head"]) == line]
+                    if points:
+                        draw_line(panel, points, name(points[0]), colors, band=not several)
                 panel.axhline(0, color="0.8", linewidth=0.8, zorder=0)
                 panel.set_xscale("symlog", linthresh=1)
                 panel.set_xlim(left=0)
@@ -45,13 +54,19 @@ def draw_telemetry(records: Sequence[Record], stem: Path) -> list[Path]:
         return save_figure(figure, stem)
 
 
-def draw_head(panel: Axes, records: list[Record], name: str, colors: dict[str, tuple[float, float, float]]) -> None:
-    steps = sorted({r["step"] for r in records})
-    values = [[r["estimate"] for r in records if r["step"] == s and r["estimate"] is not None] for s in steps]
-    means = [float(np.mean(v)) if v else np.nan for v in values]
-    panel.plot(steps, means, color=colors[name], label=name, marker="o", markersize=2)
-    low, high = ([edge(v) if v else np.nan for v in values] for edge in (min, max))
-    panel.fill_between(steps, low, high, color=colors[name], alpha=BAND_ALPHA, linewidth=0)
+def draw_line(
+    panel: Axes, records: list[Record], name: str, colors: dict[str, tuple[float, float, float]], *, band: bool
+) -> None:
+    """One head of one run; a name enters the legend once."""
+    records = sorted(records, key=lambda r: r["step"])
+    steps = [r["step"] for r in records]
+    columns = ([np.nan if r.get(key) is None else r[key] for r in records] for key in ("estimate", "low", "high"))
+    estimate, low, high = columns
+    known = panel.get_legend_handles_labels()[1]
+    label = "_" if name in known else name
+    panel.plot(steps, estimate, color=colors[name], label=label, marker="o", markersize=2, linewidth=1)
+    if band:
+        panel.fill_between(steps, low, high, color=colors[name], alpha=BAND_ALPHA, linewidth=0)
 
 
 def span(values: Sequence[float | None]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.transforms import Bbox
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import Interval, Measurement, proximity
-from attnprobe.report import figures
+from attnprobe.report import figures, telemetry_figures
 from attnprobe.tasks import Spec, Split
 
 CHECKPOINTS = ("initial", "pretrained")
@@ -37,11 +38,13 @@ def results(request: pytest.FixtureRequest) -> dict[str, proximity.Proximity]:
     }
 
 
-def draw(call: Callable[[Path], list[Path]], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
-    """Run a drawing function and hand back its figure."""
+def draw(
+    call: Callable[[Path], list[Path]], folder: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType = figures
+) -> Figure:
+    """Run a drawing function of ``module`` and hand back its figure."""
     drawn: list[Figure] = []
     save = figures.save_figure
-    monkeypatch.setattr(figures, "save_figure", lambda figure, stem: (drawn.append(figure), save(figure, stem))[1])
+    monkeypatch.setattr(module, "save_figure", lambda figure, stem: (drawn.append(figure), save(figure, stem))[1])
     before = dict(matplotlib.rcParams)
     paths = call(folder / "new" / "v1.5")
     assert [path.name for path in paths] == ["v1.5.png", "v1.5.pdf"]
@@ -121,6 +124,28 @@ def test_quantities(results: dict[str, proximity.Proximity], tmp_path: Path, mon
     figure = draw(lambda stem: figures.draw_quantities(rows, stem), tmp_path, monkeypatch)
     check_layout(figure)
     assert [panel.get_title() for panel in figure.axes] == ["proximity bias", "near mass", "distance", "entropy"]
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_telemetry_tells_heads_of_one_run_or_several_runs_apart(
+    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [
+        {
+            "run": f"runs/s{run}", "seed": run, "phase": phase, "step": step, "layer": 0, "head": head,
+            "quantity": quantity, "estimate": head + run + step / 7, "low": head - 1.0, "high": head + 40.0,
+        }
+        for run in range(runs) for phase in ("pretrained", "finetuned") for step in (0, 1, 2, 130)
+        for head in range(2) for quantity in ("proximity_bias", "reconstruction.t", "label.dependent.t")
+    ]  # fmt: skip
+    figure = draw(
+        lambda stem: telemetry_figures.draw_telemetry(records, stem), tmp_path, monkeypatch, telemetry_figures
+    )
+    check_layout(figure)
+    lines = [line for line in figure.axes[0].get_lines() if len(np.asarray(line.get_xdata())) == 4]
+    assert len(lines) == 2 * runs
+    assert len({line.get_color() for line in lines}) == (2 if runs == 1 else 3)
+    assert (figure.axes[0].get_ylim()[1] > 40) == (runs == 1)  # intervals are drawn where they can be told apart
 
 
 def test_the_same_figure_gives_the_same_bytes(results: dict[str, proximity.Proximity], tmp_path: Path) -> None:
