@@ -202,7 +202,8 @@ def label_outputs(model: Transformer, batch: Batch) -> Tensor:
 def check_target(loss: str, spec: Spec) -> None:
     if loss == "cross_entropy" and not spec.is_tokens and spec.levels is None:
         raise ConfigError(
-            "objective.loss cannot be 'cross_entropy': this task's values are continuous", hint="use l1 or l2: -s pretrain.objective.loss=l1"
+            "objective.loss cannot be 'cross_entropy': this task's values are continuous",
+            hint="use l1 or l2: -s pretrain.objective.loss=l1",
         )
     if loss != "cross_entropy" and spec.is_tokens:
         hint = "use cross_entropy: -s pretrain.objective.loss=cross_entropy"
