@@ -95,7 +95,9 @@ def score_moments(
     reachable = layout.reachable().to(q.device)
     channel_bytes = 8 * math.prod(_fft_size(layout)) * q[..., 0, 0].numel() * q.element_size()
     block = max(1, block_bytes // channel_bytes)
-    sums = cross_correlate(((q[..., c], k[..., c]) for c in _blocks(q.shape[-1], block)), layout) * scale
+    # Channels first: a transform runs along contiguous positions.
+    q, k = (x.movedim(-1, 0).contiguous() for x in (q, k))
+    sums = cross_correlate(((q[c], k[c]) for c in _blocks(len(q), block)), layout) * scale
     if not squares:
         return sums * reachable, None
     products = cross_correlate(_channel_products(q, k, block), layout) * scale**2
@@ -109,18 +111,18 @@ def pair_counts(layout: Layout, valid: Tensor | None = None) -> Tensor:
         sizes = [size - axis.abs() for size, axis in zip(layout.shape, layout.axes(), strict=True)]
         counts = torch.stack(sizes).prod(0).double()[None]
     else:
-        real = valid[:, None, :, None].double()
-        counts = cross_correlate([(real, real)], layout)[:, 0].round()
+        real = valid[:, None].double()
+        counts = cross_correlate([(real[None], real[None])], layout)[:, 0].round()
     return counts * layout.reachable().to(counts.device)
 
 
 def _channel_products(q: Tensor, k: Tensor, block: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(q . k)^2 = sum over channel pairs a <= b of (q_a q_b) (k_a k_b), twice where a < b."""
-    first, second = torch.triu_indices(q.shape[-1], q.shape[-1], device=q.device)
-    weight = torch.where(first == second, 1.0, 2.0).to(q.dtype)
-    for c in _blocks(len(first), block):
-        a, b = first[c], second[c]
-        yield q[..., a] * q[..., b] * weight[c], k[..., a] * k[..., b]
+    for a in range(len(q)):
+        for c in _blocks(len(q) - a, block):
+            x, y = q[a:][c] * q[a], k[a:][c] * k[a]
+            x[1 if c.start == 0 else 0 :] *= 2
+            yield x, y
 
 
 def _blocks(total: int, size: int) -> Iterator[slice]:
@@ -128,12 +130,12 @@ def _blocks(total: int, size: int) -> Iterator[slice]:
 
 
 def cross_correlate(channels: Iterable[tuple[Tensor, Tensor]], layout: Layout) -> Tensor:
-    """Sum over i of x_i . y_(i + offset), (batch, head, *offsets), from blocks of channels (batch, head, length, -)."""
+    """Sum over i of x_i . y_(i + offset), (batch, head, *offsets), from blocks of channels (-, batch, head, length)."""
     size, axes = _fft_size(layout), len(layout.shape)
     dims = tuple(range(-axes, 0))
     spectrum: Tensor | None = None
     for x, y in channels:
-        x, y = (t.movedim(-1, 0).unflatten(-1, layout.shape) for t in (x, y))
+        x, y = x.unflatten(-1, layout.shape), y.unflatten(-1, layout.shape)
         product = (torch.fft.rfftn(x, s=size, dim=dims).conj() * torch.fft.rfftn(y, s=size, dim=dims)).sum(0)
         spectrum = product if spectrum is None else spectrum + product
     assert spectrum is not None
