@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -106,6 +106,17 @@ def fastest(candidates: tuple[AttentionKernel, ...], shape: Shape, device: torch
 
 def milliseconds(kernel: AttentionKernel, shape: Shape, device: torch.device) -> float | None:
     """Forward and backward of one layer; None if the kernel refuses the tensors or they do not fit into memory."""
+    try:
+        run = _attention(shape, device)
+        with warnings.catch_warnings(action="ignore"), sdpa_kernel(KERNELS[kernel]):  # torch warns of every refusal
+            run(1)
+            return 1000 * run(max(1, min(20, int(TRIAL_SECONDS / run(1)))))
+    except RuntimeError:
+        return None
+
+
+def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
+    """Does so many forward and backward passes on fixed random tensors; seconds per pass."""
     generator = torch.Generator(device).manual_seed(0)
     size = (shape.sequences, shape.heads, shape.length, shape.d_head)
     q, k, v = (torch.randn(size, generator=generator, device=device).to(shape.dtype).requires_grad_() for _ in range(3))
@@ -122,12 +133,7 @@ def milliseconds(kernel: AttentionKernel, shape: Shape, device: torch.device) ->
         _wait(device)
         return (time.perf_counter() - start) / times
 
-    try:
-        with warnings.catch_warnings(action="ignore"), sdpa_kernel(KERNELS[kernel]):  # torch warns of every refusal
-            run(1)
-            return 1000 * run(max(1, min(20, int(TRIAL_SECONDS / run(1)))))
-    except RuntimeError:
-        return None
+    return run
 
 
 def pinned(kernel: Chosen) -> contextlib.AbstractContextManager[object]:

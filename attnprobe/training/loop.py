@@ -18,7 +18,7 @@ from torch import Tensor
 
 from attnprobe.errors import RunError
 from attnprobe.models import Transformer
-from attnprobe.models.initialisation import generator_for
+from attnprobe.models.initialisation import generator_for, state_on_cpu
 from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
@@ -127,9 +127,12 @@ class Trainer:
         self.model.load_state_dict(state.best_state)
 
     def state_dict(self) -> dict[str, Any]:
+        """A copy to be saved. Members of an ensemble hold views, of which torch.save would write everybody's whole."""
+        optimizer = self.optimizer.state_dict()
+        moments = {number: {k: v.clone() for k, v in own.items()} for number, own in optimizer["state"].items()}
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": state_on_cpu(self.model),
+            "optimizer": optimizer | {"state": moments},
             "progress": {f.name: getattr(self.progress, f.name) for f in dataclasses.fields(Progress)},
         }
 

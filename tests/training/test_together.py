@@ -61,8 +61,11 @@ def test_an_interrupted_ensemble_goes_on_exactly(executions) -> None:
     stopping = executions("halves", should_stop=lambda: next(asked) >= 20)  # in the middle of a round
     with pytest.raises(Interrupted):
         train(stopping)
-    steps = {torch.load(e.directory.resume, weights_only=True)["trainer"]["progress"]["step"] for e in stopping}
-    assert len(steps) == 1, "all members have stopped between the same two steps"
+    saved = [torch.load(e.directory.resume, weights_only=True)["trainer"] for e in stopping]
+    assert len({s["progress"]["step"] for s in saved}) == 1, "all members have stopped between the same two steps"
+    for s in saved:
+        tensors = [*s["model"].values(), *(t for own in s["optimizer"]["state"].values() for t in own.values())]
+        assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors), "nobody saves the others' numbers"
     for a, b in zip(whole, train(executions("halves"), resume=True), strict=True):
         assert_same(a, b, rel=1e-6)
 
