@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ import torch
 from attnprobe import __version__
 from attnprobe.bench.fresh import Fresh
 from attnprobe.bench.rounds import Outcome, Spread
-from attnprobe.training.records import now
+from attnprobe.training.records import now, processor_name
 
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "x-transformers", "lightning")
 
@@ -25,7 +24,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         versions |= {"CUDA": torch.version.cuda or "", "cuDNN": str(torch.backends.cudnn.version())}
     return {
         "date": now(),
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": [round(x, 2) for x in os.getloadavg()],
@@ -41,14 +40,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _cpu_name() -> str:
-    """The processor's model; ``platform.processor`` is empty on many Linux systems."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def document(

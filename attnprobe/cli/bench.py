@@ -29,7 +29,9 @@ def bench(
     ] = SuiteName.quick,
     out: Annotated[Path, typer.Option(help="Folder for bench-<suite>.json and bench-<suite>.md.")] = Path("bench"),
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every contestant.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of every contestant.")] = Precision.float32,
+    precision: Annotated[
+        Precision, typer.Option(help="Of every contestant; the gpu suite has its own.")
+    ] = Precision.float32,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,

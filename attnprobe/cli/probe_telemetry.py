@@ -81,7 +81,8 @@ def show(records: list[Record]) -> None:
             values = [r["estimate"] for r in here if r["quantity"] == quantity and r["estimate"] is not None]
             return f"{max(values, key=abs):+.2f}" if values else ""
 
-        smallest = min((r["p_value"] for r in here if r["quantity"] == "label.dependent.mean"), default=None)
+        p_values = [r["p_value"] for r in here if r["quantity"] == "label.dependent.mean"]
+        smallest = min((p for p in p_values if p is not None), default=None)
         texts = [strongest(q) for q in ("proximity_bias", "reconstruction.t", "label.dependent.t")]
         lines.append([phase, str(step), *texts, "" if smallest is None else f"{smallest:.3f}"])
     columns = ["phase", "step", "proximity bias", "reconstruction t", "labels' part t", "its smallest p"]

@@ -18,11 +18,7 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
-from attnprobe.probes.alignment_gather import (
-    Gathered,
-    ProbedLoss,
-    gather,
-)
+from attnprobe.probes.alignment_gather import Gathered, ProbedLoss, gather
 from attnprobe.probes.alignment_memory import fitting_groups, make_plan
 from attnprobe.probes.alignment_statistics import AlignmentRow, Settings, all_rows
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
@@ -145,7 +141,6 @@ def measure(
 
 def label_loss() -> ProbedLoss:
     """Its targets are the logits: (batch, class)."""
-
     return ProbedLoss(
         name="label",
         forward=label_outputs,
