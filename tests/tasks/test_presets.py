@@ -53,7 +53,7 @@ def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
 
 def test_every_published_data_set_has_a_run_for_small_machines() -> None:
     """Those of textures and Fashion-MNIST are small as they are: no paper of the two trains on them."""
-    variants = {re.sub("-(rotary|coser|causal)$", "", name) for name in run.presets()}
+    variants = {re.sub("-(rotary|sinusoidal|coser|causal)$", "", name) for name in run.presets()}
     tasks = {re.sub("-(rr|hr|spo2)$", "", name) for name in variants} - {"textures", "fashion-mnist"}
     small = {name for name in tasks if name.endswith("-small")}
     assert small == {f"{name}-small" for name in tasks - small}
