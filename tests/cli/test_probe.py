@@ -149,8 +149,9 @@ def test_impossible_questions(attnprobe, checkpoints) -> None:
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--figure", "/proc/nowhere/x", "-n", 20, "-q")
     assert outcome.code == 2
     outcome.complains("--figure", "cannot be written")
-    outcome = attnprobe("probe", "proximity", checkpoints[0], "--memory-limit", 0.001, "-n", 20)
-    assert outcome.code in (0, 2)
+    outcome = attnprobe("probe", "alignment", checkpoints[0], "--memory-limit", 0.001, "-n", 20)
+    assert outcome.code == 2
+    outcome.complains("memory_limit is too small", "MiB", "hint:")
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--csv", "/proc/nowhere/x.csv", "-n", 20, "-q")
     assert outcome.code == 2
     outcome.complains("--csv", "cannot be written")
