@@ -1,11 +1,13 @@
 """What ``--probe-every`` does between two steps."""
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attnprobe.models import Transformer
+    from attnprobe.objectives import Objective
     from attnprobe.run import RunConfig
     from attnprobe.tasks import Data
 
@@ -25,16 +27,22 @@ class TelemetryWriter:
     def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
         from attnprobe.objectives import reconstruction_objective
         from attnprobe.probes.telemetry import Telemetry, log_spaced
-        from attnprobe.training.checkpoint import starting_point
         from attnprobe.training.records import RunDirectory
 
         if not log_spaced(self.factor, step):
             return
-        _, pretrain = starting_point(self.config)
-        trained = [p.objective for p in (pretrain, self.config.finetune) if p is not None]
-        reconstruction = reconstruction_objective(model, trained)
+        reconstruction = reconstruction_objective(model, trained_for(self.config))
         telemetry = Telemetry(reconstruction=reconstruction, sequences=self.sequences, seed=self.config.seed)
         directory = RunDirectory(self.folder)
         found = telemetry.measure(model, data)
         place = {"run": str(self.folder), "seed": self.config.seed, "phase": phase, "step": step}
         directory.append(directory.telemetry, [place | record for record in found])
+
+
+@cache  # it may have to read a checkpoint
+def trained_for(config: "RunConfig") -> "tuple[Objective, ...]":
+    """The objectives of a run, with that of the self-pretraining it starts from."""
+    from attnprobe.training.checkpoint import starting_point
+
+    _, pretrain = starting_point(config)
+    return tuple(phase.objective for phase in (pretrain, config.finetune) if phase is not None)

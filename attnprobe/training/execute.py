@@ -41,15 +41,16 @@ Watch = Callable[[str, int, Transformer, Data], None]  # (phase, updates made so
 
 
 def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda, cuda:N or mps; RunError if it is not there."""
+    """auto, cpu, cuda or cuda:N; RunError if it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise run.ConfigError(f"unknown device {name!r}", hint="choose auto, cpu, cuda or cuda:N") from None
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device.type, False):
+    if device.type not in ("cpu", "cuda"):  # mps has no float64, in which losses are added up
+        raise run.ConfigError(f"{device.type} devices are not supported", hint="choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise RunError(f"there is no {device.type} device on this machine", hint="use --device auto or --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunError(f"there are only {torch.cuda.device_count()} CUDA devices, so {name!r} does not exist")

@@ -98,7 +98,7 @@ class Trainer:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.
 
         ``should_stop`` is asked between steps; if it says yes, or if Interrupted is thrown in instead of an answer,
-        ``save(True)`` is called and Interrupted is raised. ``save(False)`` is called after each epoch and decides
+        ``save(True)`` is called and Interrupted is raised. ``save(False)`` is called before each step and decides
         itself whether it is time to write.
         """
         state = self.progress
@@ -114,6 +114,7 @@ class Trainer:
                 try:
                     if self.team.any(should_stop()):
                         raise Interrupted
+                    save(False)
                     sums = yield Update(trainer=self, batch=batches[position], epoch=epoch)
                 except Interrupted:
                     save(True)
@@ -123,7 +124,6 @@ class Trainer:
                 monitor.stepped(self.batch_size)
             numbers = self._finish_epoch(epoch, state)
             monitor.epoch_finished(self.name, epoch, numbers)
-            save(False)
         self.model.load_state_dict(state.best_state)
 
     def state_dict(self) -> dict[str, Any]:

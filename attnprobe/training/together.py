@@ -4,7 +4,6 @@ Each run stays what it is alone: its own order, masks, checkpoints and run direc
 from an earlier step than the others) catches up first, and one that has fewer steps leaves early.
 """
 
-import contextlib
 import copy
 import dataclasses
 from collections.abc import Generator, Sequence
@@ -107,8 +106,12 @@ def together(trainings: Sequence[Training[Returned]]) -> list[Returned]:
             del waiting[number]
             go_on(number, answer)
     for training in running.values():
-        with contextlib.suppress(Interrupted):
+        try:
             training.throw(Interrupted())
+        except Interrupted:
+            continue
+        except Exception as error:  # one that cannot save must not keep the next one from it
+            errors.append(error)
     if errors:
         raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
     return [returned[number] for number in range(len(trainings))]

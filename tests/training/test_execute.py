@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from attnprobe.errors import ArtifactError, ConfigError, RunError
+from attnprobe.training import execute as execution
 from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.execute import choose_device, execute
 from attnprobe.training.loop import Interrupted
@@ -185,6 +186,26 @@ def test_causal_pretraining_and_bfloat16_run(small, monitor, tmp_path) -> None:
     changes = ["model.causal=true", "pretrain.objective.name=causal", "engine.precision=bfloat16"]
     result = execute(small(*changes), tmp_path / "run", device=CPU, monitor=monitor)
     assert result["test_loss"] < 3
+
+
+@pytest.mark.parametrize("kill_after", [1, 6, 17])  # in the first epoch, in a later one, in the second phase
+def test_a_killed_run_goes_on_from_its_last_save(kill_after, small, monitor, tmp_path, monkeypatch) -> None:
+    """Nothing is saved on the way out; what is saved before every step is enough, also in the middle of an epoch."""
+    monkeypatch.setattr(execution, "SECONDS_BETWEEN_SAVES", 0.0)
+    execute(small(), tmp_path / "through", device=CPU, monitor=monitor)
+    steps = iter(range(10**6))
+
+    def kill(samples: int) -> None:
+        if next(steps) == kill_after:
+            raise SystemError("killed")
+
+    monkeypatch.setattr(monitor, "stepped", kill)
+    with pytest.raises(SystemError):
+        execute(small(), tmp_path / "killed", device=CPU, monitor=monitor)
+    saved = torch.load(tmp_path / "killed" / "resume.pt", weights_only=True)["trainer"]["progress"]
+    assert saved["step"] == (kill_after if kill_after < 12 else kill_after - 12)
+    execute(small(), tmp_path / "killed", device=CPU, monitor=monitor, resume=True)
+    assert_equal_runs(tmp_path / "through", tmp_path / "killed")
 
 
 def test_divergence_is_one_clear_error(small, monitor, tmp_path) -> None:
