@@ -56,7 +56,8 @@ def alignment(
     """
     found: dict[str, Alignment] = {}
     records: list[Record] = []
-    check_outputs(checkpoints, csv=csv, npz=npz, figure=figure)
+    inputs = checkpoints if change_to is None else [*checkpoints, change_to]
+    check_outputs(inputs, csv=csv, npz=npz, figure=figure)
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
         note_sequences(opened, sequences, quiet=quiet)

@@ -30,7 +30,7 @@ def telemetry(
 
         attnprobe probe telemetry runs/textures-s* --figure telemetry --csv telemetry.csv
     """
-    check_outputs(runs, csv=csv, figure=figure)
+    check_outputs([folder / "telemetry.jsonl" for folder in runs], csv=csv, figure=figure)
     records = [record for folder in runs for record in read(folder)]
     if not (json or quiet):
         show(records)

@@ -236,6 +236,24 @@ def test_outputs_of_telemetry_and_certify_are_checked_too(attnprobe) -> None:
         outcome.complains("--csv", "cannot be written")
 
 
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (("alignment", "nowhere.pt", "--change-to", "goal.pt"), "goal.pt"),
+        (("intervene", "nowhere.pt", "--profile-of", "donor.pt"), "donor.pt"),
+        (("intervene", "nowhere.pt", "--swap", "other.pt"), "other.pt"),
+        (("telemetry", "run"), "run/telemetry.jsonl"),
+    ],
+)
+def test_no_output_replaces_an_input_that_an_option_or_a_run_names(attnprobe, command, file) -> None:
+    Path("run").mkdir()
+    Path(file).write_text("precious")
+    outcome = attnprobe("probe", *command, "--csv", file)
+    assert outcome.code == 2
+    outcome.complains(f"--csv {file} is also an input", "hint:")
+    assert Path(file).read_text() == "precious"
+
+
 def test_fewer_sequences_than_asked_for_are_said(attnprobe, checkpoints) -> None:
     for probe, *options in (
         ("proximity", "--permutations", 19), ("alignment", "--shuffles", 19), ("decompose",),
