@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.output import CHECK_FAILED, DataDir, Json, Quiet, print_json, print_table, progress_bar, say
-from attnprobe.cli.train import Settings
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -16,6 +15,11 @@ if TYPE_CHECKING:
     from attnprobe.tasks.sources import Source
 
 MEGABYTE = 1_000_000
+
+TaskSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a setting of the task: -s n_train=200. Repeatable."),
+]
 
 data_app = typer.Typer(name="data", help="List, fetch, generate, verify and describe data sets.", no_args_is_help=True)
 
@@ -99,7 +103,7 @@ def fetch(
 @data_app.command()
 def generate(
     name: Annotated[str, typer.Argument(help="A task that draws its own data.")],
-    settings: Settings = None,
+    settings: TaskSettings = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -167,7 +171,7 @@ def verify(
 @data_app.command()
 def describe(
     name: Annotated[str, typer.Argument(help="A task's name.")],
-    settings: Settings = None,
+    settings: TaskSettings = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw a sheet of samples into this PNG file.")] = None,
     data_dir: DataDir = None,
     json: Json = False,

@@ -36,9 +36,11 @@ def train_all(
     """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
     from attnprobe.tasks.generated import cores
     from attnprobe.training import distributed
+    from attnprobe.training.allocator import keep_freed_memory
     from attnprobe.training.execute import choose_device
     from attnprobe.training.loop import Interrupted
 
+    keep_freed_memory()
     shared = distributed.started_by_torchrun()
     if shared and len(configs) > 1:
         raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")

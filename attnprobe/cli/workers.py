@@ -67,6 +67,9 @@ def _start(threads: int, asked: Event) -> None:
     global _asked
     import torch
 
+    from attnprobe.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(threads)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
