@@ -68,7 +68,7 @@ def gather(
         sums: dict[str, Tensor] = {}
         for first in range(0, len(group), plan.batch):
             index = torch.as_tensor(group[first : first + plan.batch], device=split.labels.device)
-            part = _differentiate(model, split.batch(index), probed, projector, plan, sums)
+            part = _differentiate(model, split.batch(index), probed, projector, plan, sums, weights=len(groups) > 1)
             parts.append(part)
             profile += sums.pop("profile").cpu().numpy()
             done += len(index)
@@ -113,13 +113,19 @@ def _differentiate(
     projector: Projector,
     plan: Plan,
     sums: dict[str, Tensor],
+    *,
+    weights: bool,
 ) -> _Part:
-    """Per-sequence statistics of a batch; gradients summed over it are added to ``sums`` by name."""
+    """Per-sequence statistics of a batch; gradients summed over it are added to ``sums`` by name.
+
+    weights: also those of W_Q and W_K, which only cosines between groups of sequences need.
+    """
     space, layers, heads = projector.space, len(model.blocks), model.config.heads
     traced = trace(model, batch, probed.forward, method=plan.method)
     targets = traced.targets.detach().requires_grad_()
     (coefficients,) = torch.autograd.grad(probed.loss(targets, batch).sum(), targets)
-    _add(sums, _weight_gradients(model, (traced.targets * coefficients).sum()))
+    if weights:
+        _add(sums, _weight_gradients(model, (traced.targets * coefficients).sum()))
     kind = {"dtype": torch.float64, "device": targets.device}
     projections = torch.zeros(*targets.shape, layers, heads, len(projector.names), **kind)
     energy = torch.zeros(len(batch), layers, heads, **kind)
