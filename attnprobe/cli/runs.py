@@ -1,5 +1,6 @@
 """Carry out runs: one after the other, side by side, as one ensemble, or one run shared by torchrun's processes."""
 
+import dataclasses
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attnprobe.cli.output import say
-from attnprobe.cli.workers import train_in_parallel
+from attnprobe.cli.workers import Choices, train_in_parallel
 from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,19 +47,19 @@ def train_all(
         raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")
     chosen = choose_device(distributed.local_device(device) if shared else device)
     watching = watches or [None] * len(configs)
-    choices: dict[str, Any] = {"data_dir": data_dir, "resume": resume, "overwrite": overwrite, "quiet": quiet}
+    choices = Choices(data_dir=data_dir, resume=resume, overwrite=overwrite, quiet=quiet)
     with stop_on_signal(second_ends=not shared) as stop:  # torchrun passes on a signal that we have had already
         try:
             if shared:
-                return train_shared(configs[0], folders[0], chosen, stop, watch=watching[0], **choices)
+                return train_shared(configs[0], folders[0], chosen, stop, choices, watching[0])
             if together and len(configs) > 1:
-                return train_together(configs, folders, chosen, stop, watching, **choices)
+                return train_together(configs, folders, chosen, stop, choices, watching)
             workers = min(len(configs), cores())
             if chosen.type == "cpu" and workers > 1:
                 say(f"{len(configs)} runs, {workers} at a time", quiet=quiet)
-                return train_in_parallel(configs, folders, watching, workers=workers, stop=stop, **choices)
+                return train_in_parallel(configs, folders, choices, watching, workers=workers, stop=stop)
             return [
-                carry_out(config, folder, chosen, stop, watch=watch, **choices)
+                carry_out(config, folder, chosen, stop, choices, watch)
                 for config, folder, watch in zip(configs, folders, watching, strict=True)
             ]
         except Interrupted:
@@ -73,20 +74,16 @@ def carry_out(
     folder: Path,
     device: "torch.device",
     stop: threading.Event,
-    *,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
+    choices: Choices,
     watch: "Watch | None",
-    quiet: bool,
 ) -> dict[str, Any]:
     from attnprobe.cli.progress import TrainingProgress
     from attnprobe.training.execute import execute
 
-    with TrainingProgress(quiet=quiet) as monitor:
+    with TrainingProgress(quiet=choices.quiet) as monitor:
         return execute(
-            config, folder, device=device, monitor=monitor, should_stop=stop.is_set, data_dir=data_dir, watch=watch,
-            resume=resume, overwrite=overwrite,
+            config, folder, device=device, monitor=monitor, should_stop=stop.is_set, data_dir=choices.data_dir,
+            watch=watch, resume=choices.resume, overwrite=choices.overwrite,
         )  # fmt: skip
 
 
@@ -95,12 +92,8 @@ def train_together(
     folders: list[Path],
     device: "torch.device",
     stop: threading.Event,
+    choices: Choices,
     watches: "Sequence[Watch | None]",
-    *,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
 ) -> list[dict[str, Any]]:
     """All runs as one ensemble; they go in step, so the first one's progress is everybody's."""
     from attnprobe.cli.progress import TrainingProgress
@@ -109,18 +102,18 @@ def train_together(
     from attnprobe.training.together import check_alike, together
 
     check_alike(configs)
-    say(f"{len(configs)} runs in step; the progress of the first one is shown", quiet=quiet)
+    say(f"{len(configs)} runs in step; the progress of the first one is shown", quiet=choices.quiet)
     datasets = {}
-    with TrainingProgress(quiet=quiet) as shown:
+    with TrainingProgress(quiet=choices.quiet) as shown:
         executions = [
             Execution(
-                config=config, directory=RunDirectory(folder), device=device, data_dir=data_dir, watch=watch,
+                config=config, directory=RunDirectory(folder), device=device, data_dir=choices.data_dir, watch=watch,
                 monitor=shown if folder == folders[0] else TrainingProgress(quiet=True), should_stop=stop.is_set,
                 datasets=datasets,
             )
             for config, folder, watch in zip(configs, folders, watches, strict=True)
         ]  # fmt: skip
-        return together([updates(e, resume=resume, overwrite=overwrite) for e in executions])
+        return together([updates(e, resume=choices.resume, overwrite=choices.overwrite) for e in executions])
 
 
 def train_shared(
@@ -128,22 +121,16 @@ def train_shared(
     folder: Path,
     device: "torch.device",
     stop: threading.Event,
-    *,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
+    choices: Choices,
     watch: "Watch | None",
-    quiet: bool,
 ) -> list[dict[str, Any]]:
     """One run on all processes of torchrun; only the first one speaks, writes and returns a result."""
     from attnprobe.training import distributed
 
     with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
         helper = rank > 0
-        result = carry_out(
-            config, own, device, stop, watch=None if helper else watch, data_dir=data_dir, resume=resume,
-            overwrite=overwrite, quiet=quiet or helper,
-        )  # fmt: skip
+        own_choices = dataclasses.replace(choices, quiet=choices.quiet or helper)
+        result = carry_out(config, own, device, stop, own_choices, None if helper else watch)
     return [] if helper else [result]
 
 

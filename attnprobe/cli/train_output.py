@@ -16,7 +16,7 @@ def show_plan(configs: "list[RunConfig]", folders: list[Path], data_dir: Path | 
 
     from attnprobe import run
     from attnprobe.models.initialisation import parameter_count
-    from attnprobe.training.checkpoint import check_run
+    from attnprobe.training.checkpoint import check_run, starting_point
 
     config = configs[0]
     datasets: dict[Task, Data] = {}
@@ -26,7 +26,7 @@ def show_plan(configs: "list[RunConfig]", folders: list[Path], data_dir: Path | 
             datasets[task] = task.load(data_dir)
         return datasets[task]
 
-    model = check_run(config, load)
+    model = check_run(config, starting_point(config), load)
     phases = {}
     for name, phase in config.phases().items():
         data = load(config.task_of(phase))

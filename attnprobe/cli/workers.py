@@ -1,5 +1,6 @@
 """Several runs side by side on the CPU: one process each, the cores divided among them."""
 
+import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,17 +19,24 @@ SECONDS_BETWEEN_LOOKS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the command line says about carrying out runs, the same for all of them."""
+
+    data_dir: Path | None
+    resume: bool
+    overwrite: bool
+    quiet: bool
+
+
 def train_in_parallel(
     configs: "Sequence[RunConfig]",
     folders: Sequence[Path],
+    choices: Choices,
     watches: "Sequence[Watch | None]",
     *,
     workers: int,
     stop: Any,
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
 ) -> list[dict[str, Any]]:
     """The results in order; Interrupted once all have saved if ``stop`` (a threading.Event) was set meanwhile.
 
@@ -45,7 +53,7 @@ def train_in_parallel(
     with pool:
         with _unheard_by_children():
             futures = [
-                pool.submit(_train, config, folder, watch, data_dir, resume, overwrite, quiet)
+                pool.submit(_train, config, folder, choices, watch)
                 for config, folder, watch in zip(configs, folders, watches, strict=True)
             ]
         running: set[Future[dict[str, Any]]] = set(futures)
@@ -94,11 +102,8 @@ def _unheard_by_children() -> Iterator[None]:
 def _train(
     config: "RunConfig",
     folder: Path,
+    choices: Choices,
     watch: "Watch | None",
-    data_dir: Path | None,
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
 ) -> dict[str, Any]:
     import torch
 
@@ -108,8 +113,8 @@ def _train(
 
     if _asked.is_set():  # not begun yet, nothing to save
         raise Interrupted
-    with TrainingProgress(quiet=quiet, live=False, prefix=f"seed {config.seed} ") as monitor:
+    with TrainingProgress(quiet=choices.quiet, live=False, prefix=f"seed {config.seed} ") as monitor:
         return execute(
-            config, folder, device=torch.device("cpu"), monitor=monitor, should_stop=_asked.is_set, data_dir=data_dir,
-            watch=watch, resume=resume, overwrite=overwrite,
+            config, folder, device=torch.device("cpu"), monitor=monitor, should_stop=_asked.is_set,
+            data_dir=choices.data_dir, watch=watch, resume=choices.resume, overwrite=choices.overwrite,
         )  # fmt: skip

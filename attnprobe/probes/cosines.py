@@ -5,25 +5,6 @@ import numpy as np
 from attnprobe.probes.statistics import RESAMPLES, Interval, band_from_replicates, drawn_counts
 
 
-def noise_corrected_cosine(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    generator: np.random.Generator,
-) -> Interval:
-    """Cosine of the two mean vectors that x (n, d) and y (n, d) are noisy draws of, sequence by sequence.
-
-    The plain cosine of averages is biased: noise inflates both norms, and noise common to x and y the inner product.
-    See ``noise_corrected_cosine_from_products``, which this calls.
-    """
-    x, y = x.reshape(len(x), -1).astype(np.float64), y.reshape(len(y), -1).astype(np.float64)
-    return noise_corrected_cosine_from_products(
-        x @ x.T, y @ y.T, x @ y.T, level=level, resamples=resamples, generator=generator
-    )
-
-
 def noise_corrected_cosine_from_products(
     xx: np.ndarray,
     yy: np.ndarray,
@@ -33,7 +14,10 @@ def noise_corrected_cosine_from_products(
     resamples: int = RESAMPLES,
     generator: np.random.Generator,
 ) -> Interval:
-    """The same from inner products between sequences, each (n, n): for vectors too long to keep.
+    """Cosine of the two mean vectors that x (n, d) and y (n, d) are noisy draws of, sequence by sequence.
+
+    The plain cosine of averages is biased: noise inflates both norms, and noise common to x and y the inner product.
+    xx, yy, xy: inner products between sequences, each (n, n), since the vectors may be too long to keep.
 
     Every mean product is taken over pairs of *different* sequences, which is the average over all ways to split the
     set into two halves of the product of the half means: unbiased. The estimate may therefore leave [-1, 1] by noise;

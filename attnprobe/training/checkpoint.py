@@ -182,7 +182,10 @@ def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
     return frozen
 
 
-def starting_point(config: RunConfig) -> tuple[dict[str, Tensor] | None, Phase | None]:
+Start = tuple[dict[str, Tensor] | None, Phase | None]
+
+
+def starting_point(config: RunConfig) -> Start:
     """The tensors of the checkpoint that the run starts from, if any; and the self-pretraining behind its models."""
     if config.pretrained is None:
         return None, config.pretrain
@@ -190,12 +193,13 @@ def starting_point(config: RunConfig) -> tuple[dict[str, Tensor] | None, Phase |
     return checkpoint.state, checkpoint.pretrain
 
 
-def check_run(config: RunConfig, load: Callable[[Task], Data]) -> Transformer:
+def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data]) -> Transformer:
     """Refuse a run that could not be carried out, before anything is trained or written; returns its last model.
 
-    Goes through the phases on untrained models: data, objective, transfer and freezing must fit.
+    Goes through the phases on untrained models: data, objective, transfer and freezing must fit. start: what
+    ``starting_point`` gave.
     """
-    source, pretrain = starting_point(config)
+    source, pretrain = start
     model = None
     for phase in config.phases().values():
         data = load(config.task_of(phase))

@@ -118,8 +118,9 @@ def execute(
 def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator[Update, Tensor, dict[str, Any]]:
     """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
     config, directory = execution.config, execution.directory
-    check_run(config, execution.data)
-    source, execution.pretrain = starting_point(config)
+    start = starting_point(config)
+    check_run(config, start, execution.data)
+    source, execution.pretrain = start
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
     earlier = directory.read_manifest().get("attention", {}) if resume else {}
     chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.team.size)

@@ -5,18 +5,12 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks import copies
 from attnprobe.tasks.copies import find, locate, read_rows, status, verify
 from attnprobe.tasks.sources import SOURCES, File, Source
 from tests.tasks.test_archives import make_tar
 from tests.tasks.test_sources import checksum
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(copies, "SYSTEM_FOLDER", tmp_path / "system")
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # --- finding a copy --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.tasks import copies, download
+from attnprobe.tasks import download
 from attnprobe.tasks.copies import verify
 from attnprobe.tasks.download import fetch, needed
 from attnprobe.tasks.sources import SOURCES, TASK_SOURCES, File, Source
@@ -17,11 +17,7 @@ CONTENT = bytes((i * 7919 + i // 251) % 256 for i in range(600_011))
 PATH = "/data.bin"
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(copies, "SYSTEM_FOLDER", tmp_path / "system")
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
