@@ -18,11 +18,11 @@ from attnprobe.bench.report import heading, surroundings, table
 from attnprobe.errors import RunError
 from attnprobe.models import TransformerConfig
 from attnprobe.run import Engine
-from attnprobe.tasks.listops import ListOps
-from attnprobe.training.backends import KERNELS, Shape, choose_attention, milliseconds
-from attnprobe.training.engines import Mode
+from attnprobe.tasks.listops.task import ListOps
+from attnprobe.training.attention_kernels import KERNELS, Shape, choose_attention, milliseconds
+from attnprobe.training.ensemble import Ensemble
 from attnprobe.training.loop import Update
-from attnprobe.training.together import Ensemble
+from attnprobe.training.steppers import Mode
 
 LONGEST = 420.0  # seconds after which no row is begun; the longest row takes about a minute
 STEPS = 200  # behind every extrapolated epoch

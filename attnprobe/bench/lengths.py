@@ -22,8 +22,8 @@ from attnprobe.models.transformer import Block
 from attnprobe.objectives import Classification, Losses
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Batch, Data, Split
-from attnprobe.tasks.listops import ListOps
-from attnprobe.training.backends import Shape, choose_attention
+from attnprobe.tasks.listops.task import ListOps
+from attnprobe.training.attention_kernels import Shape, choose_attention
 from attnprobe.training.buckets import Batches, longest, training_batches
 from attnprobe.training.loop import Trainer
 

@@ -12,7 +12,7 @@ import torch
 from attnprobe import __version__
 from attnprobe.bench.fresh import Fresh
 from attnprobe.bench.rounds import Outcome, Spread
-from attnprobe.training.records import now, processor_name
+from attnprobe.machine import now, processor_name
 
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "x-transformers", "lightning")
 

@@ -56,8 +56,8 @@ def bench(
     from attnprobe.bench.gpu import run_gpu_suite
     from attnprobe.bench.lengths import Lengths, run_lengths
     from attnprobe.bench.suites import SUITES, run_suite
-    from attnprobe.training.execute import choose_device
-    from attnprobe.training.files import to_json, write_atomically
+    from attnprobe.files import to_json, write_atomically
+    from attnprobe.machine import choose_device
 
     if threads is not None:
         torch.set_num_threads(threads)

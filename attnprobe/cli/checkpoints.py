@@ -49,8 +49,8 @@ def open_checkpoint(
     data_dir: Path | None = None,
 ) -> Opened:
     """Load a checkpoint and data (of its own task by default) onto the device; ArtifactError if they do not fit."""
+    from attnprobe.machine import choose_device
     from attnprobe.training.checkpoint import load_checkpoint
-    from attnprobe.training.execute import choose_device
 
     chosen = choose_device(device)
     checkpoint = load_checkpoint(path)

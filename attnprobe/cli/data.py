@@ -12,7 +12,7 @@ from attnprobe.errors import ArtifactError, ConfigError, RunError
 
 if TYPE_CHECKING:
     from attnprobe.tasks import Task
-    from attnprobe.tasks.sources import Source
+    from attnprobe.tasks.sources.catalogue import Source
 
 MEGABYTE = 1_000_000
 
@@ -37,9 +37,9 @@ def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) ->
         attnprobe data list --json
     """
     from attnprobe.tasks import TASKS
-    from attnprobe.tasks.cache import cache_dir
-    from attnprobe.tasks.copies import status
-    from attnprobe.tasks.sources import SOURCES, TASK_SOURCES
+    from attnprobe.tasks.sources.cache import cache_dir
+    from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES
+    from attnprobe.tasks.sources.copies import status
 
     tasks = [{"name": name, "sources": list(TASK_SOURCES.get(name, ()))} for name in TASKS]
     sources = [
@@ -79,9 +79,9 @@ def fetch(
 
         attnprobe data fetch imdb speech-commands --yes --data-dir /big/disk
     """
-    from attnprobe.tasks.cache import writable
-    from attnprobe.tasks.copies import find, status
-    from attnprobe.tasks.sources import SOURCES
+    from attnprobe.tasks.sources.cache import writable
+    from attnprobe.tasks.sources.catalogue import SOURCES
+    from attnprobe.tasks.sources.copies import find, status
 
     if data_dir is not None:
         with writable(data_dir):
@@ -115,8 +115,8 @@ def generate(
 
         attnprobe data generate listops -s n_train=20000 -s data_seed=3
     """
-    from attnprobe.tasks.cache import cache_dir
-    from attnprobe.tasks.sources import TASK_SOURCES
+    from attnprobe.tasks.sources.cache import cache_dir
+    from attnprobe.tasks.sources.catalogue import TASK_SOURCES
     from attnprobe.tasks.summary import summarise
 
     task = make_task(name, settings or [])
@@ -145,9 +145,9 @@ def verify(
 
         attnprobe data verify image text --data-dir /big/disk --json
     """
-    from attnprobe.tasks.copies import status
-    from attnprobe.tasks.copies import verify as check
-    from attnprobe.tasks.sources import SOURCES
+    from attnprobe.tasks.sources.catalogue import SOURCES
+    from attnprobe.tasks.sources.copies import status
+    from attnprobe.tasks.sources.copies import verify as check
 
     wanted = resolve(names, all_sources=True) if names else list(SOURCES)
     present = [name for name in wanted if status(name, data_dir) != "absent"]
@@ -218,7 +218,7 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
     """Sources by their own names or by the tasks they serve; of several versions of one the first, or all."""
     from attnprobe.config import did_you_mean
     from attnprobe.tasks import TASKS
-    from attnprobe.tasks.sources import SOURCES, TASK_SOURCES
+    from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES
 
     found: list[str] = []
     for name in names:
@@ -236,8 +236,8 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
 
 def download(name: str, source: "Source", data_dir: Path | None, *, yes: bool, quiet: bool) -> None:
     """Bring what is absent or wrong; an archive that the person keeps elsewhere is taken as it is."""
-    from attnprobe.tasks.copies import status
-    from attnprobe.tasks.download import destination, fetch, needed
+    from attnprobe.tasks.sources.copies import status
+    from attnprobe.tasks.sources.download import destination, fetch, needed
 
     folder = destination(source, data_dir)
     elsewhere = not any((folder / file.name).exists() for file in source.files)

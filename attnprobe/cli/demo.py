@@ -152,7 +152,7 @@ def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[st
 
 
 def save_summary(out: Path, summary: dict[str, Any]) -> None:
-    from attnprobe.training.files import to_json, write_atomically
+    from attnprobe.files import to_json, write_atomically
 
     write_atomically(out / "summary.json", lambda file: file.write(to_json(summary).encode()))
 

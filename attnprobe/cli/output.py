@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from attnprobe.errors import AttnprobeError
-from attnprobe.training.files import to_json
+from attnprobe.files import to_json
 
 CHECK_FAILED = 5  # exit code
 

@@ -35,10 +35,9 @@ def train_all(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
-    from attnprobe.tasks.generated import cores
+    from attnprobe.machine import choose_device, cores
     from attnprobe.training import distributed
     from attnprobe.training.allocator import keep_freed_memory
-    from attnprobe.training.execute import choose_device
     from attnprobe.training.loop import Interrupted
 
     keep_freed_memory()
@@ -97,9 +96,9 @@ def train_together(
 ) -> list[dict[str, Any]]:
     """All runs as one ensemble; they go in step, so the first one's progress is everybody's."""
     from attnprobe.cli.progress import TrainingProgress
+    from attnprobe.training.ensemble import check_alike, together
     from attnprobe.training.execute import Execution, updates
-    from attnprobe.training.records import RunDirectory
-    from attnprobe.training.together import check_alike, together
+    from attnprobe.training.run_directory import RunDirectory
 
     check_alike(configs)
     say(f"{len(configs)} runs in step; the progress of the first one is shown", quiet=choices.quiet)

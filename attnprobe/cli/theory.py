@@ -77,7 +77,7 @@ def rows_for(claims: list[str] | None, length: int, dim: int, seed: int, *, quie
 
 
 def draw(folder: Path, length: int, dim: int, seed: int) -> list[Path]:
-    from attnprobe.training.files import unwritable
+    from attnprobe.files import unwritable
     from theory.figures import draw as draw_figures
 
     try:

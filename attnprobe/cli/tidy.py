@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnprobe.cli.output import print_json, say
-from attnprobe.training.files import write_atomically
+from attnprobe.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,7 +27,7 @@ class TelemetryWriter:
     def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
         from attnprobe.objectives import reconstruction_objective
         from attnprobe.probes.telemetry import Telemetry, log_spaced
-        from attnprobe.training.records import RunDirectory
+        from attnprobe.training.run_directory import RunDirectory
 
         if not log_spaced(self.factor, step):
             return

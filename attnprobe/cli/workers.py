@@ -42,7 +42,7 @@ def train_in_parallel(
 
     A run that fails ends the others as an interruption does; its error is raised when they have saved.
     """
-    from attnprobe.tasks.generated import cores
+    from attnprobe.machine import cores
     from attnprobe.training.loop import Interrupted
 
     context = get_context("spawn")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from attnprobe.files import write_atomically
 from attnprobe.report.style import DPI, checkpoint_colors, figure_style
 from attnprobe.tasks import Data, Spec, Split
-from attnprobe.training.files import write_atomically
 
 PER_CLASS = 8  # images in a row of the contact sheet
 ROWS = 10  # classes shown at most

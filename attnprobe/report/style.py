@@ -10,7 +10,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnprobe.training.files import write_atomically
+from attnprobe.files import write_atomically
 
 PANEL = (2.1, 1.7)  # inches
 DIVERGING = "vlag"  # blue to red through white, for values around zero

@@ -15,9 +15,9 @@ import torch
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pooling import require_downsample, shorten
+from attnprobe.tasks.sources.copies import find
 from attnprobe.tasks.subset import Subset
 
 LENGTH, CHANNELS = 4000, 2

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.copies import SYSTEM_FOLDER, find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pooling import require_side, shorten
-from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.sources.catalogue import TASK_SOURCES
+from attnprobe.tasks.sources.copies import SYSTEM_FOLDER, find
 from attnprobe.tasks.subset import Subset, nested_prefix
 
 SIDE, CLASSES = 28, 10

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.pickles import read_batch
 from attnprobe.tasks.pooling import require_side, shorten
-from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.sources.catalogue import TASK_SOURCES
+from attnprobe.tasks.sources.copies import find
+from attnprobe.tasks.sources.pickles import read_batch
 from attnprobe.tasks.subset import Subset
 
 SIDE, CLASSES = 32, 10

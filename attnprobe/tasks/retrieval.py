@@ -13,9 +13,9 @@ import torch
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabulary
-from attnprobe.tasks.copies import find, read_rows
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.sources.catalogue import TASK_SOURCES
+from attnprobe.tasks.sources.copies import find, read_rows
 from attnprobe.tasks.subset import Subset
 
 CLASSES = 2

@@ -16,10 +16,10 @@ from scipy.io import wavfile
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.copies import find
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pooling import require_downsample, shorten
-from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.sources.catalogue import TASK_SOURCES
+from attnprobe.tasks.sources.copies import find
 from attnprobe.tasks.subset import Subset
 
 RATE = LENGTH = 16_000

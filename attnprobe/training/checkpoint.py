@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from attnprobe import __version__, run
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.files import write_atomically
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data, Spec, Task
-from attnprobe.training.files import write_atomically
 
 FORMAT = "attnprobe checkpoint"
 FORMAT_VERSION = 2

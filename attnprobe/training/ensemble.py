@@ -1,195 +1,149 @@
-"""Several models trained as one: every parameter gets a leading member axis, members are folded into the batch axis.
+"""Several runs at once: updates at the same step of the same phase are carried out as one update of a stacked model.
 
-``stack`` replaces each layer that holds parameters by a twin that sees (members * batch, ...) as (members, batch, ...);
-everything else, attention included, runs unchanged on members * batch sequences. The members' own parameters become
-views of the stacked ones, so each model can be evaluated and saved as if it had been trained alone.
+Each run stays what it is alone: its own order, masks, checkpoints and run directory. A run that is behind (resumed
+from an earlier step than the others) catches up first, and one that has fewer steps leaves early.
 """
 
 import copy
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import Transformer
-from attnprobe.models.embeddings import ClassToken
-from attnprobe.models.positions import LearnedPositions
-from attnprobe.tasks import Batch
+from attnprobe.objectives import Losses, MaskedReconstruction
+from attnprobe.run import Phase, RunConfig
+from attnprobe.training.loop import Interrupted, Trainer, Update
+from attnprobe.training.optim import learning_rate
+from attnprobe.training.run_directory import STAGES
+from attnprobe.training.stacking import StackedAdamW, join, stack
+from attnprobe.training.steppers import arithmetic
+
+Returned = TypeVar("Returned")
+Training = Generator[Update, Tensor, Returned]
 
 
-class StackedLinear(nn.Module):
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight, self.bias = stacked([m.weight for m in layers]), stacked([m.bias for m in layers])
+class Ensemble:
+    """Trainers at one step of one phase; ``check_alike`` says what their runs must have in common."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        members = x.reshape(len(self.weight), -1, x.shape[-1])
-        return torch.baddbmm(self.bias[:, None], members, self.weight.mT).view(*x.shape[:-1], -1)
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        self.trainers = tuple(trainers)
+        models = [t.model for t in trainers]
+        self.whole = stack(models)
+        self.optimizer = StackedAdamW(self.whole, models, [t.optimizer for t in trainers])
+        self.parameter = next(self.whole.parameters())
 
+    def update(self, updates: Sequence[Update]) -> Tensor:
+        """One step of all members; (members, 3) sums of loss, count and correct."""
+        phases = [t.phase for t in self.trainers]
+        rates = [learning_rate(t.phase.optimizer, t.progress.step, t.steps) for t in self.trainers]
+        with arithmetic(self.parameter.device, self.trainers[0].engine):
+            losses = self._losses(updates)
+        per_member = [part.view(len(rates), -1).sum(1) for part in (losses.loss, losses.count)]
+        self.whole.zero_grad(set_to_none=True)
+        (per_member[0] / per_member[1].clamp(min=1)).sum().backward()  # each has the gradient it would have alone
+        there = torch.tensor(rates, dtype=self.parameter.dtype).to(self.parameter.device, non_blocking=True)
+        self.optimizer.step(there, phases[0].optimizer.clip)
+        correct = losses.correct
+        per_member.append(
+            torch.full_like(per_member[0], torch.nan) if correct is None else correct.view(len(rates), -1).sum(1)
+        )
+        return torch.stack(per_member, dim=1).detach()
 
-class StackedLayerNorm(nn.Module):
-    def __init__(self, layers: Sequence[nn.LayerNorm]) -> None:
-        super().__init__()
-        self.weight, self.bias = stacked([m.weight for m in layers]), stacked([m.bias for m in layers])
-        self.eps = layers[0].eps
+    def _losses(self, updates: Sequence[Update]) -> Losses:
+        """Per-sequence losses of all members, member after member."""
+        batch = join([u.batch for u in updates])
+        rows = len(batch) // len(updates) * (2 if self.whole.spec.pairs else 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        normal = F.layer_norm(x, x.shape[-1:], eps=self.eps).view(len(self.weight), -1, x.shape[-1])
-        return torch.addcmul(self.bias[:, None], normal, self.weight[:, None]).view_as(x)
+        def per_row(values: Sequence[float]) -> Tensor:
+            there = torch.tensor(values).to(batch.labels.device, non_blocking=True)  # or the host would wait
+            return there.repeat_interleave(rows)[:, None]
 
-
-class StackedEmbedding(nn.Module):
-    def __init__(self, layers: Sequence[nn.Embedding]) -> None:
-        super().__init__()
-        self.weight = stacked([m.weight for m in layers])
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Ids (members * batch, length): each member has rows of its own in one long table."""
-        members, vocabulary, _ = self.weight.shape
-        first = torch.arange(members, device=tokens.device).repeat_interleave(len(tokens) // members) * vocabulary
-        return F.embedding(tokens + first[:, None], self.weight.flatten(0, 1))
-
-
-class StackedPositions(nn.Module):
-    def __init__(self, layers: Sequence[LearnedPositions]) -> None:
-        super().__init__()
-        self.table = stacked([m.table for m in layers])
-
-    def forward(self, x: Tensor) -> Tensor:
-        folded = x.unflatten(0, (len(self.table), -1)) + self.table[:, None, : x.shape[1]]
-        return folded.flatten(0, 1)
-
-
-class StackedToken(nn.Module):
-    def __init__(self, layers: Sequence[ClassToken]) -> None:
-        super().__init__()
-        self.vector = stacked([m.vector for m in layers])
-
-    def forward(self, x: Tensor) -> Tensor:
-        own = self.vector.to(x.dtype).repeat_interleave(len(x) // len(self.vector), dim=0)
-        return torch.cat([own[:, None], x], dim=1)
+        objectives = [t.phase.objective for t in self.trainers]
+        objective = objectives[0]
+        if isinstance(objective, MaskedReconstruction) and len(set(objectives)) > 1:
+            ratios = [o.ratio for o in objectives if isinstance(o, MaskedReconstruction)]
+            objective = copy.copy(objective)
+            object.__setattr__(objective, "ratio", per_row(ratios))  # a threshold per row instead of one for all
+        seed, epoch = per_row([t.seed for t in self.trainers]), per_row([u.epoch for u in updates])
+        return objective.losses(self.whole, batch, seed=seed, epoch=epoch)  # pyright: ignore[reportArgumentType]
 
 
-TWINS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: StackedLinear,
-    nn.LayerNorm: StackedLayerNorm,
-    nn.Embedding: StackedEmbedding,
-    LearnedPositions: StackedPositions,
-    ClassToken: StackedToken,
-}
+def together(trainings: Sequence[Training[Returned]]) -> list[Returned]:
+    """Carry out several trainings at once; what each of them returns.
 
-
-def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
-    return nn.Parameter(torch.stack([p.detach() for p in parameters]), requires_grad=parameters[0].requires_grad)
-
-
-def stack(models: Sequence[Transformer]) -> Transformer:
-    """One model that acts like ``models`` on a batch of (members * batch) sequences, member after member.
-
-    Afterwards the parameters of ``models`` are views of its own. NotApplicableError if they cannot be stacked.
+    If one of them fails or is interrupted, the others are interrupted between the same two steps and have saved when
+    its error is raised.
     """
-    first = models[0]
-    if any(m.config != first.config or m.spec != first.spec or m.target != first.target for m in models):
-        raise NotApplicableError("only models of one shape can be trained as an ensemble")
-    whole = copy.deepcopy(first)
-    for name, module in first.named_modules():
-        if type(module) in TWINS:
-            twin = TWINS[type(module)]([m.get_submodule(name) for m in models])
-            parent, _, attribute = name.rpartition(".")
-            setattr(whole.get_submodule(parent), attribute, twin)
-    parameters = dict(whole.named_parameters())
-    assert parameters.keys() == dict(first.named_parameters()).keys(), "every parameter must have a stacked twin"
-    for number, model in enumerate(models):
-        for name, parameter in model.named_parameters():
-            parameter.data = parameters[name].data[number]
-    return whole
+    running = dict(enumerate(trainings))
+    waiting: dict[int, Update] = {}
+    returned: dict[int, Returned] = {}
+    errors: list[Exception] = []
+
+    def go_on(number: int, answer: Tensor | None) -> None:
+        try:
+            # A generator is started by sending it None.
+            waiting[number] = running[number].send(answer)  # pyright: ignore[reportArgumentType]
+        except StopIteration as end:
+            returned[number] = end.value
+            del running[number]
+        except Exception as error:  # of any kind: the others must save
+            errors.append(error)
+            del running[number]
+
+    for number in list(running):
+        go_on(number, None)
+    ensemble: Ensemble | None = None
+    while running and not errors:
+        now = min(_place(update) for update in waiting.values())
+        chosen = {number: update for number, update in waiting.items() if _place(update) == now}
+        trainers = tuple(update.trainer for update in chosen.values())
+        if ensemble is None or ensemble.trainers != trainers:
+            ensemble = Ensemble(trainers)
+        for number, answer in zip(chosen, ensemble.update(list(chosen.values())), strict=True):
+            del waiting[number]
+            go_on(number, answer)
+    for training in running.values():
+        try:
+            training.throw(Interrupted())
+        except Interrupted:
+            continue
+        except Exception as error:  # one that cannot save must not keep the next one from it
+            errors.append(error)
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
+    return [returned[number] for number in range(len(trainings))]
 
 
-def join(batches: Sequence[Batch]) -> Batch:
-    """Member after member; where they were trimmed to different lengths, padded to the longest."""
-    valid = [b.valid for b in batches if b.valid is not None]
-    inputs = [b.inputs for b in batches]
-    if valid:
-        axis = valid[0].dim() - 1  # of positions
-        longest = max(v.shape[axis] for v in valid)
-        inputs = [_padded(x, axis, longest) for x in inputs]
-        valid = [_padded(v, axis, longest) for v in valid]
-    return Batch(
-        inputs=torch.cat(inputs),
-        labels=torch.cat([b.labels for b in batches]),
-        sample=torch.cat([b.sample for b in batches]),
-        valid=torch.cat(valid) if valid else None,
-    )
+def _place(update: Update) -> tuple[int, int]:
+    """Where in its run an update stands."""
+    trainer = update.trainer
+    return (STAGES.index(trainer.name), trainer.progress.step)
 
 
-def _padded(x: Tensor, axis: int, length: int) -> Tensor:
-    return F.pad(x, [0, 0] * (x.dim() - 1 - axis) + [0, length - x.shape[axis]])
+def check_alike(configs: Sequence[RunConfig]) -> None:
+    """Refuse runs that cannot be one ensemble: they may differ in seed, data, rates, weight decay and mask ratio."""
+    for field in ("model", "engine", "pretrain", "finetune"):
+        kinds = {_common(getattr(config, field)) for config in configs}
+        if len(kinds) > 1:
+            raise NotApplicableError(
+                f"the runs differ in {field}, so they cannot be trained together",
+                hint="they may differ in seed, data, learning rate, schedule, weight decay, mask ratio and epochs",
+            )
+    if configs[0].engine.mode in ("compiled", "graph"):
+        raise NotApplicableError(
+            f"engine.mode {configs[0].engine.mode!r} trains one run at a time", hint="leave it at auto"
+        )
 
 
-class StackedAdamW:
-    """AdamW on stacked parameters with a learning rate and a weight decay per member (Loshchilov and Hutter 2019).
-
-    Its averages are views that the members' own optimizers share, so that each can be saved and continued alone.
-    """
-
-    def __init__(self, whole: nn.Module, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.AdamW]) -> None:
-        self.optimizers = optimizers
-        own = [dict(m.named_parameters()) for m in models]
-        groups = [{id(p): g for g in o.param_groups for p in g["params"]} for o in optimizers]
-        self.stacks: dict[Tensor, tuple[Tensor, Tensor, Tensor]] = {}
-        self.entries: list[tuple[nn.Parameter, list[nn.Parameter], Tensor]] = []
-        for name, parameter in whole.named_parameters():
-            if parameter.requires_grad:
-                members = [parameters[name] for parameters in own]
-                decay = [g[id(p)]["weight_decay"] for g, p in zip(groups, members, strict=True)]
-                self.entries.append((parameter, list(members), parameter.new_tensor(decay)))
-
-    @torch.no_grad()
-    def step(self, rates: Tensor, clip: float | None) -> None:
-        """rates: (members,); clip: the largest gradient norm of a member."""
-        used = [entry for entry in self.entries if entry[0].grad is not None]
-        if clip is not None:
-            gradients = [p.grad for p, _, _ in used if p.grad is not None]
-            squares = sum(g.flatten(1).square().sum(1) for g in gradients)
-            scale = (clip / (torch.as_tensor(squares).sqrt() + 1e-6)).clamp(max=1)
-            for gradient in gradients:
-                gradient.mul_(along(scale, gradient))
-        for parameter, members, decay in used:
-            self._update(parameter, members, along(rates, parameter), along(decay, parameter))
-
-    def _update(self, parameter: Tensor, members: Sequence[Tensor], rate: Tensor, decay: Tensor) -> None:
-        mean, square, count = self._state(parameter, members)
-        group = self.optimizers[0].param_groups[0]
-        beta1, beta2 = group["betas"]
-        count += 1
-        corrections = (1 - beta ** count.double() for beta in (beta1, beta2))  # 1 - 0.999 in float32 is off by 6e-5
-        correction1, correction2 = (c.to(parameter.dtype) for c in corrections)
-        gradient = parameter.grad
-        assert gradient is not None
-        parameter.mul_(1 - rate * decay)
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        denominator = (square / correction2).sqrt() + group["eps"]
-        parameter.sub_(rate / correction1 * mean / denominator)
-
-    def _state(self, parameter: Tensor, members: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The stacked averages and the common number of updates, made from the members' own on first use."""
-        if parameter not in self.stacks:
-            own = [o.state[p] for o, p in zip(self.optimizers, members, strict=True)]
-            known = len(own[0]) > 0
-            averages = [
-                torch.stack([s[key] for s in own]) if known else torch.zeros_like(parameter)
-                for key in ("exp_avg", "exp_avg_sq")
-            ]
-            count = own[0]["step"].clone() if known else torch.zeros((), device=parameter.device)
-            for number, state in enumerate(own):
-                state |= {"step": count, "exp_avg": averages[0][number], "exp_avg_sq": averages[1][number]}
-            self.stacks[parameter] = (averages[0], averages[1], count)
-        return self.stacks[parameter]
-
-
-def along(values: Tensor, parameter: Tensor) -> Tensor:
-    """(members,) shaped to be multiplied with a stacked parameter."""
-    return values.view(-1, *[1] * (parameter.dim() - 1))
+def _common(part: object) -> object:
+    """A part of a run's settings with everything blanked in which members of an ensemble may differ."""
+    if not isinstance(part, Phase):
+        return part
+    objective = part.objective
+    if isinstance(objective, MaskedReconstruction):
+        objective = dataclasses.replace(objective, ratio=0.5)
+    optimizer = dataclasses.replace(part.optimizer, lr=1.0, schedule="constant", warmup=0, weight_decay=0.0)
+    return dataclasses.replace(part, objective=objective, optimizer=optimizer, epochs=1, task=None)

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from attnprobe import run
 from attnprobe.config import choice_name
-from attnprobe.errors import ArtifactError, RunError
+from attnprobe.errors import ArtifactError
+from attnprobe.files import write_atomically
+from attnprobe.machine import now
 from attnprobe.models import Transformer, make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
-from attnprobe.training.backends import Chosen, choose_for_phases
+from attnprobe.training.attention_kernels import Chosen, choose_for_phases
 from attnprobe.training.checkpoint import (
     Checkpoint,
     check_run,
@@ -29,32 +31,14 @@ from attnprobe.training.checkpoint import (
     transfer,
 )
 from attnprobe.training.distributed import Team
-from attnprobe.training.files import write_atomically
 from attnprobe.training.loop import Monitor, Trainer, Update, alone, evaluate
-from attnprobe.training.records import RunDirectory, make_manifest, now
+from attnprobe.training.run_directory import RunDirectory, make_manifest
 
 RESUME_FORMAT = "attnprobe resume state"
 RESUME_VERSION = 2
 SECONDS_BETWEEN_SAVES = 15.0
 
 Watch = Callable[[str, int, Transformer, Data], None]  # (phase, updates made so far, model, data), called between steps
-
-
-def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N; RunError if it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise run.ConfigError(f"unknown device {name!r}", hint="choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):  # mps has no float64, in which losses are added up
-        raise run.ConfigError(f"{device.type} devices are not supported", hint="choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"there is no {device.type} device on this machine", hint="use --device auto or --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunError(f"there are only {torch.cuda.device_count()} CUDA devices, so {name!r} does not exist")
-    return device
 
 
 @dataclasses.dataclass(kw_only=True)

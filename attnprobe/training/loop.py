@@ -5,7 +5,7 @@ from counters, and no step waits for the device: sums are read once per epoch. A
 any two steps and continued bit for bit from its ``Progress``.
 
 A phase is a generator: it asks for one ``Update`` after the other and is told the sums of their losses. Who carries the
-updates out is another matter: ``alone`` one by one, ``together.together`` those of several runs at once.
+updates out is another matter: ``alone`` one by one, ``ensemble.together`` those of several runs at once.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.training.buckets import Batches, evaluation_batches, training_batches, trims
 from attnprobe.training.distributed import Team
-from attnprobe.training.engines import ENGINES, arithmetic, choose_mode
 from attnprobe.training.optim import learning_rate, make_optimizer
+from attnprobe.training.steppers import ENGINES, arithmetic, choose_mode
 
 State = dict[str, Tensor]
 Numbers = dict[str, float]

@@ -12,10 +12,10 @@ from attnprobe.bench.lengths import Lengths
 from attnprobe.bench.problem import Problem
 from attnprobe.cli.bench import SuiteName, bench
 from attnprobe.errors import RunError
+from attnprobe.files import to_json
 from attnprobe.models import TransformerConfig
 from attnprobe.run import Engine
-from attnprobe.tasks.listops import ListOps
-from attnprobe.training.files import to_json
+from attnprobe.tasks.listops.task import ListOps
 
 CPU = torch.device("cpu")
 SMALL = Problem(length=13, batch=4, d_model=8, heads=2, d_mlp=11, layers=1)

@@ -9,10 +9,10 @@ import torch
 from attnprobe.bench import lengths
 from attnprobe.bench.lengths import Lengths, Packed, gate, make_contestants, rounds_of_buckets, run_lengths
 from attnprobe.bench.rounds import GateError
+from attnprobe.files import to_json
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification
-from attnprobe.tasks.listops import ListOps
-from attnprobe.training.files import to_json
+from attnprobe.tasks.listops.task import ListOps
 
 CPU = torch.device("cpu")
 TASK = ListOps(min_length=10, max_length=60, max_depth=4, max_args=4, n_train=120, n_validation=1, n_test=1)

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from attnprobe.cli.data import data_app
 from attnprobe.errors import ArtifactError, ConfigError, RunError
-from attnprobe.tasks import TASKS, copies
+from attnprobe.tasks import TASKS
 from attnprobe.tasks.bidmc import BIDMC
 from attnprobe.tasks.images import Image, SequentialCIFAR
 from attnprobe.tasks.retrieval import Retrieval
-from attnprobe.tasks.sources import SOURCES, Source
+from attnprobe.tasks.sources import copies
+from attnprobe.tasks.sources.catalogue import SOURCES, Source
 from attnprobe.tasks.speech import SpeechCommands
 from attnprobe.tasks.text import Text
 from tests.tasks.serving import Server, serve

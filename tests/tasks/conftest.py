@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from attnprobe.tasks import copies
+from attnprobe.tasks.sources import copies
 
 
 @pytest.fixture

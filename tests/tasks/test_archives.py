@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.archives import safe_name, unpack
+from attnprobe.tasks.sources.archives import safe_name, unpack
 
 LIMIT = 10_000
 
@@ -110,7 +110,7 @@ def test_many_files_count_together(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnprobe.tasks.archives.MAX_ENTRIES", 2)
+    monkeypatch.setattr("attnprobe.tasks.sources.archives.MAX_ENTRIES", 2)
     with pytest.raises(ArtifactError, match="more than 2 files"):
         unpack(make_tar(tmp_path / "a.tar.gz", FILES), tmp_path / "out", limit=LIMIT)
 

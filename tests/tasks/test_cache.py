@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.tasks.cache import build_once, cache_dir, locked
+from attnprobe.tasks.sources.cache import build_once, cache_dir, locked
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks import MASK_ID, TASKS, Data, Split, Task
-from attnprobe.tasks.sources import TASK_SOURCES
+from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from attnprobe.tasks.subset import Subset, nested_prefix
 from tests.tasks.true_formats import FEW, in_published_formats
 

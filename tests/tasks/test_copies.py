@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.copies import find, locate, read_rows, status, verify
-from attnprobe.tasks.sources import SOURCES, File, Source
+from attnprobe.tasks.sources.catalogue import SOURCES, File, Source
+from attnprobe.tasks.sources.copies import find, locate, read_rows, status, verify
 from tests.tasks.test_archives import make_tar
 from tests.tasks.test_sources import checksum
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks import copies, fashion_mnist
+from attnprobe.tasks import fashion_mnist
 from attnprobe.tasks.fashion_mnist import FashionMNIST, read_idx
+from attnprobe.tasks.sources import copies
 from tests.tasks.true_formats import idx_bytes, shrink, write_fashion
 
 HAVE = (fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").exists()

@@ -11,7 +11,7 @@ import torch
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks import images
 from attnprobe.tasks.images import Image, SequentialCIFAR, luma, read_pickled
-from attnprobe.tasks.pickles import read_batch
+from attnprobe.tasks.sources.pickles import read_batch
 from tests.tasks.test_archives import make_tar
 from tests.tasks.true_formats import (
     N_VALIDATION,

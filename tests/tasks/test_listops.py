@@ -7,10 +7,11 @@ import torch
 
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks import generated, listops
 from attnprobe.tasks.data import MASK_ID
-from attnprobe.tasks.listops import ListOps, collect
-from attnprobe.tasks.listops_grammar import EOS_ID, PAD_ID, VOCABULARY, Grammar
+from attnprobe.tasks.listops import task as listops
+from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, VOCABULARY, Grammar
+from attnprobe.tasks.listops.task import ListOps, collect
+from attnprobe.tasks.sources import generated
 
 SMALL = ListOps(min_length=20, max_length=100, n_train=1_000, n_validation=53, n_test=47)
 

@@ -8,7 +8,7 @@ from scipy.signal import fftconvolve
 from scipy.stats import norm
 
 from attnprobe.errors import ConfigError
-from attnprobe.tasks.listops_grammar import (
+from attnprobe.tasks.listops.grammar import (
     END_ID,
     FIRST_DIGIT,
     FIRST_OPERATOR,

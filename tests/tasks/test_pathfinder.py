@@ -11,9 +11,11 @@ from PIL import Image
 
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks import generated, pathfinder, pathfinder_scenes
-from attnprobe.tasks.pathfinder import BLOCK, PUBLISHED, Pathfinder, Stream, collect
-from attnprobe.tasks.pathfinder_scenes import Scene, draw_scenes, grow_targets
+from attnprobe.tasks.pathfinder import scenes
+from attnprobe.tasks.pathfinder import task as pathfinder
+from attnprobe.tasks.pathfinder.scenes import Scene, draw_scenes, grow_targets
+from attnprobe.tasks.pathfinder.task import BLOCK, PUBLISHED, Pathfinder, Stream, collect
+from attnprobe.tasks.sources import generated
 
 EASY = Pathfinder(contour_length=6, n_train=70, n_validation=10, n_test=12)
 # Bytes of three images with classes 0, 1, 1: a change means other data, so raise pathfinder.VERSION.
@@ -88,8 +90,8 @@ def test_the_class_says_whether_the_disks_share_a_contour(side: int, monkeypatch
         chains.append([contour.anchor for contour in result[0]])
         return result
 
-    monkeypatch.setattr(pathfinder_scenes, "grow_targets", grow)
-    monkeypatch.setattr(pathfinder_scenes, "mark", lambda *arguments: marks.append(arguments[-1]))
+    monkeypatch.setattr(scenes, "grow_targets", grow)
+    monkeypatch.setattr(scenes, "mark", lambda *arguments: marks.append(arguments[-1]))
     margins = (1,) if side == 32 else (2,)
     scene = dataclasses.replace(Pathfinder(side=side).scene(), paddle_margins=margins)
     labels = np.arange(40) % 2
@@ -182,7 +184,7 @@ def test_impossible_settings_are_refused(settings: dict[str, object], field: str
 
 
 def test_contours_that_cannot_fit_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pathfinder_scenes, "HOPELESS", 1024)
+    monkeypatch.setattr(scenes, "HOPELESS", 1024)
     with pytest.raises(ConfigError, match="do not fit"):
         draw_scenes(Pathfinder(contour_length=60).scene(), np.zeros(2, int), np.random.default_rng(0))
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from attnprobe.tasks import pathfinder_drawing as drawing
+from attnprobe.tasks.pathfinder import drawing
 
 SIZE, CENTRE = 41, 20
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from attnprobe.tasks.pathfinder_growth import OCCUPIED, Tips, clashes, enter, extend, free_pixel, weights
-from attnprobe.tasks.pathfinder_paddles import DEGREES, Paddle, Paddles, tabulate
+from attnprobe.tasks.pathfinder.growth import OCCUPIED, Tips, clashes, enter, extend, free_pixel, weights
+from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddle, Paddles, tabulate
 
 KINDS = {
     32: Paddle(side=32, length=2, thickness=0.5, margin=1, antialias_scale=2, continuity=1.0),

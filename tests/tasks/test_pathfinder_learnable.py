@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from attnprobe.tasks.pathfinder import Pathfinder
+from attnprobe.tasks.pathfinder.task import Pathfinder
 
 N_TRAIN, N_TEST = 20_000, 6_000
 EPOCHS, BATCH, PEAK_RATE = 12, 64, 1e-2

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks.pathfinder import Pathfinder
+from attnprobe.tasks.pathfinder.task import Pathfinder
 
 N, PER_FILE = 60, 6
 TASK = Pathfinder(source="published")

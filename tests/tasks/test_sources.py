@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.tasks import download
-from attnprobe.tasks.copies import verify
-from attnprobe.tasks.download import fetch, needed
-from attnprobe.tasks.sources import SOURCES, TASK_SOURCES, File, Source
+from attnprobe.tasks.sources import download
+from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES, File, Source
+from attnprobe.tasks.sources.copies import verify
+from attnprobe.tasks.sources.download import fetch, needed
 from tests.tasks.serving import Server, serve
 
 CONTENT = bytes((i * 7919 + i // 251) % 256 for i in range(600_011))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from attnprobe.tasks import bidmc, copies, fashion_mnist, images, speech, text
+from attnprobe.tasks import bidmc, fashion_mnist, images, speech, text
+from attnprobe.tasks.sources import copies
 
 PER_BATCH, N_VALIDATION = 23, 15  # CIFAR
 FASHION_TRAIN, FASHION_VALIDATION, FASHION_TEST = 70, 20, 30

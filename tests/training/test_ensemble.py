@@ -1,135 +1,120 @@
-"""A member of an ensemble is its own solo run."""
+"""Runs that are trained as one ensemble are the runs they would be alone."""
 
-import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from attnprobe.errors import NotApplicableError
-from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
-from attnprobe.run import Engine, Optimizer, Phase
-from attnprobe.tasks import Data, Spec, Split
-from attnprobe.training.ensemble import stack
-from attnprobe.training.loop import Trainer, Update
-from attnprobe.training.together import Ensemble
+from attnprobe.errors import NotApplicableError, RunError
+from attnprobe.training.ensemble import check_alike, together
+from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.loop import Interrupted
+from attnprobe.training.run_directory import RunDirectory
 
-LENGTH, N, BATCH = 11, 23, 5
-VALUES = Spec(length=LENGTH, classes=3, channels=2)
-TOKENS = Spec(length=LENGTH, classes=3, vocabulary=13)
-PAIRS = Spec(length=LENGTH, classes=3, vocabulary=13, pairs=True)
-SEEDS, RATES, DECAYS = (3, 5, 8), (1e-2, 3e-3, 1e-3), (0.0, 0.1, 0.3)
-RATIOS = (0.3, 0.5, 0.7)
-
-CASES = {
-    "masked values": (VALUES, MaskedReconstruction(), {"positions": "learned"}),
-    "masked tokens": (TOKENS, MaskedReconstruction(loss="cross_entropy"), {"positions": "rotary", "layers": 2}),
-    "labels": (TOKENS, Classification(), {"label_head": "mlp", "readout": "max"}),
-    "class token": (VALUES, Classification(), {"readout": "token"}),
-    "masked with class token": (TOKENS, MaskedReconstruction(loss="cross_entropy"), {"readout": "token"}),
-    "pairs": (PAIRS, Classification(), {}),
-    "masked pairs": (PAIRS, MaskedReconstruction(loss="cross_entropy"), {}),
-    "causal": (VALUES, CausalPrediction(), {"causal": True}),
-}
+CPU = torch.device("cpu")
+MEMBERS = (  # each with a seed, data, rate, decay and mask ratio of its own; the last one with fewer samples, so steps
+    ("seed=1",),
+    ("seed=2", "pretrain.objective.ratio=0.3", "finetune.optimizer.lr=0.004"),
+    ("seed=3", "task.n_train=41", "pretrain.optimizer.weight_decay=0.1"),
+)
 
 
-def trainers(case: str, dtype: torch.dtype, seeds=SEEDS, rates=RATES, decays=DECAYS, ratios=RATIOS) -> list[Trainer]:
-    spec, objective, settings = CASES[case]
-    shape = (N, 2, LENGTH) if spec.pairs else (N, LENGTH)
-    made = []
-    for seed, rate, decay, ratio in zip(seeds, rates, decays, ratios, strict=True):
-        generator = torch.Generator().manual_seed(seed)  # every member has data of its own
-        if spec.is_tokens:
-            inputs = torch.randint(1, 13, shape, generator=generator, dtype=torch.uint8)
-        else:
-            inputs = torch.randn(*shape, 2, generator=generator, dtype=dtype)
-        lengths = torch.randint(1, LENGTH + 1, shape[:-1], generator=generator)
-        split = Split(inputs=inputs, labels=torch.randint(0, 3, (N,), generator=generator), lengths=lengths)
-        if isinstance(objective, MaskedReconstruction):
-            objective = dataclasses.replace(objective, ratio=ratio)
-        optimizer = Optimizer(lr=rate, weight_decay=decay, clip=0.5)
-        phase = Phase(objective=objective, batch_size=BATCH, epochs=9, optimizer=optimizer)
-        model = make_model(TransformerConfig(d_model=12, heads=2, d_mlp=17, **settings), spec, target(spec), seed=seed)
-        data = Data(spec=spec, train=split, validation=split, test=split)
-        made.append(Trainer(model.to(dtype), data, "phase", phase, Engine(batching="padded"), seed=seed))
-    return made
+@pytest.fixture
+def executions(small, monitor, tmp_path):
+    def make(name: str, should_stop=lambda: False, changes=MEMBERS, watch=None) -> list[Execution]:
+        return [
+            Execution(
+                config=small(*change), directory=RunDirectory(tmp_path / name / str(n)), device=CPU, monitor=monitor,
+                should_stop=should_stop, watch=watch,
+            )
+            for n, change in enumerate(changes)
+        ]  # fmt: skip
+
+    return make
 
 
-def target(spec: Spec) -> str:
-    return "classes" if spec.is_tokens else "values"
+def train(executions: list[Execution], resume: bool = False) -> list[dict]:
+    return together([updates(e, resume=resume, overwrite=False) for e in executions])
 
 
-def ask(trainer: Trainer, step: int) -> Update:
-    epoch, position = divmod(step, trainer.steps_per_epoch)
-    return Update(trainer=trainer, batch=trainer.batches(epoch)[position], epoch=epoch)
+def assert_same(a: dict, b: dict, rel: float) -> None:
+    for key in ("train_loss", "validation_loss", "test_loss"):
+        assert a[key] == pytest.approx(b[key], rel=rel), key
+    lines = [RunDirectory(Path(result["run_dir"])).metrics.read_text().splitlines() for result in (a, b)]
+    for x, y in zip(*(map(json.loads, text) for text in lines), strict=True):
+        assert x["train_loss"] == pytest.approx(y["train_loss"], rel=rel)
 
 
-def train_alone(trainer: Trainer, steps: int) -> list[float]:
-    losses = []
-    for step in range(steps):
-        update = ask(trainer, step)
-        loss, count, _ = trainer.update(update.batch, update.epoch)
-        trainer.progress.step += 1
-        losses.append((loss / count.clamp(min=1)).item())
-    return losses
+def test_every_member_is_its_solo_run(small, monitor, executions, tmp_path) -> None:
+    """Losses of every epoch of both phases, with members that differ in everything they may differ in."""
+    got = train(executions("together"))
+    for number, change in enumerate(MEMBERS):
+        alone = execute(small(*change), tmp_path / f"alone{number}", device=CPU, monitor=monitor)
+        assert_same(got[number], alone, rel=1e-4)
+        assert got[number]["checkpoints"].keys() == alone["checkpoints"].keys()
 
 
-def train_together(members: list[Trainer], steps: int, first: int = 0) -> torch.Tensor:
-    """(step, member) losses."""
-    ensemble, losses = Ensemble(members), []
-    for step in range(first, first + steps):
-        for trainer in members:
-            trainer.progress.step = step
-        loss, count, _ = ensemble.update([ask(t, step) for t in members]).unbind(1)
-        losses.append(loss / count.clamp(min=1))
-    return torch.stack(losses)
+def test_an_interrupted_ensemble_goes_on_exactly(executions) -> None:
+    whole = train(executions("whole"))
+    asked = iter(range(10**6))
+    stopping = executions("halves", should_stop=lambda: next(asked) >= 20)  # in the middle of a round
+    with pytest.raises(Interrupted):
+        train(stopping)
+    saved = [torch.load(e.directory.resume, weights_only=True)["trainer"] for e in stopping]
+    assert len({s["progress"]["step"] for s in saved}) == 1, "all members have stopped between the same two steps"
+    for s in saved:
+        tensors = [*s["model"].values(), *(t for own in s["optimizer"]["state"].values() for t in own.values())]
+        assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors), "nobody saves the others' numbers"
+    for a, b in zip(whole, train(executions("halves"), resume=True), strict=True):
+        assert_same(a, b, rel=1e-6)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_a_member_equals_its_solo_run(case: str, dtype: torch.dtype, tolerance: float) -> None:
-    """20 steps with different seeds, data, learning rates, weight decays and mask ratios."""
-    solo, together = trainers(case, dtype), trainers(case, dtype)
-    got = train_together(together, 20)
-    for number, trainer in enumerate(solo):
-        assert got[:, number].tolist() == pytest.approx(train_alone(trainer, 20), rel=tolerance)
-        if dtype == torch.float64:
-            for (name, a), b in zip(trainer.model.named_parameters(), together[number].model.parameters(), strict=True):
-                if not name.endswith("attention.k.bias"):  # without rotary positions only rounding moves it
-                    assert (a - b).abs().max() < 1e-10, name
+def test_a_member_that_is_behind_catches_up(executions, small, monitor, tmp_path) -> None:
+    """After a kill the members' last saves may be of different steps."""
+    asked = iter(range(10**6))
+    late = executions("late")[0]
+    with pytest.raises(Interrupted):
+        execute(late.config, late.directory.path, device=CPU, monitor=monitor, should_stop=lambda: next(asked) >= 3)
+    asked_others = iter(range(10**6))
+    others = executions("late", should_stop=lambda: next(asked_others) >= 12)[1:]
+    with pytest.raises(Interrupted):
+        train(others)
+    got = train(executions("late"), resume=True)
+    for number, change in enumerate(MEMBERS):
+        alone = execute(small(*change), tmp_path / f"alone{number}", device=CPU, monitor=monitor)
+        assert_same(got[number], alone, rel=1e-4)
 
 
-def test_permuting_members_permutes_results_and_another_member_changes_no_other() -> None:
-    case, dtype = "masked values", torch.float32
-    together = train_together(trainers(case, dtype), 8)
-    turned = [values[::-1] for values in (SEEDS, RATES, DECAYS, RATIOS)]
-    assert torch.allclose(train_together(trainers(case, dtype, *turned), 8).flip(1), together, rtol=1e-5)
-    changed = train_together(trainers(case, dtype, rates=(1e-2, 0.1, 1e-3)), 8)
-    assert torch.equal(changed[:, [0, 2]], together[:, [0, 2]])
-    assert not torch.equal(changed[:, 1], together[:, 1])
+def test_a_member_that_diverges_makes_the_others_save(executions) -> None:
+    changes = (MEMBERS[0], ("seed=2", "pretrain.optimizer.lr=1e18"))
+    members = executions("diverging", changes=changes)
+    with pytest.raises(RunError, match="diverged"):
+        train(members)
+    assert members[0].directory.resume.exists()
 
 
-def test_members_can_be_saved_and_continued_alone_or_together() -> None:
-    case, dtype = "labels", torch.float64
-    through = train_together(trainers(case, dtype), 9)
-    halves = trainers(case, dtype)
-    train_together(halves, 4)
-    fresh = trainers(case, dtype)
-    for old, new in zip(halves, fresh, strict=True):
-        new.model.load_state_dict(old.model.state_dict())
-        new.optimizer.load_state_dict(old.optimizer.state_dict())
-    assert torch.allclose(train_together(fresh, 5, first=4), through[4:], rtol=1e-12)
-    alone = trainers(case, dtype)[1]
-    alone.model.load_state_dict(halves[1].model.state_dict())
-    alone.optimizer.load_state_dict(halves[1].optimizer.state_dict())
-    alone.progress.step = 4
-    loss, count, _ = alone.update(ask(alone, 4).batch, 0)
-    assert (loss / count).item() == pytest.approx(through[4, 1].item(), rel=1e-12)
-    assert int(alone.optimizer.state_dict()["state"][0]["step"]) == 5
+def test_a_watch_sees_each_member_as_it_would_be_alone(executions, small, monitor, tmp_path) -> None:
+    def sums(seen: dict):
+        def watch(phase, step, model, data) -> None:
+            seen[phase, step, len(data.train)] = sum(p.double().abs().sum().item() for p in model.parameters())
+
+        return watch
+
+    seen: dict = {}
+    train(executions("watched", watch=sums(seen), changes=MEMBERS[1:]))
+    alone: dict = {}
+    for number, change in enumerate(MEMBERS[1:]):
+        execute(small(*change), tmp_path / f"solo{number}", device=CPU, monitor=monitor, watch=sums(alone))
+    assert seen.keys() == alone.keys()
+    assert list(seen.values()) == pytest.approx([alone[key] for key in seen], rel=1e-4)
 
 
-def test_what_cannot_be_stacked_is_refused() -> None:
-    one = make_model(TransformerConfig(d_model=12, heads=2), VALUES, "values", seed=0)
-    other = make_model(TransformerConfig(d_model=12, heads=3), VALUES, "values", seed=0)
-    with pytest.raises(NotApplicableError, match="one shape"):
-        stack([one, other])
+def test_runs_that_cannot_be_one_ensemble_are_refused(small) -> None:
+    with pytest.raises(NotApplicableError, match="differ in model"):
+        check_alike([small(), small("model.layers=2")])
+    with pytest.raises(NotApplicableError, match="differ in pretrain"):
+        check_alike([small(), small("pretrain.batch_size=7")])
+    with pytest.raises(NotApplicableError, match="graph"):
+        check_alike([small("engine.mode=graph"), small("engine.mode=graph", "seed=1")])
+    check_alike([small(*change) for change in MEMBERS])

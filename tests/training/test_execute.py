@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from attnprobe.errors import ArtifactError, ConfigError, RunError
+from attnprobe.machine import choose_device
 from attnprobe.training import execute as execution
 from attnprobe.training.checkpoint import load_checkpoint
-from attnprobe.training.execute import choose_device, execute
+from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted
 
 CPU = torch.device("cpu")
@@ -262,7 +263,7 @@ def test_full_disk_is_one_clear_error_and_leaves_no_half_file(small, monitor, tm
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("attnprobe.training.files.os.fsync", full)
+    monkeypatch.setattr("attnprobe.files.os.fsync", full)
     with pytest.raises(RunError, match="No space left on device"):
         execute(small(), tmp_path / "run", device=CPU, monitor=monitor)
     assert list((tmp_path / "run").iterdir()) == []

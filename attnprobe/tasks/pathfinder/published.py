@@ -14,8 +14,8 @@ from PIL import Image
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.generated import published_folder
-from attnprobe.tasks.sources import Source
+from attnprobe.tasks.sources.catalogue import Source
+from attnprobe.tasks.sources.generated import published_folder
 
 DIFFICULTIES = {6: "curv_baseline", 9: "curv_contour_length_9", 14: "curv_contour_length_14"}
 KNOWN_EMPTY = ("pathfinder32", "curv_baseline", "imgs/0", "sample_172.png")  # in the published archive

@@ -1,6 +1,6 @@
 """Pathfinder: do two disks lie on the same dashed contour? Images of 32, 64, 128 (PathX) or 256 (PathX-256) pixels.
 
-Drawn afresh by the published algorithm (``pathfinder_scenes``) or read from the Long Range Arena's files.
+Drawn afresh by the published algorithm (``scenes``) or read from the Long Range Arena's files.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ import torch
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.generated import LARGE, in_blocks, keep, read_kept
-from attnprobe.tasks.pathfinder_published import read_published
-from attnprobe.tasks.pathfinder_scenes import Scene, draw_scenes
+from attnprobe.tasks.pathfinder.published import read_published
+from attnprobe.tasks.pathfinder.scenes import Scene, draw_scenes
 from attnprobe.tasks.pooling import shorten
+from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, read_kept
 from attnprobe.tasks.subset import TrainingSubset
 
 BLOCK = 64  # images

@@ -1,7 +1,7 @@
 """ListOps: the value, 0 to 9, of a nested list of operations on digits (Long Range Arena; Nangia & Bowman 2018).
 
 Generated with the benchmark's grammar or read from its files. Either way parentheses are left out, an expression
-ends with <eos>, and the ids are those of ``listops_grammar.VOCABULARY``.
+ends with <eos>, and the ids are those of ``grammar.VOCABULARY``.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ import torch
 
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks.copies import read_rows
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.generated import LARGE, in_blocks, keep, published_folder, read_kept
-from attnprobe.tasks.listops_grammar import EOS_ID, PAD_ID, SPECIAL, VOCABULARY, Expressions, Grammar, draw
-from attnprobe.tasks.sources import Source
+from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, SPECIAL, VOCABULARY, Expressions, Grammar, draw
+from attnprobe.tasks.sources.catalogue import Source
+from attnprobe.tasks.sources.copies import read_rows
+from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, published_folder, read_kept
 from attnprobe.tasks.subset import TrainingSubset
 
 CLASSES = 10

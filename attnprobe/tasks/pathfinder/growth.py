@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from attnprobe.tasks.pathfinder_paddles import DEGREES, Paddles
+from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddles
 
 DRAWS = 3  # of a paddle before its contour is given up
 OCCUPIED = 77  # map values above 0.3 * 255 are closed to a contour's first paddle

@@ -8,7 +8,6 @@ import concurrent.futures
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.cache import build_once, cache_dir
-from attnprobe.tasks.copies import marked, places
-from attnprobe.tasks.sources import Source
+from attnprobe.machine import cores
+from attnprobe.tasks.sources.cache import build_once, cache_dir
+from attnprobe.tasks.sources.catalogue import Source
+from attnprobe.tasks.sources.copies import marked, places
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -42,11 +42,6 @@ def in_blocks(
     # Forking a process that has run PyTorch can deadlock.
     with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(draw, [settings] * len(blocks), blocks)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep(name: str, settings: dict[str, Any], write: Callable[[Path], None]) -> Path:

@@ -10,9 +10,9 @@ import numpy as np
 
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ConfigError
-from attnprobe.tasks import pathfinder_drawing as drawing
-from attnprobe.tasks.pathfinder_growth import OCCUPIED, Tips, enter, extend, seed
-from attnprobe.tasks.pathfinder_paddles import DEGREES, Paddle, Paddles, tabulate
+from attnprobe.tasks.pathfinder import drawing
+from attnprobe.tasks.pathfinder.growth import OCCUPIED, Tips, enter, extend, seed
+from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddle, Paddles, tabulate
 
 ATTEMPTS = 512  # pairs of contours that grow at a time
 HOPELESS = 1 << 17  # attempts that may fail in a row

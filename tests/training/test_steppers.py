@@ -13,9 +13,9 @@ from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import MaskedReconstruction
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data, Spec, Split
-from attnprobe.training.engines import Graph, choose_mode
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Trainer
+from attnprobe.training.steppers import Graph, choose_mode
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SPEC = Spec(length=13, classes=3, channels=2)

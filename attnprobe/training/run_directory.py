@@ -1,6 +1,5 @@
 """The run directory: settings, manifest, metrics, checkpoints and result of one run."""
 
-import datetime
 import json
 import os
 import platform
@@ -18,9 +17,10 @@ import torch
 from attnprobe import __version__, run
 from attnprobe.config import read_toml
 from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.files import to_json, unwritable, write_atomically
+from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
-from attnprobe.training.files import to_json, unwritable, write_atomically
 
 STAGES = ("init", "pretrained", "finetuned")
 
@@ -148,20 +148,6 @@ def make_manifest(
         "data_notes": {phase: found.notes for phase, found in data.items()},
         "started": now(),
     }
-
-
-def processor_name() -> str:
-    """The processor's own name where the system tells it (Linux), else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _git_commit() -> str | None:

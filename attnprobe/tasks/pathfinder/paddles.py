@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from attnprobe.tasks import pathfinder_drawing as drawing
+from attnprobe.tasks.pathfinder import drawing
 
 DEGREES = 360  # directions in which a first paddle can point
 SATURATED = 255  # grey level of a mask's core

@@ -8,9 +8,9 @@ import pooch
 import requests
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.tasks.cache import cache_dir, locked, writable
-from attnprobe.tasks.copies import file_checksum
-from attnprobe.tasks.sources import File, Source
+from attnprobe.tasks.sources.cache import cache_dir, locked, writable
+from attnprobe.tasks.sources.catalogue import File, Source
+from attnprobe.tasks.sources.copies import file_checksum
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without an answer

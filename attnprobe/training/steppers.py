@@ -15,7 +15,7 @@ from attnprobe.models import Transformer
 from attnprobe.objectives import Losses
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch
-from attnprobe.training.backends import pinned
+from attnprobe.training.attention_kernels import pinned
 from attnprobe.training.distributed import Team
 
 Mode = Literal["eager", "compiled", "graph"]

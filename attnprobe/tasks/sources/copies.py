@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.archives import unpack
-from attnprobe.tasks.cache import build_once, cache_dir
-from attnprobe.tasks.sources import SOURCES, Source
+from attnprobe.tasks.sources.archives import unpack
+from attnprobe.tasks.sources.cache import build_once, cache_dir
+from attnprobe.tasks.sources.catalogue import SOURCES, Source
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")  # where Debian's dataset-* packages put their files
 CSV_FIELD_LIMIT = 1 << 24

@@ -10,8 +10,16 @@ import torch.nn.functional as F
 
 from attnprobe.errors import ConfigError
 from attnprobe.run import Engine
-from attnprobe.training import backends
-from attnprobe.training.backends import KERNELS, Shape, choose_attention, fastest, milliseconds, pinned, shape_of
+from attnprobe.training import attention_kernels
+from attnprobe.training.attention_kernels import (
+    KERNELS,
+    Shape,
+    choose_attention,
+    fastest,
+    milliseconds,
+    pinned,
+    shape_of,
+)
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted
 
@@ -37,7 +45,7 @@ def test_kernels_of_a_cpu_are_measured_and_others_refuse(masked: bool, causal: b
 
 def test_the_fastest_wins_near_ties_go_to_the_first_and_math_is_what_remains(monkeypatch) -> None:
     times = {"cudnn": None, "flash": 1.09, "efficient": 1.0}
-    monkeypatch.setattr(backends, "milliseconds", lambda kernel, shape, device: times[kernel])
+    monkeypatch.setattr(attention_kernels, "milliseconds", lambda kernel, shape, device: times[kernel])
     assert fastest(("cudnn", "flash", "efficient"), SHAPE, CPU) == "flash"
     assert fastest(("efficient", "flash"), SHAPE, CPU) == "efficient"
     times["flash"] = 1.2
@@ -73,7 +81,7 @@ def test_what_was_asked_for_or_recorded_is_not_measured(monkeypatch) -> None:
     assert choose_attention(Engine(), SHAPE, CPU, earlier="cudnn") == "flash"  # begun on a GPU, continued on a CPU
     with pytest.raises(ConfigError, match="attention by 'cudnn' does not work here"):
         choose_attention(Engine(attention="cudnn"), SHAPE, CPU)
-    monkeypatch.setattr(backends, "milliseconds", lambda kernel, shape, device: 1.0)
+    monkeypatch.setattr(attention_kernels, "milliseconds", lambda kernel, shape, device: 1.0)
     assert choose_attention(Engine(), SHAPE, torch.device("cuda")) == "cudnn"
     assert choose_attention(Engine(), SHAPE, torch.device("cuda"), earlier="efficient") == "efficient"
 
@@ -103,7 +111,7 @@ def test_the_manifest_names_the_kernel_and_a_resumed_run_takes_it(small, monitor
     manifest["attention"]["finetuned"] = "math"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     used = []
-    monkeypatch.setattr("attnprobe.training.engines.pinned", lambda kernel: used.append(kernel) or pinned(kernel))
+    monkeypatch.setattr("attnprobe.training.steppers.pinned", lambda kernel: used.append(kernel) or pinned(kernel))
     execute(config, tmp_path, device=CPU, monitor=monitor, resume=True)
     assert list(dict.fromkeys(used)) == ["flash", "math"]
     assert json.loads((tmp_path / "manifest.json").read_text()) == manifest

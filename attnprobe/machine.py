@@ -1,0 +1,50 @@
+"""What this machine is: devices, cores, processor, clock."""
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnprobe.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> "torch.device":
+    """auto, cpu, cuda or cuda:N; RunError if it is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}", hint="choose auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):  # mps has no float64, in which losses are added up
+        raise ConfigError(f"{device.type} devices are not supported", hint="choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"there is no {device.type} device on this machine", hint="use --device auto or --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RunError(f"there are only {torch.cuda.device_count()} CUDA devices, so {name!r} does not exist")
+    return device
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The processor's own name where the system tells it (Linux), else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
