@@ -1,14 +1,30 @@
-"""Writing files so that a reader never sees half of one, and JSON that every reader understands."""
+"""Files: reading what may be damaged, writing so that nobody sees half of one, JSON that every reader understands."""
 
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from attnprobe.errors import RunError
+from attnprobe.errors import ArtifactError, AttnprobeError, RunError
+
+
+@contextmanager
+def reading(path: Path, hint: str = "") -> Iterator[None]:
+    """The boundary around every parser: whatever it says about a damaged or foreign file becomes one ArtifactError.
+
+    The original exception stays its cause, so ATTNPROBE_DEBUG=1 still shows where a parser stumbled.
+    """
+    try:
+        yield
+    except AttnprobeError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise ArtifactError(f"{path} cannot be read: {reason}", hint=hint) from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
