@@ -4,6 +4,7 @@ from attnprobe.tasks.bidmc import BIDMC
 from attnprobe.tasks.data import MASK_ID as MASK_ID
 from attnprobe.tasks.data import Batch as Batch
 from attnprobe.tasks.data import Data as Data
+from attnprobe.tasks.data import Outline as Outline
 from attnprobe.tasks.data import Spec as Spec
 from attnprobe.tasks.data import Split as Split
 from attnprobe.tasks.data import Task as Task

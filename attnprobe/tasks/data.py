@@ -110,6 +110,14 @@ class Data:
         return digest.hexdigest()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What can be said of a task's data before any of them exist."""
+
+    spec: Spec
+    sizes: dict[str, int]  # samples of train, validation and test, as ``Task.load`` returns them
+
+
 class Task(Protocol):
     """A frozen dataclass of settings that can produce its data."""
 
@@ -117,4 +125,8 @@ class Task(Protocol):
 
     def load(self, data_dir: Path | None = None) -> Data:
         """Generate or read the three splits; ``data_dir`` is where the user keeps downloaded files."""
+        ...
+
+    def outline(self) -> Outline | None:
+        """Description and sizes of what ``load`` would return, at once; None where only the files can tell."""
         ...

@@ -7,7 +7,7 @@ import torch
 
 from attnprobe.config import require
 from attnprobe.errors import ConfigError
-from attnprobe.tasks.data import Data, Split
+from attnprobe.tasks.data import Data, Outline, Spec, Split
 
 SUBSET_SEED = 42  # Amos et al. 2023, data-scale study: prefixes of numpy's RandomState(42).permutation
 NOISE_SEED = 43
@@ -36,8 +36,20 @@ class TrainingSubset:
         if self.label_noise > 0:
             labels = torch.from_numpy(noisy_labels(train.labels.numpy(), data.spec.classes, self.label_noise))
             train = dataclasses.replace(train, labels=labels)
-        count = None if self.fraction is None else max(1, int(self.fraction * len(train)))
+        count = None if self.fraction is None else self._share(len(train))
         return dataclasses.replace(data, train=limited(train, count, "fraction"))
+
+    def outline(self) -> Outline | None:
+        """See ``Task.outline``; tasks that draw their data can say more than this None."""
+        return None
+
+    def _outline(self, spec: Spec, n_train: int, n_validation: int, n_test: int) -> Outline:
+        """The outline of data of which ``apply`` keeps a share."""
+        sizes = {"train": self._share(n_train), "validation": n_validation, "test": n_test}
+        return Outline(spec=spec, sizes=sizes)
+
+    def _share(self, available: int) -> int:
+        return available if self.fraction is None else max(1, int(self.fraction * available))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

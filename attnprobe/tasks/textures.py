@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attnprobe.config import require, require_positive
-from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.data import Data, Outline, Spec, Split
 from attnprobe.tasks.subset import TrainingSubset
 
 
@@ -34,12 +34,17 @@ class Textures(TrainingSubset):
         require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
 
     def load(self, data_dir: Path | None = None) -> Data:
-        spec = Spec(length=self.side**2, classes=self.classes, grid=(self.side, self.side))
         # One generator per split: the test images do not change with the number of training images.
         generators = np.random.default_rng(self.data_seed).spawn(3)
         sizes = (self.n_train, self.n_validation, self.n_test)
         train, validation, test = (self._split(n, g) for n, g in zip(sizes, generators, strict=True))
-        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
+        return self.apply(Data(spec=self._spec(), train=train, validation=validation, test=test))
+
+    def outline(self) -> Outline:
+        return self._outline(self._spec(), self.n_train, self.n_validation, self.n_test)
+
+    def _spec(self) -> Spec:
+        return Spec(length=self.side**2, classes=self.classes, grid=(self.side, self.side))
 
     def _split(self, n: int, generator: np.random.Generator) -> Split:
         labels = generator.permutation(np.arange(n) % self.classes)

@@ -39,6 +39,26 @@ def test_the_sizes_are_those_asked_for(name: str, data_dir: Path) -> None:
 
 
 @every_task
+@pytest.mark.parametrize("fraction", [None, 0.3])
+def test_an_outline_says_beforehand_what_is_loaded(name: str, fraction: float | None, data_dir: Path) -> None:
+    changes = {} if fraction is None else {"n_train": FEW[name]["n_train"] if name in GENERATED else None}
+    task = make(name, fraction=fraction, **changes)
+    outline = task.outline()
+    assert (outline is not None) == (name in GENERATED)
+    if outline is not None:
+        data = task.load(data_dir)
+        assert outline.spec == data.spec
+        assert outline.sizes == {split: len(samples) for split, samples in data.splits().items()}
+
+
+def test_an_outline_costs_no_drawing() -> None:
+    outlines = [build(TASKS[name], {}, "task").outline() for name in GENERATED]
+    assert [outline is not None and outline.sizes["train"] for outline in outlines] == [1000, 96_000, 160_000]
+    for name in ("listops", "pathfinder"):
+        assert build(TASKS[name], {"source": "published"}, "task").outline() is None
+
+
+@every_task
 def test_inputs_are_what_the_description_says(name: str, data_dir: Path) -> None:
     data = make(name).load(data_dir)
     spec = data.spec

@@ -13,7 +13,7 @@ import torch
 
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.data import Data, Outline, Spec, Split
 from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, SPECIAL, VOCABULARY, Expressions, Grammar, draw
 from attnprobe.tasks.sources.catalogue import Source
 from attnprobe.tasks.sources.copies import read_rows
@@ -55,10 +55,17 @@ class ListOps(TrainingSubset, Grammar):
         require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
 
     def load(self, data_dir: Path | None = None) -> Data:
-        spec = Spec(length=self.max_length, classes=CLASSES, vocabulary=len(VOCABULARY))
         parts = self._published(data_dir) if self.source == "published" else self._generated()
         train, validation, test = (make_split(parts[name], self.max_length) for name in FILES)
-        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
+        return self.apply(Data(spec=self._spec(), train=train, validation=validation, test=test))
+
+    def outline(self) -> Outline | None:
+        if self.source == "published":
+            return None
+        return self._outline(self._spec(), self.n_train, self.n_validation, self.n_test)
+
+    def _spec(self) -> Spec:
+        return Spec(length=self.max_length, classes=CLASSES, vocabulary=len(VOCABULARY))
 
     def _sizes(self) -> dict[str, int]:
         return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}

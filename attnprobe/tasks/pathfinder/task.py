@@ -12,7 +12,7 @@ import torch
 
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError
-from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.data import Data, Outline, Spec, Split
 from attnprobe.tasks.pathfinder.published import read_published
 from attnprobe.tasks.pathfinder.scenes import Scene, draw_scenes
 from attnprobe.tasks.pooling import shorten
@@ -128,17 +128,18 @@ class Pathfinder(TrainingSubset):
             arrays = read_published(self.side, self.contour_length, sizes, data_dir)
         else:
             arrays = {name: self._generated(name, size) for name, size in sizes.items()}
-        seen = self.side // self.downsample
-        spec = Spec(
-            length=seen**2,
-            classes=2,
-            levels=256,
-            mean=(127.5,),  # so that the model sees -1 .. 1
-            std=(127.5,),
-            grid=(seen, seen),
-        )
         train, validation, test = (self._split(*arrays[name]) for name in SPLITS)
-        return self.apply(Data(spec=spec, train=train, validation=validation, test=test))
+        return self.apply(Data(spec=self._spec(), train=train, validation=validation, test=test))
+
+    def outline(self) -> Outline | None:
+        if self.source == "published":
+            return None
+        return self._outline(self._spec(), self.n_train, self.n_validation, self.n_test)
+
+    def _spec(self) -> Spec:
+        seen = self.side // self.downsample
+        normal = (127.5,)  # mean and half range of bytes: the model sees -1 .. 1
+        return Spec(length=seen**2, classes=2, levels=256, mean=normal, std=normal, grid=(seen, seen))
 
     def _generated(self, split: str, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Images (n, side, side) and classes (n,) of one split, from a file if they are many."""
