@@ -1,5 +1,6 @@
 """Where words go: data to stdout, everything else to stderr, plain when nobody watches."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column
 
+from attnprobe.cli.tables import layout, wrap
 from attnprobe.errors import AttnprobeError
 from attnprobe.files import to_json
 
 CHECK_FAILED = 5  # exit code
+FILE_WIDTH = 200  # of tables that go into files and pipes, which have no width of their own
 
 console = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -40,14 +43,20 @@ def print_error(error: AttnprobeError) -> None:
         console.print(f"[dim]hint:[/]  {_escape(error.hint)}", soft_wrap=True)
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]], *, numeric_from: int = 1) -> None:
-    """A table for people, on stdout."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number >= numeric_from else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_escape, row))
-    (stdout if stdout.is_terminal else Console(width=200, highlight=False)).print(table)
+def print_table(title: str, columns: list[str], rows: list[list[str]], *, numeric_from: int = 1, keys: int = 1) -> None:
+    """A table for people, on stdout, never wider than the terminal.
+
+    What finds no room beside the rest stands in a further table below, with the first ``keys`` columns again.
+    """
+    stdout.out(*wrap(title, stdout_width()), sep="\n", style="bold")
+    for number, lines in enumerate(layout(columns, rows, stdout_width(), keys=keys, numeric_from=numeric_from)):
+        stdout.out(*([""] if number else []), *lines, sep="\n")
+
+
+def stdout_width() -> int:
+    """Of the terminal, or what $COLUMNS says; of files and pipes 200."""
+    given = os.environ.get("COLUMNS", "")
+    return stdout.width if stdout.is_terminal else int(given) if given.isdigit() and int(given) else FILE_WIDTH
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -62,8 +71,10 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Any]:
     if quiet or not console.is_terminal:
         yield lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=2))
+    bar_of_any_width = BarColumn(bar_width=None, table_column=Column(ratio=3))
+    columns = (name, bar_of_any_width, MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, transient=True, expand=True) as progress:
         bar = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
