@@ -43,6 +43,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
+METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": "attnprobe"},
+    "pdf": {"Creator": "attnprobe", "CreationDate": None},
+}
+
+
 def draw(directory: Path, *, length: int = 64, dim: int = 5, seed: int = 0) -> list[Path]:
     """Write every figure as PNG and PDF into `directory`, which is made; return the paths.
 
@@ -58,7 +64,7 @@ def draw(directory: Path, *, length: int = 64, dim: int = 5, seed: int = 0) -> l
             figure = make(setting)
             for suffix in ("png", "pdf"):
                 path = directory / f"{name}.{suffix}"
-                figure.savefig(path, metadata={"CreationDate": None} if suffix == "pdf" else None)
+                figure.savefig(path, metadata=METADATA[suffix])
                 written.append(path)
     return written
 

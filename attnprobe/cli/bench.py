@@ -9,6 +9,7 @@ import typer
 
 from attnprobe.cli.output import Device, Json, Quiet, print_json, say, stdout
 from attnprobe.errors import RunError
+from attnprobe.outputs import check_outputs
 
 
 class SuiteName(enum.StrEnum):
@@ -59,6 +60,8 @@ def bench(
     from attnprobe.files import to_json, write_atomically
     from attnprobe.machine import choose_device
 
+    names = {"json": out / f"bench-{suite}.json", "page": out / f"bench-{suite}.md"}
+    check_outputs([("--out", "benchmark", list(names.values()))])
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = choose_device(device)
@@ -75,8 +78,8 @@ def bench(
         document, page = run_lengths(Lengths(), command, device=chosen, precision=precision, say=report)
     else:
         document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
-    for name, text in ((f"bench-{suite}.json", to_json(document)), (f"bench-{suite}.md", page)):
-        write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
+    for path, text in ((names["json"], to_json(document)), (names["page"], page)):
+        write_atomically(path, lambda file, text=text: file.write(text.encode()))
     if json:
         print_json(document)
     elif not quiet:

@@ -1,7 +1,6 @@
 """attnprobe data: what there is to learn from, how to get it, whether it is right, and what it looks like."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from attnprobe.cli.output import CHECK_FAILED, DataDir, Json, Quiet, print_json, print_table, progress_bar, say
 from attnprobe.errors import ArtifactError, ConfigError, RunError
+from attnprobe.outputs import check_outputs
 
 if TYPE_CHECKING:
     from attnprobe.tasks import Task
@@ -153,8 +153,11 @@ def verify(
     present = [name for name in wanted if status(name, data_dir) != "absent"]
     if names and not present:
         raise ArtifactError(f"nothing to verify: {', '.join(wanted)} not found", hint="see `attnprobe data list`")
-    progress = reporter(quiet or json)
-    checks = {name: check(name, data_dir, progress) for name in present}
+
+    def report(what: str) -> None:
+        say(f"checking {what}", quiet=quiet or json)
+
+    checks = {name: check(name, data_dir, report) for name in present}
     failed = sum(c.ok is False for found in checks.values() for c in found)
     if json:
         sources = {name: [vars(c) for c in found] for name, found in checks.items()}
@@ -187,15 +190,17 @@ def describe(
     """
     from attnprobe.tasks.summary import summarise
 
-    if figure is not None and figure.suffix.lower() != ".png":
-        raise ConfigError(f"--figure {figure} is not a PNG file's name", hint="let it end in .png")
+    if figure is not None:
+        if figure.suffix.lower() != ".png":
+            raise ConfigError(f"--figure {figure} is not a PNG file's name", hint="let it end in .png")
+        check_outputs([("--figure", "figure", [figure])])
     data = make_task(name, settings or []).load(data_dir)
     summary = summarise(data)
     if figure is not None:
         from attnprobe.report.data_sheet import draw_sheet
 
-        grid = data.spec.grid
-        draw_sheet(data, figure, name if grid is None else f"{name}, {grid[0]} x {grid[1]} pixels")
+        size = "" if data.spec.grid is None else f", {' x '.join(map(str, data.spec.grid))} pixels"
+        draw_sheet(data, figure, name + size)
     if json:
         print_json({"task": name, **summary, "figure": None if figure is None else str(figure)})
     elif not quiet:
@@ -267,10 +272,6 @@ def known_size(source: "Source") -> int | None:
 
 def megabytes(size: int | None) -> str:
     return "?" if size is None else f"{size / MEGABYTE:.1f} MB"
-
-
-def reporter(quiet: bool) -> Callable[[str], None]:
-    return lambda what: say(f"checking {what}", quiet=quiet)
 
 
 def show_summary(name: str, summary: dict[str, Any]) -> None:

@@ -8,10 +8,13 @@ import typer
 from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, print_table, say
 from attnprobe.cli.runs import train_all
 from attnprobe.cli.train import parse_seeds
+from attnprobe.outputs import check_outputs, figure_files
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity
 
+FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
+SUMMARY = "summary.json"
 ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
 
 
@@ -35,6 +38,8 @@ def demo(
     Runs that are finished in the folder already are used again, interrupted ones continued.
     """
     silent = quiet or json
+    figures = [file for name in FIGURES for file in figure_files(out / name)]
+    check_outputs([("--out", "figure", figures), ("--out", "demo summary", [out / SUMMARY])])
     numbers = parse_seeds(seeds)
     results = {arm: train_arm(arm, numbers, out, device, silent) for arm in ARMS}
     say("measuring proximity bias", quiet=silent)
@@ -145,16 +150,16 @@ def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[st
     from attnprobe.report.training_figures import draw_learning_curves
 
     runs = {ARMS[arm]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
-    files = draw_learning_curves(runs, out / "learning_curves")
-    files += draw_offset_profiles(measured, out / "proximity_profiles")
-    files += draw_proximity_maps(measured, out / "proximity_maps")
-    return files
+    curves, profiles, maps = (out / name for name in FIGURES)
+    files = draw_learning_curves(runs, curves)
+    files += draw_offset_profiles(measured, profiles)
+    return files + draw_proximity_maps(measured, maps)
 
 
 def save_summary(out: Path, summary: dict[str, Any]) -> None:
     from attnprobe.files import to_json, write_atomically
 
-    write_atomically(out / "summary.json", lambda file: file.write(to_json(summary).encode()))
+    write_atomically(out / SUMMARY, lambda file: file.write(to_json(summary).encode()))
 
 
 def show(out: Path, summary: dict[str, Any]) -> None:

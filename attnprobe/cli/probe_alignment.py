@@ -12,6 +12,7 @@ from attnprobe.cli.output import DataDir, Device, Json, Quiet, Seed, print_table
 from attnprobe.cli.probe_checks import check_outputs, note_sequences
 from attnprobe.cli.probe_options import GIBIBYTE, Checkpoints, Csv, Figure, Level, MemoryLimit, Npz, OnSplit, Sequences
 from attnprobe.cli.tidy import Record, deliver
+from attnprobe.outputs import further_figure
 
 if TYPE_CHECKING:
     from attnprobe.objectives import CausalPrediction, MaskedReconstruction
@@ -57,7 +58,8 @@ def alignment(
     found: dict[str, Alignment] = {}
     records: list[Record] = []
     inputs = checkpoints if change_to is None else [*checkpoints, change_to]
-    check_outputs(inputs, csv=csv, npz=npz, figure=figure)
+    further = ["offsets", "cosines", *labels(checkpoints)[1:]]
+    check_outputs(inputs, csv=csv, npz=npz, figure=figure, further=further)
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
         note_sequences(opened, sequences, quiet=quiet)
@@ -162,11 +164,5 @@ def count_of(sequences: float) -> str:
 def draw(found: "dict[str, Alignment]", stem: Path) -> list[Path]:
     from attnprobe.report.alignment_figures import draw_alignment
 
-    several = len(found) > 1
-    return [
-        path
-        for label, result in found.items()
-        for path in draw_alignment(
-            result, stem.with_name(f"{stem.name}_{label}".replace("/", "-")) if several else stem
-        )
-    ]
+    names = [stem, *(further_figure(stem, label) for label in list(found)[1:])]
+    return [path for name, result in zip(names, found.values(), strict=True) for path in draw_alignment(result, name)]

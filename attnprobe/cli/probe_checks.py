@@ -1,40 +1,26 @@
 """What can be found out before a probe's long work starts: are its outputs writable, is there enough data?"""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnprobe import outputs
 from attnprobe.cli.checkpoints import Opened
 from attnprobe.cli.output import say
-from attnprobe.errors import ConfigError
 
 
 def check_outputs(
-    inputs: Sequence[Path], *, csv: Path | None = None, npz: Path | None = None, figure: Path | None = None
+    inputs: Sequence[Path],
+    *,
+    csv: Path | None = None,
+    npz: Path | None = None,
+    figure: Path | None = None,
+    further: Sequence[str] = (),
 ) -> None:
-    """Make the folders of the outputs and try to write there.
-
-    Raises ConfigError if an output cannot be written, is a folder, is an input, or is named twice.
-    """
-    given = {"--csv": csv, "--npz": npz, "--figure": figure}
-    taken: dict[Path, str] = {path.resolve(): "an input" for path in inputs}
-    for option, path in given.items():
-        if path is None:
-            continue
-        files = [path] if option != "--figure" else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
-        for file in files:
-            if file.is_dir():
-                raise ConfigError(f"{option} {file} is a folder", hint="give the path of a file in it")
-            if file.resolve() in taken:
-                raise ConfigError(f"{option} {file} is also {taken[file.resolve()]}", hint="give it a path of its own")
-            taken[file.resolve()] = f"the file of {option}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-        except OSError as error:
-            reason = f"{option} {path} cannot be written: {error.strerror or error}"
-            raise ConfigError(reason, hint="choose a folder that can be written") from error
+    """``outputs.check_outputs`` for the options of a probe; further: what other figures than the first it draws."""
+    figures = [] if figure is None else [figure, *(outputs.further_figure(figure, what) for what in further)]
+    files = [file for name in figures for file in outputs.figure_files(name)]
+    rows, arrays = ([] if path is None else [path] for path in (csv, npz))
+    outputs.check_outputs([("--csv", "rows", rows), ("--npz", "arrays", arrays), ("--figure", "figure", files)], inputs)
 
 
 def note_sequences(opened: Opened, asked: int, *, quiet: bool) -> None:

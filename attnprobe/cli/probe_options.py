@@ -16,7 +16,11 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Write tidy rows.", show
 Npz = Annotated[Path | None, typer.Option("--npz", help="Write arrays with named axes.", show_default=False)]
 Figure = Annotated[
     Path | None,
-    typer.Option(help="Draw STEM.png and STEM.pdf; several are STEM_<what>.", metavar="STEM", show_default=False),
+    typer.Option(
+        help="Draw into NAME (.png or .pdf; without an ending both). Further figures are NAME_<what>.",
+        metavar="NAME",
+        show_default=False,
+    ),
 ]
 
 GIBIBYTE = 2**30

@@ -20,6 +20,7 @@ from attnprobe.cli.probe_options import (
     Sequences,
 )
 from attnprobe.cli.tidy import Record, deliver
+from attnprobe.outputs import further_figure
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity
@@ -67,7 +68,7 @@ def proximity(
     found: dict[str, Proximity] = {}
     records: list[Record] = []
     settings: dict[str, list[str]] = {}  # labels of checkpoints that differ in nothing but the seed
-    check_outputs(checkpoints, csv=csv, npz=npz, figure=figure)
+    check_outputs(checkpoints, csv=csv, npz=npz, figure=figure, further=["maps"])
     for path, label in zip(checkpoints, labels(checkpoints), strict=True):
         opened = open_checkpoint(path, label=label, split=split, device=device, data_dir=data_dir)
         note_sequences(opened, sequences, quiet=quiet)
@@ -146,9 +147,9 @@ def pool_seeds(
 def draw(found: "dict[str, Proximity]", stem: Path) -> list[Path]:
     from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
 
-    figures = draw_offset_profiles(found, stem.with_name(f"{stem.name}_profiles"))
+    figures = draw_offset_profiles(found, stem)
     if all(result.map is not None for result in found.values()):
-        figures += draw_proximity_maps(found, stem.with_name(f"{stem.name}_maps"))
+        figures += draw_proximity_maps(found, further_figure(stem, "maps"))
     return figures
 
 

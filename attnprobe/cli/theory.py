@@ -10,6 +10,7 @@ from attnprobe.cli.output import CHECK_FAILED, Json, Quiet, console, print_json,
 from attnprobe.cli.theory_certify import certify
 from attnprobe.cli.train import parse_seeds
 from attnprobe.errors import ConfigError
+from attnprobe.outputs import check_outputs, figure_files
 
 if TYPE_CHECKING:
     from theory.rows import Row
@@ -45,6 +46,8 @@ def verify(
     """
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
+    if figure is not None:
+        check_figures(figure)
     wanted = [name.strip() for name in claims.split(",")] if claims is not None else None
     rows: list[tuple[int, Row]] = []
     for number in parse_seeds(seeds) if seeds is not None else [seed or 0]:
@@ -74,6 +77,13 @@ def rows_for(claims: list[str] | None, length: int, dim: int, seed: int, *, quie
             return verify_claims(claims=claims, length=length, dim=dim, seed=seed, progress=progress)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+
+def check_figures(folder: Path) -> None:
+    """Before the long work: may the figures be written there, and replace what stands there?"""
+    from theory.figures import FIGURES
+
+    check_outputs([("--figure", "figure", [file for name in FIGURES for file in figure_files(folder / name)])])
 
 
 def draw(folder: Path, length: int, dim: int, seed: int) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnprobe.cli.output import print_json, say
 from attnprobe.files import write_atomically
+from attnprobe.outputs import check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +55,7 @@ def write_csv(path: Path, records: list[Record]) -> None:
     writer = csv_format.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
+    check_replaceable(path, "rows")
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
@@ -70,4 +72,5 @@ def write_arrays(path: Path, arrays: "dict[str, dict[str, np.ndarray]]") -> None
         for label, found in arrays.items()
         for name, array in found.items()
     }
+    check_replaceable(path, "arrays")
     write_atomically(path, lambda file: np.savez_compressed(file, **content))  # pyright: ignore[reportArgumentType]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from attnprobe.outputs import further_figure
 from attnprobe.probes.alignment import Alignment
 from attnprobe.probes.statistics import Interval
 from attnprobe.report.style import DIVERGING, figure_style, legend_above, panel_grid, save_figure
@@ -23,11 +24,11 @@ Cell = tuple[int | None, int | None]
 
 
 def draw_alignment(result: Alignment, stem: Path) -> list[Path]:
-    """All figures of one result: STEM, STEM_offsets and STEM_cosines, each as PNG and PDF."""
+    """All figures of one result: directions, offsets and cosines, named by ``outputs.further_figure``."""
     return [
         *draw_directions(result, stem),
-        *draw_offsets(result, stem.with_name(f"{stem.name}_offsets")),
-        *draw_cosines(result, stem.with_name(f"{stem.name}_cosines")),
+        *draw_offsets(result, further_figure(stem, "offsets")),
+        *draw_cosines(result, further_figure(stem, "cosines")),
     ]
 
 

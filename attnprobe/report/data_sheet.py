@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnprobe.files import write_atomically
-from attnprobe.report.style import DPI, checkpoint_colors, figure_style
+from attnprobe.report.style import checkpoint_colors, figure_style, save_figure
 from attnprobe.tasks import Data, Spec, Split
 
 PER_CLASS = 8  # images in a row of the contact sheet
@@ -24,7 +23,7 @@ def draw_sheet(data: Data, path: Path, title: str) -> None:
             figure = contact_sheet(data, data.spec.grid, title)
         else:
             figure = signal_sheet(data, title)
-        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
+        save_figure(figure, path)
 
 
 def contact_sheet(data: Data, grid: tuple[int, int], title: str) -> Figure:

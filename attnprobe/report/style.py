@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnprobe.files import write_atomically
+from attnprobe.outputs import FIGURE_METADATA, check_replaceable, figure_files
 
 PANEL = (2.1, 1.7)  # inches
 DIVERGING = "vlag"  # blue to red through white, for values around zero
@@ -59,10 +60,16 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write stem.png and stem.pdf; the same figure gives the same bytes at any time."""
-    name = stem.name.removesuffix(".png").removesuffix(".pdf")
-    paths = [stem.parent / f"{name}.{kind}" for kind in ("png", "pdf")]
-    write_atomically(paths[0], lambda file: figure.savefig(file, dpi=DPI, format="png"))
-    write_atomically(paths[1], lambda file: figure.savefig(file, metadata={"CreationDate": None}, format="pdf"))
+def save_figure(figure: Figure, name: Path) -> list[Path]:
+    """Write the files that ``outputs.figure_files`` names; the same figure gives the same bytes at any time.
+
+    ConfigError if there is a file already that is no figure of ours.
+    """
+    paths = figure_files(name)
+    for path in paths:
+        check_replaceable(path, "figure")
+    for path in paths:
+        ending = path.suffix.lower()
+        keywords = {"dpi": DPI, "format": ending.removeprefix("."), "metadata": FIGURE_METADATA[ending]}
+        write_atomically(path, lambda file, keywords=keywords: figure.savefig(file, **keywords))
     return paths

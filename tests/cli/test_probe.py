@@ -63,7 +63,7 @@ def test_proximity_files(attnprobe, checkpoints) -> None:
         axes = json.loads(str(arrays["pretrained/axes"]))
         for name, names in axes.items():
             assert arrays[f"pretrained/{name}"].ndim == len(names)
-    for figure in ("proximity_profiles", "proximity_maps"):
+    for figure in ("proximity", "proximity_maps"):
         assert Path(f"out/{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert Path(f"out/{figure}.pdf").read_bytes().startswith(b"%PDF")
     assert "proximity_bias" in outcome.out

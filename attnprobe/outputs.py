@@ -1,0 +1,137 @@
+"""Files that a command writes where a person says: how they are called, and which of those there may be replaced."""
+
+import json
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from attnprobe.errors import ConfigError
+
+Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary"]
+
+FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ours is told from a stranger's
+    ".png": {"Software": "attnprobe"},
+    ".pdf": {"Creator": "attnprobe", "CreationDate": None},  # without a date, the same figure is the same bytes
+}
+EDGE = 1 << 14  # bytes at either end of a figure in which its metadata stand
+PAGE_START = b"`attnprobe "  # the command that made it
+
+
+def figure_files(name: Path) -> list[Path]:
+    """The files of one figure: ``f.png`` or ``f.pdf`` is that one file, any other name the stem of both."""
+    if name.suffix.lower() in FIGURE_METADATA:
+        return [name]
+    return [name.with_name(name.name + ending) for ending in FIGURE_METADATA]
+
+
+def further_figure(name: Path, what: str) -> Path:
+    """The name of another figure of the same command: ``f_<what>.png`` beside ``f.png``, ``f_<what>`` beside ``f``."""
+    ending = name.suffix if name.suffix.lower() in FIGURE_METADATA else ""
+    return name.with_name(f"{name.name.removesuffix(ending)}_{what}".replace("/", "-") + ending)
+
+
+def check_outputs(outputs: Sequence[tuple[str, Kind, Sequence[Path]]], inputs: Sequence[Path] = ()) -> None:
+    """See that every file a command is about to write can be written and costs nobody anything.
+
+    outputs: what a person calls it (the option), what is written there, and its files. Makes their folders and tries
+    to write there. Raises ConfigError if a file cannot be written, is an input, is named twice, or exists and is not
+    of that kind of ours.
+    """
+    taken = {path.resolve(): "an input" for path in inputs}
+    for option, kind, files in outputs:
+        for file in files:
+            if file.is_dir():
+                raise ConfigError(f"{option} {file} is a folder", hint="give the path of a file in it")
+            if file.resolve() in taken:
+                raise ConfigError(f"{option} {file} is also {taken[file.resolve()]}", hint="give it a path of its own")
+            taken[file.resolve()] = f"the file of {option}"
+            check_replaceable(file, kind, option)
+        for folder in {file.parent for file in files}:
+            _try_to_write(folder, option, files[0])
+
+
+def check_replaceable(path: Path, kind: Kind, option: str = "") -> None:
+    """ConfigError if ``path`` exists and is neither empty nor a file of that ``kind`` which attnprobe wrote."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise ConfigError(f"{option} {path} cannot be read: {error.strerror}".lstrip()) from None
+    plain = stat.S_ISREG(found.st_mode)
+    if plain and (found.st_size == 0 or _is_ours(path, kind)):
+        return
+    reason = f"is no {kind} file written by attnprobe" if plain else "is no plain file"
+    hint = "give the option a name of its own; what stands there is not replaced"
+    if path.suffix == ".pt":
+        hint = f"was the file name after {option or 'the option'} forgotten? What stands there is not replaced"
+    raise ConfigError(f"{option} {path} exists and {reason}".lstrip(), hint=hint)
+
+
+def _try_to_write(folder: Path, option: str, file: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"{option} {file} cannot be written: {error.strerror or error}"
+        raise ConfigError(reason, hint="choose a folder that can be written") from error
+
+
+def _is_ours(path: Path, kind: Kind) -> bool:
+    try:
+        return SIGNS[kind](path)
+    except (OSError, ValueError, zipfile.BadZipFile, RecursionError):  # not even of that format
+        return False
+
+
+def _is_rows(path: Path) -> bool:
+    """Tidy rows: a CSV whose heading names a quantity, its estimate and its interval."""
+    with path.open("rb") as file:
+        heading = file.readline(EDGE)
+    return {b"quantity", b"estimate", b"low", b"high"} <= set(heading.strip().split(b","))
+
+
+def _is_arrays(path: Path) -> bool:
+    """Arrays that come with the names of their axes."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any(name == "axes.npy" or name.endswith("/axes.npy") for name in names)
+
+
+def _is_figure(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(EDGE)
+        file.seek(max(0, path.stat().st_size - EDGE))
+        end = file.read()
+    if start.startswith(b"\x89PNG"):
+        return b"tEXtSoftware\0attnprobe" in start
+    return start.startswith(b"%PDF") and b"/Creator (attnprobe)" in start + end
+
+
+def _is_benchmark(path: Path) -> bool:
+    if path.suffix == ".md":
+        with path.open("rb") as file:
+            return file.read(len(PAGE_START)) == PAGE_START
+    return {"command", "surroundings"} <= _keys(path)
+
+
+def _is_demo_summary(path: Path) -> bool:
+    return {"accuracy", "gain", "proximity", "theory"} <= _keys(path)
+
+
+def _keys(path: Path) -> set[str]:
+    document = json.loads(path.read_bytes())
+    return set(document) if isinstance(document, dict) else set()
+
+
+SIGNS: dict[Kind, Callable[[Path], bool]] = {
+    "rows": _is_rows,
+    "arrays": _is_arrays,
+    "figure": _is_figure,
+    "benchmark": _is_benchmark,
+    "demo summary": _is_demo_summary,
+}

@@ -1,0 +1,52 @@
+"""No command replaces a file that attnprobe did not write as an output of the same kind."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def checkpoints(trained) -> list[str]:
+    return [str(trained / "checkpoints" / f"{name}.pt") for name in ("init", "pretrained", "finetuned")]
+
+
+def test_a_forgotten_file_name_costs_no_checkpoint(attnprobe, checkpoints) -> None:
+    before = [Path(path).read_bytes() for path in checkpoints]
+    first, *rest = checkpoints
+    for option in ("--csv", "--npz", "--figure"):
+        for words in ([option, first], [f"{option}={first}"]):
+            outcome = attnprobe("probe", "proximity", *words, *rest, "-n", 20, "--permutations", 19)
+            if option == "--figure":  # a name without .png or .pdf is a stem
+                assert outcome.code == 0
+                continue
+            assert outcome.code == 2
+            outcome.complains(f"{option} {first} exists and is no", "forgotten")
+    assert [Path(path).read_bytes() for path in checkpoints] == before
+
+
+def test_a_figure_has_the_name_that_was_asked_for(attnprobe, checkpoints) -> None:
+    outcome = attnprobe(
+        "probe", "proximity", checkpoints[0], "-n", 20, "--permutations", 19, "--figure", "f.png", "--json"
+    )
+    assert outcome.document()["figures"] == ["f.png", "f_maps.png"]
+    assert sorted(path.name for path in Path.cwd().glob("f*")) == ["f.png", "f_maps.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (("data", "describe", "textures", "--figure", "sheet.png"), "sheet.png"),
+        (("theory", "verify", "--figure", "out"), "out/c1_blind_spectrum.png"),
+        (("bench", "--out", "out"), "out/bench-quick.json"),
+        (("bench", "--out", "out"), "out/bench-quick.md"),
+        (("demo", "--out", "out"), "out/summary.json"),
+        (("demo", "--out", "out"), "out/proximity_maps.pdf"),
+    ],
+)
+def test_every_command_looks_before_its_long_work(attnprobe, arguments: tuple[str, ...], file: str) -> None:
+    Path("out").mkdir()
+    Path(file).write_text("somebody's own")
+    outcome = attnprobe(*arguments, "-q")
+    assert outcome.code == 2
+    outcome.complains(f"{file} exists and is no", "hint:")
+    assert Path(file).read_text() == "somebody's own"
