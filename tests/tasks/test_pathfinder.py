@@ -20,14 +20,14 @@ from attnprobe.tasks.sources import generated
 EASY = Pathfinder(contour_length=6, n_train=70, n_validation=10, n_test=12)
 # Bytes of three images with classes 0, 1, 1: a change means other data, so raise pathfinder.VERSION.
 GOLDEN = {
-    (32, 0): "d55a5d03163c3669",
-    (32, 1): "1f1e72f7d42c4cbf",
-    (64, 0): "5ee855431eb14a72",
-    (64, 1): "d3d141ce388d6a11",
-    (128, 0): "f66fdf9e36c7676a",
-    (128, 1): "99fb36ee024a9889",
-    (256, 0): "a4f79def3d4dd5d5",
-    (256, 1): "758ca17d3bab100a",
+    (32, 0): "23a210b962d53021",
+    (32, 1): "feecec923a1f22f2",
+    (64, 0): "04e94bb9025c4916",
+    (64, 1): "06e517a24ffbcf27",
+    (128, 0): "d2e723f6637f18f5",
+    (128, 1): "0817eb228aa7c325",
+    (256, 0): "9272222a0c1b27d9",
+    (256, 1): "92f340e3174ded6c",
 }
 
 
@@ -153,12 +153,14 @@ def test_no_statistic_of_single_pixels_tells_the_class() -> None:
 
 
 def test_every_published_kind_can_be_described() -> None:
-    assert Pathfinder().scene().distractors == 5
     assert Pathfinder(contour_length=6).scene().distractor_length == 2
-    assert Pathfinder(contour_length=9).scene().distractors == 6
-    assert [Pathfinder(side=side).scene().distractors for side in (64, 128, 256)] == [5, 8, 7]
-    assert Pathfinder(side=128, distractors=17).scene().distractors == 17
-    assert set(PUBLISHED) == {32, 64, 128, 256}
+    assert [Pathfinder(contour_length=length).scene().distractors for length in (6, 9, 14)] == [10, 10, 10]
+    assert [Pathfinder(side=side).scene().distractors for side in PUBLISHED] == [10, 11, 17, 15]
+    shared = [Pathfinder(side=side, distractor_rule="per_length").scene().distractors for side in PUBLISHED]
+    assert shared == [5, 5, 8, 7]
+    assert Pathfinder(contour_length=9, distractor_rule="per_length").scene().distractors == 6
+    assert Pathfinder(side=128, distractors=3).scene().distractors == 3
+    assert list(PUBLISHED) == [32, 64, 128, 256]
     task = Pathfinder(side=128, paddle_margins=(2,), continuity=1.5)
     assert build(Pathfinder, dump(task)) == task
     assert (task.scene().continuity, task.scene().paddle_margins) == (1.5, (2,))
@@ -174,6 +176,8 @@ def test_every_published_kind_can_be_described() -> None:
         ({"paddle_margins": ()}, "paddle_margins"),
         ({"contour_length": 1}, "contour_length"),
         ({"distractor_length": 0}, "distractor_length"),
+        ({"distractor_rule": "none"}, "distractor_rule"),
+        ({"seeding": "other"}, "seeding"),
         ({"data_seed": -1}, "data_seed"),
         ({"n_train": 0}, "n_train"),
     ],
@@ -204,6 +208,18 @@ def test_large_sets_are_kept_in_files(tmp_path: Path, monkeypatch: pytest.Monkey
     (folders[0] / "images.npy").write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"images\.npy is missing or damaged"):
         EASY.load()
+
+
+def test_images_kept_under_the_old_seeding_rule_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path))
+    monkeypatch.setattr(pathfinder, "LARGE", 11)
+    monkeypatch.setattr(generated, "cores", lambda: 1)
+    fresh = EASY.load().fingerprint()
+    monkeypatch.setattr(pathfinder, "VERSION", 1)
+    monkeypatch.setattr(pathfinder, "draw_block", lambda stream, block: (np.zeros((64, 32, 32)), np.zeros(64)))
+    assert EASY.load().fingerprint() != fresh  # drawn anew, as another version
+    monkeypatch.undo()
+    assert pathfinder.VERSION == 2
 
 
 def test_scenes_are_hashable_settings() -> None:

@@ -4,43 +4,23 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from attnprobe.tasks.pathfinder.growth import OCCUPIED, Tips, clashes, enter, extend, free_pixel, weights
 from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddle, Paddles, tabulate
+from tests.tasks import pathfinder_port
+from tests.tasks.pathfinder_port import disk, moved
 
 KINDS = {
-    32: Paddle(side=32, length=2, thickness=0.5, margin=1, antialias_scale=2, continuity=1.0),
-    64: Paddle(side=64, length=5, thickness=1.0, margin=1, antialias_scale=2, continuity=1.8),
-    128: Paddle(side=128, length=5, thickness=1.5, margin=3, antialias_scale=2, continuity=1.8),
+    32: Paddle(side=32, length=2, thickness=0.5, margin=1, antialias_scale=2, continuity=1.0, seeding="clean"),
+    64: Paddle(side=64, length=5, thickness=1.0, margin=1, antialias_scale=2, continuity=1.8, seeding="clean"),
+    128: Paddle(side=128, length=5, thickness=1.5, margin=3, antialias_scale=2, continuity=1.8, seeding="clean"),
 }
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=map(str, KINDS))
 
 
-def disk(radius: int) -> np.ndarray:
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return y**2 + x**2 <= radius**2
-
-
-def up(value: float) -> int:
-    return math.ceil(round(value, 9))
-
-
 def sprite(kind: Paddle, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Line and zone, 0 .. 255, drawn with Pillow and dilated with SciPy."""
-    reach = kind.length + math.ceil(kind.thickness) + kind.margin
-    scale, centre = kind.antialias_scale, reach * kind.antialias_scale
-    far = kind.length * scale
-    end = (up(centre + far * math.cos(angle)), up(centre + far * math.sin(angle)))
-    fine = Image.new("L", (2 * centre + 1, 2 * centre + 1))
-    ImageDraw.Draw(fine).line([(centre, centre), end], fill=255, width=round(kind.thickness * scale))
-    zone = ndimage.grey_dilation(np.asarray(fine), footprint=disk(kind.margin * scale))
-    size = (2 * reach + 1, 2 * reach + 1)
-    return tuple(  # type: ignore[return-value]
-        np.asarray(image.resize(size, Image.Resampling.LANCZOS)).astype(int)
-        for image in (fine, Image.fromarray(np.ascontiguousarray(zone)))
-    )
+    return pathfinder_port.sprite(kind.length, kind.thickness, kind.margin, kind.antialias_scale, angle)
 
 
 def pasted(kind: Paddle, small: np.ndarray, y: int, x: int) -> np.ndarray:
@@ -91,7 +71,7 @@ def expected_weights(
     kind: Paddle, image: np.ndarray, pivot: tuple[int, int], angle: float
 ) -> dict[tuple[int, int], float]:
     stride, radius = kind.length + 2 * kind.margin, kind.length + kind.margin
-    qy, qx = up(pivot[0] + stride * math.sin(angle)), up(pivot[1] + stride * math.cos(angle))
+    qy, qx = moved(pivot, angle, stride)
     closed = ndimage.grey_dilation(image, footprint=disk(kind.margin), mode="constant") / 255
     found: dict[tuple[int, int], float] = {}
     for degree in np.arange(0, 360, 360 / (2 * math.pi * radius)):
@@ -153,12 +133,7 @@ def test_first_paddles_lie_only_where_there_is_room(kind: Paddle) -> None:
         image, occupied = random_map(kind, table, case, share)
         direction = int(generator.integers(0, DEGREES))
         small = sprite(kind, math.radians(direction - 180))[1]
-        shift = len(small) // 2 - 1  # the published structuring element lies one pixel off its middle
-        at = [(int(y) - shift, int(x) - shift) for y, x in np.argwhere(small == 255)]
-        kernel = np.zeros((2 * reach + 1, 2 * reach + 1), bool)
-        for y, x in at:
-            if max(abs(y), abs(x)) <= reach:
-                kernel[reach + y, reach + x] = True
+        kernel = pathfinder_port.kernel(small, reach)
         # OpenCV's dilation looks up p + k, SciPy's p - k
         closed = ndimage.binary_dilation(image >= OCCUPIED, kernel[::-1, ::-1])
         room = {(int(y), int(x)) for y, x in np.argwhere(~closed)}

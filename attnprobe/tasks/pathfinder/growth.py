@@ -86,7 +86,7 @@ def seed(
         direction = generator.integers(0, DEGREES, len(waiting))
         position = free_pixel(paddles, maps, origin[waiting], direction, generator)
         pose[waiting], tail[waiting] = direction, position
-        found = position >= 0
+        found = (position >= 0) & paddles.starts[direction]
         ends = position[:, None] + np.stack([paddles.head[direction], paddles.pivot[direction]], 1)
         placed[waiting] = found & paddles.inside[np.where(found[:, None], ends, 0)].all(1)
         waiting = waiting[found & ~placed[waiting]]

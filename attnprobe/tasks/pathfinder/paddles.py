@@ -9,6 +9,7 @@ Positions are numbers: y * width + x on a canvas with a rim wide enough for ever
 
 import dataclasses
 import functools
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from attnprobe.tasks.pathfinder import drawing
 
 DEGREES = 360  # directions in which a first paddle can point
 SATURATED = 255  # grey level of a mask's core
+
+Seeding = Literal["published", "clean"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class Paddle:
     margin: int  # half the gap between paddles, and the radius of the zone around one that others must not enter
     antialias_scale: int
     continuity: float  # factor on the angle between neighbours: above pi/2 the next paddle is impossible
+    seeding: Seeding  # which directions a first paddle may have: see ``covers_corners``
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ class Paddles:
     line_value: np.ndarray  # (poses, pixels) grey levels 0 .. 255, int16
     mask_at: np.ndarray  # the same for its zone
     mask_value: np.ndarray
+    starts: np.ndarray  # (360,) bool: directions in which a first paddle may be placed at all
     core: np.ndarray  # (360, pixels) offsets that must be free before a first paddle is placed
     core_box: np.ndarray  # (360, 4) smallest and largest of them: y, y, x, x
     head: np.ndarray  # (360,) from tail to head of a first paddle
@@ -94,6 +99,7 @@ def tabulate(paddle: Paddle) -> Paddles:
         line_value=line_value,
         mask_at=mask_at,
         mask_value=mask_value,
+        starts=np.array([paddle.seeding == "clean" or covers_corners(c, paddle.side) for c in core]),
         core=flat(repeat_last(core)),
         core_box=np.stack([np.stack([c.min(0), c.max(0)], 1).ravel() for c in core]),
         head=flat(head),
@@ -110,6 +116,21 @@ def move(angle: np.ndarray, distance: float) -> np.ndarray:
     """Displacements (n, 2), rounded up as in the published generator; an axis is not left by a rounding error."""
     exact = distance * np.stack([np.sin(angle), np.cos(angle)], -1)
     return np.ceil(exact.round(9)).astype(np.int64)
+
+
+def covers_corners(core: np.ndarray, side: int) -> bool:
+    """Whether the published generator finds room for a first paddle whose zone has the pixels ``core`` (n, 2).
+
+    Its search for room dilates the occupancy map with OpenCV. Wherever the dilating pixels lie wholly outside the
+    image, that writes the most negative number there is, and the search takes any negative number for "no room
+    anywhere". The corners are where it can happen. Linsley's ``find_available_coordinates`` ("published") therefore
+    never starts a contour in most directions on small images: 30 of 360 are left at 32 pixels, 95 at 64, 354 or 360
+    (margin 2 or 3) at 128 and 360 at 256 (OpenCV 5.0.0; measured beside it). "clean" is the same without that test.
+    """
+    last = side - 1
+    seen = np.array([[0, 0], [0, last], [last, 0], [last, last]])[:, None] + core
+    inside = np.all((seen >= 0) & (seen <= last), axis=2)
+    return bool(np.all(np.any(inside, axis=1)))
 
 
 def circle(radius: int) -> np.ndarray:
@@ -135,7 +156,9 @@ def draw_all(paddle: Paddle, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray
     reach = paddle.length + int(np.ceil(paddle.thickness)) + paddle.margin
     scale = paddle.antialias_scale
     fine, centre, size = 2 * reach * scale + 1, reach * scale, 2 * reach + 1
-    line = drawing.lines(fine, centre, centre + move(angles, paddle.length * scale), round(paddle.thickness * scale))
+    # Not ``move``: rounding errors are part of the published drawings, which reach a pixel less far at +-120 degrees.
+    ends = np.ceil(centre + paddle.length * scale * np.stack([np.sin(angles), np.cos(angles)], -1)).astype(np.int64)
+    line = drawing.lines(fine, centre, ends, round(paddle.thickness * scale))
     return drawing.reduce(line, size), drawing.reduce(drawing.dilate(line, paddle.margin * scale), size)
 
 

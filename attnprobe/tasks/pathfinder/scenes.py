@@ -5,6 +5,7 @@ the Long Range Arena. An image of class 1 has its two disks on the same contour.
 """
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from attnprobe.config import require, require_positive
 from attnprobe.errors import ConfigError
 from attnprobe.tasks.pathfinder import drawing
 from attnprobe.tasks.pathfinder.growth import OCCUPIED, Tips, enter, extend, seed
-from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddle, Paddles, tabulate
+from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddle, Paddles, Seeding, tabulate
 
 ATTEMPTS = 512  # pairs of contours that grow at a time
 HOPELESS = 1 << 17  # attempts that may fail in a row
@@ -26,6 +27,7 @@ class Scene:
 
     side: int
     padding: int  # border in which no paddle may lie
+    seeding: Seeding  # "published": the directions in which the published generator starts contours; "clean": all
     seed_distance: int  # between the beginnings of the two contours
     paddle_length: int
     paddle_thickness: float
@@ -42,6 +44,7 @@ class Scene:
     def __post_init__(self) -> None:
         require_positive(self, "padding", "seed_distance", "paddle_length", "paddle_thickness", "marker_radius")
         require_positive(self, "continuity", "antialias_scale", "distractor_length")
+        require(self.seeding in get_args(Seeding), "seeding", f"must be 'published' or 'clean', got {self.seeding!r}")
         require(self.contour_length >= 2, "contour_length", f"must be at least 2, got {self.contour_length}")
         require(self.distractors >= 0, "distractors", f"must not be negative, got {self.distractors}")
         for name in ("paddle_margins", "contour_contrasts", "paddle_contrasts"):
@@ -55,17 +58,19 @@ class Scene:
         distance = f"must lie between {least} and {most} pixels, got {self.seed_distance}"
         require(least <= self.seed_distance <= most, "seed_distance", distance)
 
-    def paddles(self, margin: int) -> Paddles:
-        return tabulate(
-            Paddle(
-                side=self.side,
-                length=self.paddle_length,
-                thickness=self.paddle_thickness,
-                margin=margin,
-                antialias_scale=self.antialias_scale,
-                continuity=self.continuity,
-            )
+    def paddle(self, margin: int) -> Paddle:
+        return Paddle(
+            side=self.side,
+            length=self.paddle_length,
+            thickness=self.paddle_thickness,
+            margin=margin,
+            antialias_scale=self.antialias_scale,
+            continuity=self.continuity,
+            seeding=self.seeding,
         )
+
+    def paddles(self, margin: int) -> Paddles:
+        return tabulate(self.paddle(margin))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +174,7 @@ def seed_targets(
     n = len(origin)
     box = paddles.core_box
     low, high = 2 * scene.seed_distance - box[:, 0::2], scene.side - 2 * scene.seed_distance - box[:, 1::2]
-    directions = np.flatnonzero((high > low).all(1))
+    directions = np.flatnonzero((high > low).all(1) & paddles.starts)
     if not len(directions):
         raise ConfigError(f"no first paddle fits {2 * scene.seed_distance} pixels from every side of the image")
     first = directions[generator.integers(0, len(directions), n)]

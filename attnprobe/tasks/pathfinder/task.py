@@ -13,6 +13,7 @@ import torch
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
+from attnprobe.tasks.pathfinder.paddles import Seeding
 from attnprobe.tasks.pathfinder.published import read_published
 from attnprobe.tasks.pathfinder.scenes import Scene, draw_scenes
 from attnprobe.tasks.pooling import shorten
@@ -20,10 +21,12 @@ from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, read_kept
 from attnprobe.tasks.subset import TrainingSubset
 
 BLOCK = 64  # images
-VERSION = 1  # raise it when the same settings begin to give other data
+VERSION = 2  # raise it when the same settings begin to give other data
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
-# Per image side, as the Long Range Arena documents its data; distractor_paddles is shared out among the distractors.
+EASY_DISTRACTOR = 2  # paddles in a distractor of the easiest published images, whose contours have 6
+
+# Per image side, as the Long Range Arena documents its data; ``distractor_rule`` says how distractor_paddles is used.
 PUBLISHED: dict[int, dict[str, Any]] = {
     32: {
         "padding": 1,
@@ -57,7 +60,7 @@ PUBLISHED: dict[int, dict[str, Any]] = {
         "paddle_margins": (2, 3),
         "marker_radius": 3.0,
         "continuity": 1.8,
-        "distractor_paddles": 35,  # as documented; the distributed files may hold twice as many distractors
+        "distractor_paddles": 35,
         "contour_contrasts": (0.9,),
         "paddle_contrasts": (1.0,),
     },
@@ -81,14 +84,27 @@ class Pathfinder(TrainingSubset):
     """Settings that are None have the published value for ``side``; those of the drawing matter to "generate" only.
 
     The contour lengths of the published difficulties are 6, 9 and 14. When reading, ``n_...`` are upper limits.
-    Generated classes are balanced: each pair of neighbouring images has one of each.
+    Generated classes are balanced: each pair of neighbouring images has one of each. A larger ``n_...`` begins with
+    the images of a smaller one.
+
+    seeding: a bug keeps the published generator from starting contours in most directions at 32 and 64 pixels, so that
+    few of the distractors it tries find a place. "published" (the default) does as it does, "clean" starts them in all.
+
+    distractor_rule: how many distractors are tried. The published script (Linsley's ``snakes2_wrapper.py``) divides
+    a number of paddles by the length of a distractor once, for the easy images (contours of 6, distractors of 2),
+    and then draws those of 9 and 14 paddles with the same number: "once", the default, 10, 11, 17 and 15 at 32, 64,
+    128 and 256 pixels. The archive has the folders which that loop writes, and 17 is what users of PathX cite (issue 38
+    of the Long Range Arena). The docstrings of its loaders, read for contours of 14, divide by 4: "per_length" gives
+    5, 5, 8 and 7. No published image was at hand to decide by. ``distractors`` overrides both.
     """
 
     side: Literal[32, 64, 128, 256] = 32
     source: Literal["generate", "published"] = "generate"
     contour_length: int = 14  # paddles
     distractor_length: int | None = None  # paddles; None = a third of contour_length
-    distractors: int | None = None  # contours besides the two long ones
+    distractors: int | None = None  # contours tried besides the two long ones; some find no room
+    distractor_rule: Literal["once", "per_length"] = "once"
+    seeding: Seeding = "published"
     continuity: float | None = None  # larger = straighter
     padding: int | None = None  # pixels at the border in which nothing may lie
     seed_distance: int | None = None  # pixels between the beginnings of the two long contours
@@ -109,6 +125,8 @@ class Pathfinder(TrainingSubset):
         super().__post_init__()
         require(self.side in PUBLISHED, "side", f"must be 32, 64, 128 or 256, got {self.side}")
         require_positive(self, "n_train", "n_validation", "n_test")
+        rule = self.distractor_rule in ("once", "per_length")
+        require(rule, "distractor_rule", f"must be 'once' or 'per_length', got {self.distractor_rule!r}")
         require(self.data_seed >= 0, "data_seed", f"must not be negative, got {self.data_seed}")
         require(self.downsample > 0 and self.side % self.downsample == 0, "downsample", "must divide side")
         self.scene()
@@ -118,7 +136,8 @@ class Pathfinder(TrainingSubset):
         published = dict(PUBLISHED[self.side])
         third = max(1, self.contour_length // 3)
         published["distractor_length"] = length = third if self.distractor_length is None else self.distractor_length
-        published["distractors"] = published.pop("distractor_paddles") // max(1, length)
+        divisor = EASY_DISTRACTOR if self.distractor_rule == "once" else max(1, length)
+        published["distractors"] = published.pop("distractor_paddles") // divisor
         chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(Scene)}
         return Scene(**{name: published[name] if value is None else value for name, value in chosen.items()})
 
