@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.errors import ConfigError, shown
+from attnprobe.files import DEEPEST, check_plain, reading
 
 T = TypeVar("T")
 Table = dict[str, Any]
@@ -30,15 +31,24 @@ def build(cls: type[T], table: Mapping[str, Any], key: str = "") -> T:
     hints = typing.get_type_hints(cls)
     for name in table:
         if name not in fields:
-            raise ConfigError(f"unknown setting {_join(key, name)!r}", hint=did_you_mean(name, fields))
-    values = {name: _convert(table[name], fields[name], hints[name], _join(key, name)) for name in table}
+            raise ConfigError(f"unknown setting {shown(_join(key, name))}", hint=did_you_mean(name, fields))
+    values: Table = {}
+    for name, value in table.items():
+        try:
+            values[name] = _convert(value, fields[name], hints[name], _join(key, name))
+        except ConfigError as error:
+            raise ConfigError(str(error), hint=error.hint or _default_hint(fields[name])) from None
     required = [f.name for f in fields.values() if _is_required(f) and f.name not in values]
     if required:
-        raise ConfigError(f"{_join(key, required[0])} is missing")
+        missing = fields[required[0]]
+        choices = missing.metadata.get("choices")
+        hint = f"choose from {', '.join(choices)}" if choices else f"it is {_describe(hints[missing.name])}"
+        raise ConfigError(f"{_join(key, missing.name)} is missing", hint=hint)
     try:
         return cls(**values)
     except ConfigError as error:  # raised by the class's own checks, which do not know where the table stands
-        raise ConfigError(_join(key, str(error)), hint=error.hint) from None
+        hint = error.hint or _default_hint(fields.get(str(error).partition(" ")[0]))
+        raise ConfigError(_join(key, str(error)), hint=hint) from None
 
 
 def require(condition: bool, field: str, message: str, hint: str = "") -> None:
@@ -76,12 +86,15 @@ def choice_name(choices: Mapping[str, type], value: Any) -> str:
 
 
 def read_toml(path: Path) -> Table:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is not valid TOML: {error}") from None
+    """A table of settings; ArtifactError if the file is missing or no TOML of moderate size and depth."""
+    with reading(path, hint="settings are TOML: lines like d_model = 64 below headings like [model]"):
+        text = path.read_text(encoding="utf-8")
+        try:
+            table = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise ValueError(f"it is not valid TOML: {_first_line(error)}") from error
+        check_plain(table)
+        return table
 
 
 def override(table: Table, assignments: Iterable[str]) -> Table:
@@ -90,14 +103,15 @@ def override(table: Table, assignments: Iterable[str]) -> Table:
     for assignment in assignments:
         dotted, equals, text = assignment.partition("=")
         keys = [part.strip() for part in dotted.split(".")]
-        if not equals or not all(keys):
-            raise ConfigError(f"cannot read the setting {assignment!r}", hint="write -s section.key=value")
+        if not equals or not all(keys) or len(keys) > DEEPEST:
+            raise ConfigError(f"cannot read the setting {shown(assignment)}", hint="write -s section.key=value")
         target = result
         for part in keys[:-1]:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"{dotted} is not a setting: {part} holds a single value")
-        value = _parse_value(text.strip())
+                hint = f"write -s {part}=... to change that"
+                raise ConfigError(f"{dotted} is not a setting: {part} holds a single value", hint=hint)
+        value = _parse_value(keys, text.strip())
         if keys[-1] == "name" and target.get("name") != value:
             target.clear()
         target[keys[-1]] = value
@@ -124,7 +138,7 @@ def _convert(value: Any, field: dataclasses.Field[Any], hint: Any, key: str) -> 
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise ConfigError(f"{key}.name is missing", hint=f"choose from {', '.join(choices)}")
     if value["name"] not in choices:
-        raise ConfigError(f"unknown {key} {value['name']!r}", hint=did_you_mean(value["name"], choices))
+        raise ConfigError(f"unknown {key} {shown(value['name'])}", hint=did_you_mean(value["name"], choices))
     return build(choices[value["name"]], {k: v for k, v in value.items() if k != "name"}, key)
 
 
@@ -134,9 +148,11 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
         return _convert_to_union(value, arguments, key)
     if origin is Literal:
         if value not in arguments:
-            near = difflib.get_close_matches(str(value), list(map(str, arguments)), n=1)
+            near = difflib.get_close_matches(value if isinstance(value, str) else "", list(map(str, arguments)), n=1)
             hint = f"did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{key} cannot be {value!r}; choose from {', '.join(map(repr, arguments))}", hint=hint)
+            raise ConfigError(
+                f"{key} cannot be {shown(value)}; choose from {', '.join(map(repr, arguments))}", hint=hint
+            )
         return value
     if origin is tuple:
         return _convert_to_tuple(value, arguments, key)
@@ -144,6 +160,8 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{key} is a section, not a single value", hint=f"write {key}.<setting>=...")
         return build(typing.cast(type, hint), value, key)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown(value)}")
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and type(value) is int:
@@ -151,7 +169,7 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key} must be a finite number, got {value}")
     if type(value) is not hint:  # bool is an int to isinstance, but not to a person
-        raise ConfigError(f"{key} must be {_describe(hint)}, got {value!r}")
+        raise ConfigError(f"{key} must be {_describe(hint)}, got {shown(value)}")
     return value
 
 
@@ -159,7 +177,7 @@ def _convert_to_union(value: Any, arguments: tuple[Any, ...], key: str) -> Any:
     kinds = [a for a in arguments if a is not type(None)]
     for kind in kinds:
         if type(value) is kind:
-            return value
+            return _convert_to(value, kind, key)
     errors: list[ConfigError] = []
     for kind in kinds:
         try:
@@ -168,12 +186,14 @@ def _convert_to_union(value: Any, arguments: tuple[Any, ...], key: str) -> Any:
             errors.append(error)
     if len(errors) == 1:
         raise errors[0]
-    raise ConfigError(f"{key} must be {' or '.join(_describe(k) for k in kinds)}, got {value!r}", hint=errors[0].hint)
+    raise ConfigError(
+        f"{key} must be {' or '.join(_describe(k) for k in kinds)}, got {shown(value)}", hint=errors[0].hint
+    )
 
 
 def _convert_to_tuple(value: Any, arguments: tuple[Any, ...], key: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{key} must be a list, got {value!r}")
+        raise ConfigError(f"{key} must be a list, got {shown(value)}")
     if arguments[-1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(value) != len(arguments):
@@ -194,12 +214,31 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(keys: list[str], text: str) -> Any:
     """Read a value as TOML would; bare words are text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        table = tomllib.loads(f"value = {text}")
+        check_plain(table)
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        hint = "write a number, a word, or a short list"
+        raise ConfigError(f"cannot read the value of {'.'.join(keys)}: {_first_line(error)}", hint=hint) from error
+    return table["value"] if len(table) == 1 else text
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _default_hint(field: dataclasses.Field[Any] | None) -> str:
+    """What a person may do whose value was refused, if nothing better is known."""
+    if field is None or _is_required(field):
+        return "see a preset for an example: attnprobe presets NAME"
+    if field.default in (None, dataclasses.MISSING) or dataclasses.is_dataclass(field.default):
+        return "it may be left out"
+    default = field.default
+    return f"the default is {shown(str(default) if isinstance(default, Path) else default)}"
 
 
 def _copy(table: Table) -> Table:

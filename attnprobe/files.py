@@ -1,5 +1,6 @@
 """Files: reading what may be damaged, writing so that nobody sees half of one, JSON that every reader understands."""
 
+import datetime
 import json
 import math
 import os
@@ -11,9 +12,12 @@ from typing import IO, Any
 
 from attnprobe.errors import ArtifactError, AttnprobeError, RunError
 
+DEEPEST, MOST_NODES = 32, 200_000  # of a document of plain values
+DATES = (datetime.date, datetime.time)  # which TOML knows
+
 
 @contextmanager
-def reading(path: Path, hint: str = "") -> Iterator[None]:
+def reading(path: Path, hint: str = "was it copied or downloaded completely?") -> Iterator[None]:
     """The boundary around every parser: whatever it says about a damaged or foreign file becomes one ArtifactError.
 
     The original exception stays its cause, so ATTNPROBE_DEBUG=1 still shows where a parser stumbled.
@@ -22,9 +26,52 @@ def reading(path: Path, hint: str = "") -> Iterator[None]:
         yield
     except AttnprobeError:
         raise
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} does not exist", hint="check the path") from error
+    except MemoryError as error:
+        raise ArtifactError(f"{path} cannot be read: it asks for more memory than there is", hint=hint) from error
     except Exception as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         raise ArtifactError(f"{path} cannot be read: {reason}", hint=hint) from error
+
+
+def check_plain(document: Any, *, ignore: tuple[type, ...] = ()) -> None:
+    """ValueError unless a document is a tree of texts and 64-bit numbers of moderate size and depth.
+
+    What is shared counts as often as it would be printed: a few lists that hold each other would otherwise make a
+    short file endless. ignore: types of leaves that are somebody else's to check.
+    """
+    nodes, todo = 0, [(document, 0)]
+    while todo:
+        value, depth = todo.pop()
+        nodes += 1
+        if depth > DEEPEST or nodes > MOST_NODES:
+            raise ValueError("it is nested too deeply" if depth > DEEPEST else "it holds too many values")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str | int) for key in value):
+                raise ValueError("a table has keys that are no texts")
+            todo += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list | tuple):
+            todo += [(part, depth + 1) for part in value]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("a whole number has more than 64 bits")
+        elif value is not None and not isinstance(value, (str, int, float, *DATES, *ignore)):
+            raise ValueError(f"it holds a {type(value).__name__}, which is no plain value")
+
+
+def read_json(path: Path, hint: str = "was it copied completely?") -> dict[str, Any]:
+    """One JSON object; ArtifactError if the file is missing or holds anything else."""
+    with reading(path, hint):
+        return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """One JSON object of plain values; ValueError or RecursionError (see ``reading``) if the text is anything else."""
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError(f"it holds a {type(document).__name__} instead of a table of names and values")
+    check_plain(document)
+    return document
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

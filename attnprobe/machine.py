@@ -1,5 +1,6 @@
 """What this machine is: devices, cores, processor, clock."""
 
+import contextlib
 import datetime
 import os
 import platform
@@ -20,7 +21,7 @@ def choose_device(name: str) -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, ValueError, OverflowError):
         raise ConfigError(f"unknown device {name!r}", hint="choose auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):  # mps has no float64, in which losses are added up
         raise ConfigError(f"{device.type} devices are not supported", hint="choose auto, cpu, cuda or cuda:N")
@@ -48,3 +49,12 @@ def processor_name() -> str:
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def memory() -> int:
+    """Bytes that this machine, or the container this process runs in, has in all."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups of version 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            sizes.append(int(Path("/sys/fs/cgroup", limit).read_text()))
+    return min(sizes, default=2**63)

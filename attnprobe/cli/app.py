@@ -10,12 +10,12 @@ from attnprobe import __version__
 from attnprobe.cli.bench import bench
 from attnprobe.cli.data import data_app
 from attnprobe.cli.demo import demo
-from attnprobe.cli.output import console, print_error
+from attnprobe.cli.output import console, drop_stdout, prepare_streams, print_error
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
 from attnprobe.cli.theory import theory_app
 from attnprobe.cli.train import train
-from attnprobe.errors import AttnprobeError, RunError
+from attnprobe.errors import explain
 
 CODES = """Exit codes: 0 ok, 1 run failed, 2 usage, 3 unreadable or incompatible file, 4 probe not applicable,
 5 a check failed, 130 interrupted. A traceback is shown with ATTNPROBE_DEBUG=1."""
@@ -54,34 +54,28 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a person's mistake is one line with a hint, a bug is a traceback."""
+    """Run the command line; whatever goes wrong is one line with a hint, with ATTNPROBE_DEBUG=1 a traceback."""
     # Threads that wait for each other by spinning cost a busy machine several times the work they share. This must be
     # set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    prepare_streams()
     try:
-        app(args=arguments)
-    except AttnprobeError as error:
-        if os.environ.get("ATTNPROBE_DEBUG"):
+        try:
+            app(args=arguments)
+        except SystemExit:
+            sys.stdout.flush()  # now, while a full disk can still be told
             raise
-        print_error(error)
-        sys.exit(error.exit_code)
-    except MemoryError as error:
-        print_error(RunError(f"not enough memory: {error}", hint="choose smaller sizes"))
-        sys.exit(RunError.exit_code)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        _drop_stdout()
+        drop_stdout()
         sys.exit(1)
-    except OSError as error:
+    except Exception as error:
         if os.environ.get("ATTNPROBE_DEBUG"):
             raise
-        _drop_stdout()
-        print_error(RunError(f"the system refused: {error}", hint="is the disk full, or the output closed?"))
-        sys.exit(RunError.exit_code)
-
-
-def _drop_stdout() -> None:
-    """What is still buffered cannot be written; without this the interpreter would complain again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, OSError):
+            drop_stdout()
+        known = explain(error)
+        print_error(known)
+        sys.exit(known.exit_code)

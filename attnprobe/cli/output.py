@@ -1,5 +1,7 @@
 """Where words go: data to stdout, everything else to stderr, plain when nobody watches."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
@@ -32,15 +35,32 @@ Device = Annotated[
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the task's original data files.", show_default=False)]
 
 
+def prepare_streams() -> None:
+    """Characters that an output cannot hold are escaped; a closed output refuses words like a full disk would."""
+    if sys.stdout is None:  # the shell's >&-; what opens its number here keeps others from writing into their files
+        sys.stdout = open(os.devnull)  # noqa: SIM115 - for reading only, as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.writable():
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_stdout() -> None:
+    """What is still buffered cannot be written; without this the interpreter would complain again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_json(document: Any) -> None:
     """One strict JSON document on stdout."""
     sys.stdout.write(to_json(document) + "\n")
 
 
 def print_error(error: AttnprobeError) -> None:
-    console.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+    console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
     if error.hint:
-        console.print(f"[dim]hint:[/]  {_escape(error.hint)}", soft_wrap=True)
+        console.print(f"[dim]hint:[/]  {escape(error.hint)}", soft_wrap=True)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], *, numeric_from: int = 1, keys: int = 1) -> None:
@@ -62,7 +82,7 @@ def stdout_width() -> int:
 def say(text: str, *, quiet: bool = False) -> None:
     """A line for people, on stderr."""
     if not quiet:
-        console.print(_escape(text), soft_wrap=True)
+        console.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
@@ -75,9 +95,5 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Any]:
     bar_of_any_width = BarColumn(bar_width=None, table_column=Column(ratio=3))
     columns = (name, bar_of_any_width, MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        bar = progress.add_task(label, total=None)
+        bar = progress.add_task(escape(label), total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -18,6 +18,7 @@ from attnprobe.cli.probe_options import (
     Npz,
     OnSplit,
     Sequences,
+    finite,
 )
 from attnprobe.cli.tidy import Record, deliver
 from attnprobe.outputs import further_figure
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 def proximity(
     checkpoints: Checkpoints,
     radius: Annotated[
-        float | None, typer.Option(min=0.0, help="Near means up to here; pixels or positions.", show_default="1.5 or 3")
+        float | None,
+        typer.Option(
+            min=0.0, callback=finite, help="Near means up to here; pixels or positions.", show_default="1.5 or 3"
+        ),
     ] = None,
     sequences: Sequences = 500,
     split: OnSplit = SplitName.test,

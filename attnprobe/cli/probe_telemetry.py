@@ -1,6 +1,5 @@
 """attnprobe probe telemetry: what was measured while runs trained."""
 
-import json as json_format
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +10,11 @@ from attnprobe.cli.probe_checks import check_outputs
 from attnprobe.cli.probe_options import Csv, Figure
 from attnprobe.cli.tidy import deliver
 from attnprobe.errors import ArtifactError
+from attnprobe.files import parse_json, reading
 
 Record = dict[str, Any]
+
+KEYS = ("run", "phase", "step", "layer", "head", "quantity", "direction")  # what tells rows of one run apart
 
 
 def telemetry(
@@ -49,26 +51,38 @@ def read(folder: Path) -> list[Record]:
     no record is an ArtifactError.
     """
     path = folder / "telemetry.jsonl"
-    try:
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist", hint="train with --probe-every 2 to record it")
+    with reading(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        hint = "train with --probe-every 2 to record it"
-        raise ArtifactError(f"{path} does not exist", hint=hint) from None
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
-    keys = ("run", "phase", "step", "layer", "head", "quantity", "direction")
     records: dict[tuple[Any, ...], Record] = {}
     for number, line in enumerate(lines, 1):
         try:
-            record = json_format.loads(line)
-            records[tuple(record[key] for key in keys)] = record
-        except (ValueError, KeyError, TypeError):
+            with reading(path):
+                record = check_record(parse_json(line))
+                records[tuple(record[key] for key in KEYS)] = record
+        except ArtifactError:
             if number < len(lines):
                 raise ArtifactError(f"{path}: line {number} is damaged", hint="remove that line") from None
             say(f"warning: the last line of {path} was cut off by an interruption and is left out")
     if not records:
         raise ArtifactError(f"{path} is empty", hint="was the run interrupted before its first step?")
     return list(records.values())
+
+
+def check_record(record: Record) -> Record:
+    """ValueError or KeyError if a row does not hold what tables and figures take from it."""
+    kinds = {"run": str, "phase": str, "quantity": str, "step": int, "layer": int, "head": int}
+    wrong = [name for name, kind in kinds.items() if type(record[name]) is not kind]
+    numbers = {"estimate": record["estimate"], "p_value": record["p_value"], "low": record.get("low")}
+    wrong += [name for name, value in (numbers | {"high": record.get("high")}).items() if not is_number(value)]
+    if wrong or not isinstance(record["direction"], str | None):
+        raise ValueError(f"{wrong[0] if wrong else 'direction'} is of the wrong kind")
+    return record
+
+
+def is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def show(records: list[Record]) -> None:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json
+from attnprobe.cli.probe_options import finite
 from attnprobe.cli.runs import train_all
 from attnprobe.cli.train_output import show_plan, show_results
-from attnprobe.errors import ConfigError
+from attnprobe.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from attnprobe.run import RunConfig
+
+MOST_SEEDS = 10_000
 
 Settings = Annotated[
     list[str] | None,
@@ -38,7 +41,9 @@ def train(
     probe_every: Annotated[
         float | None,
         typer.Option(
-            min=1.01, help="Probe at steps 0, 1 and each time their number grew by this factor (2: 1, 2, 4 ...)."
+            min=1.01,
+            callback=finite,
+            help="Probe at steps 0, 1 and each time their number grew by this factor (2: 1, 2, 4 ...).",
         ),
     ] = None,
     probe_sequences: Annotated[int, typer.Option(min=8, help="Validation sequences for --probe-every.")] = 32,
@@ -136,9 +141,13 @@ def parse_seeds(text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
+    if len(numbers) == 1 and numbers[0] > MOST_SEEDS and "," not in text:
+        raise ConfigError(f"--seeds {text} asks for more than {MOST_SEEDS:,} runs", hint="name one seed as --seed N")
     seeds = list(range(numbers[0])) if len(numbers) == 1 and "," not in text else numbers
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds {text!r} is no list of different seeds", hint="write --seeds 5 or --seeds 0,3,7")
+        raise ConfigError(
+            f"--seeds {shown(text)} is no list of different seeds", hint="write --seeds 5 or --seeds 0,3,7"
+        )
     return seeds
 
 

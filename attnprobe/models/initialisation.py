@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from attnprobe import machine
+from attnprobe.errors import RunError
 from attnprobe.models.attention import Attention
 from attnprobe.models.embeddings import ClassToken
 from attnprobe.models.heads import ReconstructionTarget
@@ -17,13 +19,25 @@ from attnprobe.models.positions import LearnedPositions
 from attnprobe.models.transformer import Transformer, TransformerConfig
 from attnprobe.tasks import Spec
 
+GIBIBYTE = 2**30
+
 
 def make_model(config: TransformerConfig, spec: Spec, target: ReconstructionTarget, *, seed: int) -> Transformer:
-    """Build a model on the CPU and initialise it."""
+    """Build a model on the CPU and initialise it; RunError if this machine could never hold it."""
+    check_size(config)
     with torch.random.fork_rng(devices=[]):  # torch's own draws, overwritten below, leave the global seed alone
         model = Transformer(config, spec, target)
     initialise(model, seed)
     return model
+
+
+def check_size(config: TransformerConfig) -> None:
+    """Refuse what would not fail but be killed: systems promise more memory than they have."""
+    weights = config.layers * config.d_model * (4 * config.d_model + 2 * config.d_mlp)
+    needed, there = 4 * weights / GIBIBYTE, machine.memory() / GIBIBYTE
+    if needed > there:
+        message = f"not enough memory: the model's weights alone take {needed:,.0f} GiB, this machine has {there:,.0f}"
+        raise RunError(message, hint="choose a smaller model.d_model, model.d_mlp or model.layers")
 
 
 @torch.no_grad()

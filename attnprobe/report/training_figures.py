@@ -1,11 +1,11 @@
 """How accuracy grew: learning curves of several arms, read from the runs' metrics."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from attnprobe.files import parse_json, reading
 from attnprobe.report.style import BAND_ALPHA, checkpoint_colors, figure_style, legend_above, panel_grid, save_figure
 
 CURVES = {"train_accuracy": "training accuracy", "validation_accuracy": "validation accuracy"}
@@ -34,7 +34,11 @@ def draw_learning_curves(runs: Mapping[str, Sequence[Path]], stem: Path) -> list
 
 
 def read_curve(directory: Path, key: str, phase: str = "finetuned") -> list[float]:
-    """One metric of one phase, epoch by epoch."""
-    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    return [record[key] for record in records if record["phase"] == phase]
+    """One metric of one phase, epoch by epoch; ArtifactError if the metrics are missing or damaged."""
+    path = directory / "metrics.jsonl"
+    with reading(path, hint=f"train again into {directory} with --overwrite"):
+        records = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        values = [record[key] for record in records if record["phase"] == phase]
+        if not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"{key} is not a number in every line")
+        return values

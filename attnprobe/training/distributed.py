@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from attnprobe.errors import ConfigError
+from attnprobe.errors import ConfigError, shown
 from attnprobe.tasks import Batch
 
 T = TypeVar("T")
@@ -77,18 +77,34 @@ class Team:
 
 
 def started_by_torchrun() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """ConfigError if the environment says so by halves, as a forgotten export does."""
+    if _environment("WORLD_SIZE", 1) <= 1:
+        return False
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        hint = "start it by torchrun, or unset WORLD_SIZE"
+        raise ConfigError(f"WORLD_SIZE asks for several processes, but {missing[0]} is not set", hint=hint)
+    if not 0 <= rank() < _environment("WORLD_SIZE", 1):
+        raise ConfigError(f"RANK {rank()} lies outside of WORLD_SIZE", hint="start it by torchrun")
+    return True
 
 
 def rank() -> int:
     """This process's number among those that torchrun started."""
-    return int(os.environ.get("RANK", "0"))
+    return _environment("RANK", 0)
+
+
+def _environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ConfigError(f"the environment's {name} is {shown(text)}, which is no number", hint=f"unset {name}")
+    return int(text)
 
 
 def local_device(name: str) -> str:
     """The device of this process: the GPU of its local rank, unless one was named or there is none."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", rank()))  # other starters than torchrun may leave it out
+        local = _environment("LOCAL_RANK", rank())  # other starters than torchrun may leave it out
         return f"cuda:{local % torch.cuda.device_count()}"
     return name
 

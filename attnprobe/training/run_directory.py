@@ -1,6 +1,5 @@
 """The run directory: settings, manifest, metrics, checkpoints and result of one run."""
 
-import json
 import os
 import platform
 import shutil
@@ -17,7 +16,7 @@ import torch
 from attnprobe import __version__, run
 from attnprobe.config import read_toml
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.files import to_json, unwritable, write_atomically
+from attnprobe.files import read_json, to_json, unwritable, write_atomically
 from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
@@ -87,19 +86,12 @@ class RunDirectory:
                 os.truncate(path, sizes.get(path.name, 0))
 
     def read_result(self) -> dict[str, Any] | None:
-        if not self.result.exists():
-            return None
-        try:
-            return json.loads(self.result.read_text())
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{self.result} cannot be read: {error}") from None
+        """None if the run is not finished."""
+        return read_json(self.result, hint="--overwrite starts again") if self.result.exists() else None
 
     def read_manifest(self) -> dict[str, Any]:
         """Empty if the run was killed before it was written."""
-        try:
-            return json.loads(self.manifest.read_text())
-        except (OSError, ValueError):
-            return {}
+        return read_json(self.manifest, hint="--overwrite starts again") if self.manifest.exists() else {}
 
     def check_same_data(self, manifest: dict[str, Any]) -> None:
         """ArtifactError if a run to be continued was started on other data than there is now."""

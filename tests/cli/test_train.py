@@ -100,7 +100,7 @@ def test_dry_run_for_people(attnprobe, tiny) -> None:
         (["--seeds", "x"], 2, ["no list of different seeds"]),
         (["--seed", "1", "--seeds", "2"], 2, ["exclude each other"]),
         (["--resume", "--overwrite"], 2, ["exclude each other"]),
-        (["missing.toml"], 3, ["cannot read missing.toml"]),
+        (["missing.toml"], 3, ["missing.toml does not exist"]),
         (["--pretrained", "missing.pt"], 3, ["missing.pt does not exist"]),
         (["--device", "gpu"], 2, ["unknown device 'gpu'"]),
         (["--out", "/proc/nowhere/x"], 1, ["cannot write"]),

@@ -158,7 +158,7 @@ def test_impossible_runs_are_refused(changes: list[str], message: str) -> None:
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="cannot read"):
+    with pytest.raises(ArtifactError, match="does not exist"):
         run.read_table(str(tmp_path / "none.toml"))
     broken = tmp_path / "broken.toml"
     broken.write_text("[task\n")
@@ -167,3 +167,75 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown preset") as caught:
         run.read_table("textuers")
     assert "textures" in caught.value.hint
+
+
+DEEP = "[" * 5000 + "]" * 5000
+HOSTILE = [
+    f"seed = {DEEP}",
+    "seed = " + "{a = " * 5000 + "1" + "}" * 5000,
+    ".".join(["a"] * 5000) + " = 1",
+    "[" + ".".join(["a"] * 5000) + "]",
+    "seed = " + "9" * 5000,
+    "seed = 1" + "0" * 400,
+    "[finetune.optimizer]\nlr = 1" + "0" * 400,
+    "seed = " + str([[0] * 1000] * 2000),
+    '"\\u001b[31m" = 1',
+    '"\\n" = 1',
+    "seed = 1979-05-27",
+    "seed = 'x",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_settings_are_one_line_with_a_hint(text: str, tmp_path: Path) -> None:
+    """Deep nesting, endless numbers, keys that cannot be printed."""
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises((ArtifactError, ConfigError)) as caught:
+        run.from_table(run.read_table(str(path)))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        f"seed={DEEP}",
+        ".".join(["a"] * 5000) + "=1",
+        "seed=" + "9" * 5000,
+        "finetune.optimizer.lr=1" + "0" * 400,
+        "finetune.optimizer.lr=1e999",
+        "finetune.optimizer.warmup=inf",
+        "finetune.optimizer.warmup=nan",
+        "finetune.optimizer.betas=[0.9, inf]",
+        "seed=1\nmodel=2",
+        "\x1b=1",
+        "seed.x=1",
+        "model=3",
+        "task=[1]",
+        "task.name=" + "x" * 10**6,
+        "model.init=[[[[[[[[[[1]]]]]]]]]]",
+    ],
+)
+def test_hostile_assignments_are_one_line_with_a_hint(assignment: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run.from_table(override(run.read_table("textures"), [assignment]))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("value", [10**30, 10**400])
+def test_numbers_beyond_64_bits_are_refused(value: int) -> None:
+    for table in ({"part": {"width": value}}, {"part": {"rate": value}}, {"steps": value}):
+        with pytest.raises(ConfigError, match="64 bits"):
+            build(Whole, table)
+
+
+def test_a_refused_value_says_what_the_default_is() -> None:
+    for table, hint in (({"part": {"rate": "fast"}}, "0.5"), ({"part": {"width": -2}}, "3"), ({"path": 3}, "left out")):
+        with pytest.raises(ConfigError) as caught:
+            build(Whole, table)
+        assert hint in caught.value.hint
