@@ -21,7 +21,7 @@ class Textures(TrainingSubset):
     classes: int = 4  # orientations pi * c / classes
     along: float = 3.0  # correlation length along the orientation, pixels
     across: float = 0.8  # correlation length across it, pixels
-    n_train: int = 1000
+    n_train: int = 1000  # another number gives other images: for nested training sets use fraction
     n_validation: int = 500
     n_test: int = 2000
     data_seed: int = 0

@@ -51,6 +51,15 @@ def test_an_outline_says_beforehand_what_is_loaded(name: str, fraction: float | 
         assert outline.sizes == {split: len(samples) for split, samples in data.splits().items()}
 
 
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_fraction_of_generated_data_is_nested(name: str) -> None:
+    """n_train is so for Pathfinder only; the settings of the others say that it is not."""
+    small, large = (make(name, fraction=share).load().train for share in (0.3, 0.7))
+    assert 0 < len(small) < len(large)
+    assert torch.equal(large.inputs[: len(small)], small.inputs)
+    assert torch.equal(large.labels[: len(small)], small.labels)
+
+
 def test_an_outline_costs_no_drawing() -> None:
     outlines = [build(TASKS[name], {}, "task").outline() for name in GENERATED]
     assert [outline is not None and outline.sizes["train"] for outline in outlines] == [1000, 96_000, 160_000]

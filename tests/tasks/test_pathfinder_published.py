@@ -1,5 +1,6 @@
 """The layout of the benchmark's archive, with text or NumPy metadata."""
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,13 +94,27 @@ def colour(path: Path) -> None:
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
 
 
+def enlarge(side: int) -> Callable[[Path], None]:
+    """A header that promises side x side pixels, without them."""
+
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[16:24] = side.to_bytes(4, "big") * 2
+        content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+        path.write_bytes(content)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (Path.unlink, "it is missing"),
-        (cut_short, "cannot read the image"),
-        (lambda path: path.write_bytes(b""), "cannot read the image"),
-        (lambda path: path.write_bytes(b"no image at all"), "cannot read the image"),
+        (Path.unlink, "cannot be read: No such file"),
+        (cut_short, "cannot be read"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b"no image at all"), "cannot be read"),
+        (enlarge(12_000), "12000 x 12000 pixels, expected 32 x 32"),
+        (enlarge(40_000), "cannot be read: .* exceeds limit"),
         (resize, "32 x 16 pixels, expected 32 x 32"),
         (colour, "is a RGB image"),
     ],
@@ -114,19 +129,47 @@ def test_damaged_images_are_named(tmp_path: Path, damage: Callable[[Path], None]
 
 @pytest.mark.parametrize(
     "content",
-    [b"imgs/0 sample_0.png 0\n", b"imgs/0 sample_0.png 0 2\n", b"\x93NUMPY\x01\x00garbage", b"\xff\xfe\x00broken"],
+    [
+        b"imgs/0 sample_0.png 0\n",
+        b"imgs/0 sample_0.png 0 2\n",
+        b"\x93NUMPY\x01\x00garbage",
+        b"\xff\xfe\x00broken",
+        b"",
+        b"\n \n",
+    ],
 )
 def test_damaged_metadata_are_named(tmp_path: Path, content: bytes) -> None:
     folder = make_archive(tmp_path)
     (folder / "metadata" / "2.npy").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"2\.npy"):
+    with pytest.raises(ArtifactError, match=r"2\.npy") as error:
+        TASK.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_array_of_metadata_is_refused(tmp_path: Path) -> None:
+    folder = make_archive(tmp_path)
+    np.save(folder / "metadata" / "2.npy", np.zeros((0, 11), "U20"))
+    with pytest.raises(ArtifactError, match=r"2\.npy lists no images"):
+        TASK.load(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["../../secret", "imgs/../../..", "/etc"])
+@pytest.mark.parametrize("write", [write_text, write_array])
+def test_metadata_cannot_lead_outside_the_data(
+    tmp_path: Path, where: str, write: Callable[[Path, list[list[str]]], None]
+) -> None:
+    folder = make_archive(tmp_path)
+    rows = rows_of(2)
+    rows[1][0] = where
+    write(folder / "metadata" / "2.npy", rows)
+    with pytest.raises(ArtifactError, match=r"2\.npy, row 2 names a file outside the data"):
         TASK.load(tmp_path)
 
 
 def test_pickled_metadata_are_not_unpickled(tmp_path: Path) -> None:
     folder = make_archive(tmp_path)
     np.save(folder / "metadata" / "2.npy", np.array(rows_of(2), dtype=object), allow_pickle=True)
-    with pytest.raises(ArtifactError, match=r"2\.npy is not readable"):
+    with pytest.raises(ArtifactError, match=r"2\.npy cannot be read"):
         TASK.load(tmp_path)
 
 

@@ -43,7 +43,7 @@ class ListOps(TrainingSubset, Grammar):
     """
 
     source: Literal["generate", "published"] = "generate"
-    n_train: int = 96_000
+    n_train: int = 96_000  # another number gives other generated expressions: for nested training sets use fraction
     n_validation: int = 2_000
     n_test: int = 2_000
     data_seed: int = 0

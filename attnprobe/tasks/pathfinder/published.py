@@ -5,8 +5,9 @@ plain text under the name ``.npy``; those of the generator are real NumPy arrays
 """
 
 import io
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from PIL import Image
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 from attnprobe.tasks.sources.catalogue import Source
 from attnprobe.tasks.sources.generated import published_folder
 
@@ -75,28 +77,29 @@ def read_metadata(folder: Path) -> list[tuple[str, str, int]]:
 
 
 def read_rows(path: Path) -> list[tuple[str, str, int]]:
-    try:
+    with reading(path):
         content = path.read_bytes()
         if content.startswith(NUMPY_MAGIC):
             table: Sequence[Sequence[str]] = np.load(io.BytesIO(content), allow_pickle=False).astype(str).tolist()
         else:
             table = [line.split() for line in content.decode("utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError, EOFError) as error:  # undecodable text is a ValueError, too
-        raise ArtifactError(f"{path} is not readable as metadata: {error}") from None
+    if not table:
+        raise ArtifactError(f"{path} lists no images", hint="it may be cut short: unpack the archive again")
     for number, row in enumerate(table, 1):
         if not isinstance(row, list) or len(row) < 4 or row[3] not in ("0", "1"):
             raise ArtifactError(f"{path}, row {number} does not give a folder, a file, a number and a class 0 or 1")
+        named = PurePosixPath(row[0], row[1])
+        if named.is_absolute() or ".." in named.parts:
+            raise ArtifactError(f"{path}, row {number} names a file outside the data: {named}")
     return [(row[0], row[1], int(row[3])) for row in table]
 
 
 def read_image(path: Path, side: int) -> np.ndarray:
-    try:
+    """Pixels (side, side) uint8; what the header says is checked before anything is decoded."""
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, in our words
         with Image.open(path, formats=["PNG"]) as image:
-            mode, size = image.mode, image.size
-            pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
-        raise ArtifactError(f"cannot read the image {path}: {reason}") from None
-    if mode != "L" or size != (side, side):
-        raise ArtifactError(f"{path} is a {mode} image of {size[0]} x {size[1]} pixels, expected {side} x {side} grey")
-    return pixels
+            if image.mode != "L" or image.size != (side, side):
+                found = f"a {image.mode} image of {image.width} x {image.height} pixels"
+                raise ArtifactError(f"{path} is {found}, expected {side} x {side} grey")
+            return np.asarray(image)
