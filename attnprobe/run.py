@@ -17,6 +17,7 @@ from attnprobe.tasks import TASKS, Spec, Task
 DEFAULT_PRESET = "textures"
 
 AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]  # torch's names of what computes attention
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 # Named sets of parameters for ``transfer`` and ``freeze``, as patterns over parameter names. "all" leaves out the label
 # head, which always starts fresh (Amos et al. 2023); ["*"] means literally every parameter.
@@ -76,16 +77,20 @@ class Phase:
 class Engine:
     """How the arithmetic is done; changes speed, not what is computed (up to rounding)."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, parameters stay float32
+    precision: Precision = "float32"  # tf32, bfloat16: products of rounded numbers; parameters stay float32
     mode: Literal["auto", "eager", "compiled", "graph"] = "auto"  # auto: the verified path, which is eager
-    evaluation_batch: int = 1000
+    evaluation_batch: int = 1000  # most sequences of one batch
+    evaluation_tokens: int = 2**19  # most positions of one batch, unless a single sequence has more
+    deterministic: bool = False  # only kernels that add up in one fixed order: a GPU repeats a run bit for bit
     batching: Literal["buckets", "padded"] = (
         "buckets"  # buckets: batches of similar lengths, trimmed; padded: as published
     )
     attention: Literal["auto", AttentionKernel] = "auto"  # auto: the fastest when the run starts
 
     def __post_init__(self) -> None:
-        require_positive(self, "evaluation_batch")
+        require_positive(self, "evaluation_batch", "evaluation_tokens")
+        nondeterministic = self.deterministic and self.attention in ("cudnn", "efficient")
+        require(not nondeterministic, "attention", f"{self.attention} is not deterministic; leave it at auto")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

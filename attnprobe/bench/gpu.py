@@ -37,7 +37,7 @@ LADDER_PROBLEMS = (IMAGE, dataclasses.replace(IMAGE, batch=16), SHORT)
 LADDER: tuple[Mode, ...] = ("eager", "graph", "compiled")
 MEMBERS = (1, 2, 4, 8, 16)
 SHAPES = tuple(
-    Shape(sequences=b, heads=h, length=n, d_head=d, dtype=torch.bfloat16, masked=masked, causal=False)
+    Shape(sequences=b, heads=h, length=n, d_head=d, precision="bfloat16", masked=masked, causal=False)
     for b, h, n, d, masked in (
         (32, 4, 1024, 16, False), (32, 8, 1024, 16, False), (32, 4, 1024, 32, False), (64, 8, 2048, 64, False),
         (64, 8, 2048, 64, True),
@@ -98,7 +98,7 @@ def attention_kernels(device: torch.device) -> Iterator[Row]:
         row["mask"] = "yes" if shape.masked else "no"
         for kernel in KERNELS:
             row[kernel] = milliseconds(kernel, shape, device) or "refused"
-        yield row | {"chosen": choose_attention(Engine(), shape, device)}
+        yield row | {"chosen": choose_attention(Engine(), shape, device).kernel}
 
 
 def check_graph(device: torch.device) -> Iterator[Row]:
@@ -181,9 +181,9 @@ def fast(problem: Problem, device: torch.device, mode: Mode) -> Engine:
     engine = Engine(precision="bfloat16", mode=mode)
     shape = Shape(
         sequences=problem.batch, heads=problem.heads, length=problem.length, d_head=problem.d_model // problem.heads,
-        dtype=torch.bfloat16, masked=False, causal=False,
+        precision="bfloat16", masked=False, causal=False,
     )  # fmt: skip
-    return dataclasses.replace(engine, attention=choose_attention(engine, shape, device))
+    return dataclasses.replace(engine, attention=choose_attention(engine, shape, device).kernel)
 
 
 def start(problem: Problem, device: torch.device, engine: Engine) -> Ours:

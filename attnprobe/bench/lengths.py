@@ -117,10 +117,10 @@ def make_contestants(setting: Lengths, data: Data, precision: str) -> dict[str, 
     model, reduced = setting.model, precision == "bfloat16"
     shape = Shape(
         sequences=setting.batch, heads=model.heads, length=data.spec.length, d_head=model.d_model // model.heads,
-        dtype=torch.bfloat16 if reduced else torch.float32, masked=True, causal=False,
+        precision="bfloat16" if reduced else "float32", masked=True, causal=False,
     )  # fmt: skip
     engine = Engine(precision="bfloat16" if reduced else "float32")
-    engine = dataclasses.replace(engine, attention=choose_attention(engine, shape, data.train.labels.device))
+    engine = dataclasses.replace(engine, attention=choose_attention(engine, shape, data.train.labels.device).kernel)
     padded = dataclasses.replace(engine, batching="padded")
     packed = dataclasses.replace(padded, attention="flash")  # which needs no plan for every new length
     return {

@@ -7,6 +7,7 @@ of 64, windows of 16 leave 6 % of padding (13 % more pairs of positions than nee
 """
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -57,6 +58,13 @@ def training_batches(split: Split, batch_size: int, trim: bool, generator: torch
     parts = torch.cat(windows).view(-1, batch_size)
     parts = parts[torch.randperm(len(parts), generator=generator)]
     return _trimmed(split, length, parts.unbind())
+
+
+def evaluation_batch(split: Split, engine: Engine) -> int:
+    """Sequences (or pairs of them) in a batch of evaluation, so that neither they nor their positions are too many."""
+    axis = 1 if split.lengths is None else split.lengths.dim()  # of positions
+    positions = math.prod(split.inputs.shape[1 : axis + 1])
+    return max(1, min(engine.evaluation_batch, engine.evaluation_tokens // positions))
 
 
 def evaluation_batches(split: Split, batch_size: int, trim: bool) -> Batches:

@@ -15,6 +15,7 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.objectives import Losses, MaskedReconstruction
 from attnprobe.run import Phase, RunConfig
+from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.loop import Interrupted, Trainer, Update
 from attnprobe.training.optim import learning_rate
 from attnprobe.training.run_directory import STAGES
@@ -37,6 +38,10 @@ class Ensemble:
 
     def update(self, updates: Sequence[Update]) -> Tensor:
         """One step of all members; (members, 3) sums of loss, count and correct."""
+        with process_settings(self.trainers[0].engine):
+            return self._update(updates)
+
+    def _update(self, updates: Sequence[Update]) -> Tensor:
         phases = [t.phase for t in self.trainers]
         rates = [learning_rate(t.phase.optimizer, t.progress.step, t.steps) for t in self.trainers]
         with arithmetic(self.parameter.device, self.trainers[0].engine):
@@ -44,8 +49,7 @@ class Ensemble:
         per_member = [part.view(len(rates), -1).sum(1) for part in (losses.loss, losses.count)]
         self.whole.zero_grad(set_to_none=True)
         (per_member[0] / per_member[1].clamp(min=1)).sum().backward()  # each has the gradient it would have alone
-        there = torch.tensor(rates, dtype=self.parameter.dtype).to(self.parameter.device, non_blocking=True)
-        self.optimizer.step(there, phases[0].optimizer.clip)
+        self.optimizer.step(rates, phases[0].optimizer.clip)
         correct = losses.correct
         per_member.append(
             torch.full_like(per_member[0], torch.nan) if correct is None else correct.view(len(rates), -1).sum(1)

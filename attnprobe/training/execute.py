@@ -33,6 +33,7 @@ from attnprobe.training.checkpoint import (
 from attnprobe.training.distributed import Team
 from attnprobe.training.loop import Monitor, Trainer, Update, alone, evaluate
 from attnprobe.training.run_directory import RunDirectory, make_manifest
+from attnprobe.training.steppers import Choice
 
 RESUME_FORMAT = "attnprobe resume state"
 RESUME_VERSION = 2
@@ -53,6 +54,7 @@ class Execution:
     data_dir: Path | None = None
     watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
     attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
+    modes: dict[str, Choice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
     team: Team = dataclasses.field(default_factory=Team)
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
     pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
@@ -108,8 +110,9 @@ def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
     earlier = directory.read_manifest().get("attention", {}) if resume else {}
     chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.team.size)
-    execution.attention = execution.team.agreed(chosen)
-    manifest = make_manifest(config, execution.device, data, execution.attention)
+    chosen = execution.team.agreed(chosen)
+    execution.attention = {name: choice.kernel for name, choice in chosen.items()}
+    manifest = make_manifest(config, execution.device, data, chosen)
     if directory.prepare(config, resume=resume, overwrite=overwrite):
         finished = directory.read_result()
         if finished is not None:  # the folder may have moved since
@@ -162,6 +165,7 @@ def _run_phase(
         should_stop=execution.should_stop,
         save=lambda force: _save_resume(execution, trainer, force),
     )
+    _note_mode(execution, trainer)
     best = trainer.progress
     numbers, epoch = best.best_numbers, best.best_epoch + 1
     save_checkpoint(path, Checkpoint(phase=name, epoch=epoch, numbers=numbers, state=state_on_cpu(model), **common))
@@ -190,7 +194,17 @@ def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
     return result
 
 
+def _note_mode(execution: Execution, trainer: Trainer) -> None:
+    """Write down how updates are carried out; the first one may have shown that it is not as it was chosen."""
+    choice = trainer.choice
+    if execution.modes.get(trainer.name) != choice:
+        execution.modes[trainer.name] = choice
+        text = choice.mode if choice.warning is None else f"{choice.mode} ({choice.warning})"
+        execution.directory.amend_manifest("mode", {trainer.name: text})
+
+
 def _save_resume(execution: Execution, trainer: Trainer, force: bool) -> None:
+    _note_mode(execution, trainer)
     if not force and time.perf_counter() - execution.last_save < SECONDS_BETWEEN_SAVES:
         return
     names = list(execution.config.phases())

@@ -22,10 +22,11 @@ from attnprobe.models.initialisation import generator_for, state_on_cpu
 from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
-from attnprobe.training.buckets import Batches, evaluation_batches, training_batches, trims
+from attnprobe.training.arithmetic import process_settings
+from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
 from attnprobe.training.distributed import Team
 from attnprobe.training.optim import learning_rate, make_optimizer
-from attnprobe.training.steppers import ENGINES, arithmetic, choose_mode
+from attnprobe.training.steppers import ENGINES, arithmetic, choose_mode, instead
 
 State = dict[str, Tensor]
 Numbers = dict[str, float]
@@ -112,7 +113,7 @@ class Trainer:
                 state.sums = torch.zeros(3, device=self.device)
             for position in range(first, self.steps_per_epoch):
                 try:
-                    if self.team.any(should_stop()):
+                    if self.team.stops(should_stop()):
                         raise Interrupted
                     save(False)
                     sums = yield Update(trainer=self, batch=batches[position], epoch=epoch)
@@ -121,10 +122,17 @@ class Trainer:
                     raise
                 state.sums += sums
                 state.step += 1
+                self._say_what_failed(monitor)
                 monitor.stepped(self.batch_size)
             numbers = self._finish_epoch(epoch, state)
             monitor.epoch_finished(self.name, epoch, numbers)
         self.model.load_state_dict(state.best_state)
+
+    def _say_what_failed(self, monitor: Monitor) -> None:
+        """Once, if the stepper could not work in the mode that was chosen."""
+        if self.stepper.failure is not None and self.choice.mode != "eager":
+            self.choice = instead(self.choice.mode, self.stepper.failure)
+            monitor.message(f"{self.name}: {self.choice.warning}")
 
     def state_dict(self) -> dict[str, Any]:
         """A copy to be saved. Members of an ensemble hold views, of which torch.save would write everybody's whole."""
@@ -190,10 +198,10 @@ def evaluate(
     """
     device, rank, size = split.labels.device, 0 if team is None else team.rank, 1 if team is None else team.size
     sums = torch.zeros(3, device=device, dtype=torch.float64)
-    batch_size = min(engine.evaluation_batch, -(-len(split) // size))
+    batch_size = min(evaluation_batch(split, engine), -(-len(split) // size))
     batches = evaluation_batches(split, batch_size, trims(split, model.config, engine))
     for number in range(rank, len(batches), size):
-        with arithmetic(device, engine):
+        with process_settings(engine), arithmetic(device, engine):
             losses = objective.losses(model, batches[number], seed=seed, epoch=EVALUATION)
         sums += torch.stack(losses.sums())
     sums = sums if team is None else team.sum(sums)

@@ -20,6 +20,7 @@ from attnprobe.files import read_json, to_json, unwritable, write_atomically
 from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
+from attnprobe.training.attention_kernels import Choice
 
 STAGES = ("init", "pretrained", "finetuned")
 
@@ -93,6 +94,13 @@ class RunDirectory:
         """Empty if the run was killed before it was written."""
         return read_json(self.manifest, hint="--overwrite starts again") if self.manifest.exists() else {}
 
+    def amend_manifest(self, key: str, found: Mapping[str, Any]) -> None:
+        """Add to what the manifest says of ``key``, by phase; nothing if that is known already."""
+        manifest = self.read_manifest()
+        known = manifest.get(key, {})
+        if manifest and known | found != known:
+            self.write_json(self.manifest, manifest | {key: known | found})
+
     def check_same_data(self, manifest: dict[str, Any]) -> None:
         """ArtifactError if a run to be continued was started on other data than there is now."""
         earlier = self.read_manifest()
@@ -118,7 +126,7 @@ class RunDirectory:
 
 
 def make_manifest(
-    config: RunConfig, device: torch.device, data: Mapping[str, Data], attention: Mapping[str, str]
+    config: RunConfig, device: torch.device, data: Mapping[str, Data], attention: Mapping[str, Choice]
 ) -> dict[str, Any]:
     """Who ran what, where, with which versions, on which data and with which attention kernel (both by phase)."""
     return {
@@ -134,7 +142,9 @@ def make_manifest(
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "precision": config.engine.precision,
-        "attention": dict(attention),
+        "deterministic": config.engine.deterministic,
+        "attention": {phase: choice.kernel for phase, choice in attention.items()},
+        "attention_deviation": {phase: choice.deviations for phase, choice in attention.items()},
         "threads": torch.get_num_threads(),
         "data_sha256": {phase: found.fingerprint() for phase, found in data.items()},
         "data_notes": {phase: found.notes for phase, found in data.items()},

@@ -131,7 +131,9 @@ def _padded(x: Tensor, axis: int, length: int) -> Tensor:
 class StackedAdamW:
     """AdamW on stacked parameters with a learning rate and a weight decay per member (Loshchilov and Hutter 2019).
 
-    Its averages are views that the members' own optimizers share, so that each can be saved and continued alone.
+    Its averages are views that the members' own optimizers share, so that each can be saved and continued alone. The
+    update is torch's fused one, as it is alone: of all members at once where their rates and decays agree, else member
+    by member.
     """
 
     def __init__(self, whole: nn.Module, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.AdamW]) -> None:
@@ -139,40 +141,44 @@ class StackedAdamW:
         own = [dict(m.named_parameters()) for m in models]
         groups = [{id(p): g for g in o.param_groups for p in g["params"]} for o in optimizers]
         self.stacks: dict[Tensor, tuple[Tensor, Tensor, Tensor]] = {}
-        self.entries: list[tuple[nn.Parameter, list[nn.Parameter], Tensor]] = []
+        self.entries: list[tuple[nn.Parameter, list[nn.Parameter], tuple[float, ...]]] = []
         for name, parameter in whole.named_parameters():
             if parameter.requires_grad:
                 members = [parameters[name] for parameters in own]
-                decay = [g[id(p)]["weight_decay"] for g, p in zip(groups, members, strict=True)]
-                self.entries.append((parameter, list(members), parameter.new_tensor(decay)))
+                decays = tuple(g[id(p)]["weight_decay"] for g, p in zip(groups, members, strict=True))
+                self.entries.append((parameter, list(members), decays))
 
     @torch.no_grad()
-    def step(self, rates: Tensor, clip: float | None) -> None:
-        """rates: (members,); clip: the largest gradient norm of a member."""
+    def step(self, rates: Sequence[float], clip: float | None) -> None:
+        """rates: one per member; clip: the largest gradient norm of a member."""
         used = [entry for entry in self.entries if entry[0].grad is not None]
+        gradients = [p.grad for p, _, _ in used if p.grad is not None]
         if clip is not None:
-            gradients = [p.grad for p, _, _ in used if p.grad is not None]
             squares = sum(g.flatten(1).square().sum(1) for g in gradients)
             scale = (clip / (torch.as_tensor(squares).sqrt() + 1e-6)).clamp(max=1)
             for gradient in gradients:
                 gradient.mul_(along(scale, gradient))
-        for parameter, members, decay in used:
-            self._update(parameter, members, along(rates, parameter), along(decay, parameter))
+        states = [self._state(parameter, members) for parameter, members, _ in used]
+        torch._foreach_add_([count for _, _, count in states], 1)  # pyright: ignore[reportPrivateImportUsage]
+        alike = len(set(rates)) == 1 and all(len(set(decays)) == 1 for _, _, decays in used)
+        for member in [None] if alike else range(len(rates)):
+            by_decay: dict[float, list[Sequence[Tensor]]] = {}
+            for (parameter, _, decays), gradient, (mean, square, count) in zip(used, gradients, states, strict=True):
+                four = (parameter, gradient, mean, square)
+                mine = four if member is None else [tensor[member] for tensor in four]
+                by_decay.setdefault(decays[member or 0], []).append((*mine, count))
+            for decay, tensors in by_decay.items():
+                self._update(tensors, rates[member or 0], decay)
 
-    def _update(self, parameter: Tensor, members: Sequence[Tensor], rate: Tensor, decay: Tensor) -> None:
-        mean, square, count = self._state(parameter, members)
+    def _update(self, tensors: Sequence[Sequence[Tensor]], rate: float, decay: float) -> None:
+        """tensors: parameter, gradient, average, average of squares, number of updates; rate and decay are theirs."""
         group = self.optimizers[0].param_groups[0]
         beta1, beta2 = group["betas"]
-        count += 1
-        corrections = (1 - beta ** count.double() for beta in (beta1, beta2))  # 1 - 0.999 in float32 is off by 6e-5
-        correction1, correction2 = (c.to(parameter.dtype) for c in corrections)
-        gradient = parameter.grad
-        assert gradient is not None
-        parameter.mul_(1 - rate * decay)
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        denominator = (square / correction2).sqrt() + group["eps"]
-        parameter.sub_(rate / correction1 * mean / denominator)
+        parameters, gradients, means, squares, counts = (list(column) for column in zip(*tensors, strict=True))
+        torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage]
+            parameters, gradients, means, squares, [], counts, lr=rate, beta1=beta1, beta2=beta2, weight_decay=decay,
+            eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
 
     def _state(self, parameter: Tensor, members: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The stacked averages and the common number of updates, made from the members' own on first use."""

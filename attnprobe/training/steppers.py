@@ -15,6 +15,7 @@ from attnprobe.models import Transformer
 from attnprobe.objectives import Losses
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch
+from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.attention_kernels import pinned
 from attnprobe.training.distributed import Team
 
@@ -44,7 +45,12 @@ def choose_mode(engine: Engine, device: torch.device, *, one_shape: bool, proces
             reason = "several processes share the run"
     if reason is None:
         return Choice(mode=engine.mode)
-    return Choice(mode="eager", warning=f"engine.mode {engine.mode!r} is not possible: {reason}; training eagerly")
+    return instead(engine.mode, reason)
+
+
+def instead(mode: str, reason: str) -> Choice:
+    """The eager mode in place of one that is not possible."""
+    return Choice(mode="eager", warning=f"engine.mode {mode!r} is not possible: {reason}; training eagerly")
 
 
 @contextlib.contextmanager
@@ -56,6 +62,8 @@ def arithmetic(device: torch.device, engine: Engine) -> Iterator[None]:
 
 class Eager:
     """Forward, backward, update: one after the other, nothing waits for the device."""
+
+    failure: str | None = None  # why updates are carried out eagerly though another way was chosen
 
     def __init__(
         self, model: Transformer, optimizer: torch.optim.AdamW, phase: Phase, engine: Engine, team: Team, *, seed: int
@@ -71,7 +79,8 @@ class Eager:
         """One step of the optimizer at learning rate ``rate``; (3,) sums on the device: loss, count, correct."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        return self.compute(self.team.share(batch), epoch)
+        with process_settings(self.engine):
+            return self.compute(self.team.share(batch), epoch)
 
     def arithmetic(self) -> contextlib.AbstractContextManager[None]:
         return arithmetic(self.device, self.engine)
@@ -80,12 +89,16 @@ class Eager:
         with self.arithmetic():
             losses = self.losses(batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
-        (losses.loss.sum() / self.team.sum(losses.count.sum()).clamp(min=1)).backward()
-        self.team.sum_gradients(self.model.parameters())
+        sums = torch.stack(losses.sums())
+        if self.team.size == 1:
+            (losses.loss.sum() / losses.count.sum().clamp(min=1)).backward()
+        else:
+            losses.loss.sum().backward()
+            sums = self.team.sum_up(self.model.parameters(), sums)
         if self.phase.optimizer.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.phase.optimizer.clip)
         self.optimizer.step()
-        return self.team.sum(torch.stack(losses.sums()))
+        return sums
 
 
 class Compiled(Eager):
@@ -116,11 +129,14 @@ class Graph(Eager):
             group["lr"], group["capturable"] = self.rate, True
 
     def update(self, batch: Batch, epoch: int, rate: float) -> Tensor:
+        if self.graph is None and self.failure is None:
+            self.rate.fill_(rate)
+            self.epoch.fill_(epoch)
+            self._try_to_capture(batch)
+        if self.graph is None:
+            return super().update(batch, epoch, rate)
         self.rate.fill_(rate)
         self.epoch.fill_(epoch)
-        if self.graph is None:
-            self._capture(batch)
-        assert self.graph is not None
         for name in ("inputs", "labels", "sample", "valid"):
             fixed = getattr(self.batch, name)
             if fixed is not None:
@@ -128,14 +144,31 @@ class Graph(Eager):
         self.graph.replay()
         return self.sums.clone()
 
-    def _capture(self, batch: Batch) -> None:
+    def _try_to_capture(self, batch: Batch) -> None:
+        """Capture the graph; if that fails, leave model and optimizer as they were and note the ``failure``."""
+        before = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()["state"]))
+        stream = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.device(self.device), process_settings(self.engine):  # streams belong to a device
+                self._capture(batch, *before)
+        except RuntimeError as error:  # an operation that cannot be captured, or too little memory
+            self.graph, self.failure = None, (str(error).splitlines() or [type(error).__name__])[0]
+            torch.cuda.set_stream(stream)  # torch stays on the capture's own when its end fails
+            self.optimizer.zero_grad(set_to_none=True)
+            self._restore(*before)
+            for number, parameter in enumerate(self._parameters()):
+                if number not in before[1]:
+                    self.optimizer.state.pop(parameter, None)
+            for group in self.optimizer.param_groups:
+                group["capturable"] = False
+
+    def _capture(self, batch: Batch, model: dict[str, Tensor], moments: dict[int, dict[str, Tensor]]) -> None:
         for group in self.optimizer.param_groups:  # a resumed optimizer has brought its own
             group["lr"], group["capturable"] = self.rate, True
         valid = None if batch.valid is None else batch.valid.clone()
         self.batch = Batch(
             inputs=batch.inputs.clone(), labels=batch.labels.clone(), sample=batch.sample.clone(), valid=valid
         )
-        before = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side), warnings.catch_warnings():
@@ -143,22 +176,26 @@ class Graph(Eager):
             for _ in range(WARM_UP):
                 self.compute(self.batch, self.epoch)
         torch.cuda.current_stream(self.device).wait_stream(side)
-        self._restore(*before)
+        self._restore(model, moments)
         self.optimizer.zero_grad(set_to_none=True)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        # Torch's own stream for captures belongs to whichever device was the current one when it was first used.
+        with torch.cuda.graph(graph, stream=side):
             self.sums = self.compute(self.batch, self.epoch)
+        self.graph = graph
+
+    def _parameters(self) -> list[Tensor]:
+        """In the order in which the optimizer's state_dict numbers them."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @torch.no_grad()
-    def _restore(self, model: dict[str, Tensor], optimizer: dict) -> None:
+    def _restore(self, model: dict[str, Tensor], moments: dict[int, dict[str, Tensor]]) -> None:
         """Undo the warm-up in place: the graph must find its tensors where they were."""
         self.model.load_state_dict(model)
-        known = optimizer["state"]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for number, parameter in enumerate(parameters):
-            for name, value in self.optimizer.state[parameter].items():
-                if number in known:
-                    value.copy_(known[number][name])
+        for number, parameter in enumerate(self._parameters()):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                if number in moments:
+                    value.copy_(moments[number][name])
                 else:
                     value.zero_()
 

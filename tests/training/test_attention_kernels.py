@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 
 import pytest
@@ -23,21 +24,22 @@ from attnprobe.training.attention_kernels import (
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted
 
-CPU = torch.device("cpu")
-SHAPE = Shape(sequences=3, heads=2, length=37, d_head=5, dtype=torch.float32, masked=False, causal=False)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SHAPE = Shape(sequences=3, heads=2, length=37, d_head=5, precision="float32", masked=False, causal=False)
 FUSED = "ScaledDotProductFlashAttentionForCpuBackward0"
 
 
 @pytest.fixture(autouse=True)
 def _no_trial_is_remembered() -> None:
     fastest.cache_clear()
+    attention_kernels.deviation.cache_clear()
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_kernels_of_a_cpu_are_measured_and_others_refuse(masked: bool, causal: bool, dtype: torch.dtype) -> None:
-    shape = dataclasses.replace(SHAPE, masked=masked, causal=causal, dtype=dtype)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_kernels_of_a_cpu_are_measured_and_others_refuse(masked: bool, causal: bool, precision: str) -> None:
+    shape = dataclasses.replace(SHAPE, masked=masked, causal=causal, precision=precision)
     times = {kernel: milliseconds(kernel, shape, CPU) for kernel in KERNELS}
     assert {kernel for kernel, t in times.items() if t is not None} == {"flash", "math"}
     assert min(t for t in times.values() if t is not None) > 0
@@ -60,7 +62,7 @@ def test_a_real_trial_is_short_and_prefers_the_kernel_without_a_stored_pattern()
     start = time.process_time()
     assert fastest(("math", "flash"), shape, CPU) == "flash"  # on the CPU by a factor, not by a hair
     assert time.process_time() - start < 2.0
-    assert choose_attention(Engine(), shape, CPU) == "flash"
+    assert choose_attention(Engine(), shape, CPU).kernel == "flash"
 
 
 @pytest.mark.parametrize(("kernel", "fused"), [("auto", True), ("flash", True), ("math", False), ("cudnn", True)])
@@ -76,21 +78,48 @@ def test_a_pinned_kernel_is_the_one_used_and_another_where_it_refuses(kernel, fu
 
 
 def test_what_was_asked_for_or_recorded_is_not_measured(monkeypatch) -> None:
-    assert choose_attention(Engine(attention="math"), SHAPE, CPU) == "math"
-    assert choose_attention(Engine(), SHAPE, CPU, earlier="math") == "math"
-    assert choose_attention(Engine(), SHAPE, CPU, earlier="cudnn") == "flash"  # begun on a GPU, continued on a CPU
+    assert choose_attention(Engine(attention="math"), SHAPE, CPU).kernel == "math"
+    assert choose_attention(Engine(), SHAPE, CPU, earlier="math").kernel == "math"
+    assert choose_attention(Engine(), SHAPE, CPU, earlier="cudnn").kernel == "flash"  # begun on a GPU
     with pytest.raises(ConfigError, match="attention by 'cudnn' does not work here"):
         choose_attention(Engine(attention="cudnn"), SHAPE, CPU)
     monkeypatch.setattr(attention_kernels, "milliseconds", lambda kernel, shape, device: 1.0)
-    assert choose_attention(Engine(), SHAPE, torch.device("cuda")) == "cudnn"
-    assert choose_attention(Engine(), SHAPE, torch.device("cuda"), earlier="efficient") == "efficient"
+    monkeypatch.setattr(attention_kernels, "deviation", lambda kernel, shape, device: 1e-6)
+    assert choose_attention(Engine(), SHAPE, CUDA).kernel == "cudnn"
+    assert choose_attention(Engine(), SHAPE, CUDA, earlier="efficient").kernel == "efficient"
+
+
+def test_under_a_mask_or_deterministic_kernels_that_cannot_be_trusted_are_not_tried(monkeypatch) -> None:
+    monkeypatch.setattr(attention_kernels, "milliseconds", lambda kernel, shape, device: 1.0)
+    monkeypatch.setattr(attention_kernels, "deviation", lambda kernel, shape, device: 1e-6)
+    masked = dataclasses.replace(SHAPE, masked=True)
+    assert choose_attention(Engine(), masked, CUDA) == ("flash", {"flash": 1e-6})
+    assert choose_attention(Engine(deterministic=True), SHAPE, CUDA).kernel == "flash"
+    monkeypatch.setattr(attention_kernels, "deviation", lambda kernel, shape, device: None)
+    assert choose_attention(Engine(deterministic=True), SHAPE, CUDA) == ("math", {})
+    for kernel in ("cudnn", "efficient"):
+        with pytest.raises(ConfigError, match="not deterministic"):
+            Engine(deterministic=True, attention=kernel)
+
+
+def test_the_fastest_kernel_whose_numbers_are_right_is_taken(monkeypatch) -> None:
+    found = {"cudnn": math.inf, "flash": 3e-2, "efficient": 2e-6, "math": 0.0}
+    monkeypatch.setattr(attention_kernels, "milliseconds", lambda kernel, shape, device: 1.0)
+    monkeypatch.setattr(attention_kernels, "deviation", lambda kernel, shape, device: found[kernel])
+    assert choose_attention(Engine(), SHAPE, CUDA) == ("efficient", {k: found[k] for k in list(found)[:3]})
+    with pytest.raises(ConfigError, match=r"'flash' gives wrong numbers here: off by 3.0e-02"):
+        choose_attention(Engine(attention="flash"), SHAPE, CUDA)
+    found["efficient"] = 1.0
+    assert choose_attention(Engine(), SHAPE, CUDA).kernel == "math"
+    monkeypatch.setattr(attention_kernels, "milliseconds", lambda kernel, shape, device: None)
+    assert choose_attention(Engine(), SHAPE, CUDA).kernel == "math"
 
 
 def test_the_shape_is_that_of_the_longest_batches(small) -> None:
     config = small("model.readout=token", "engine.precision=bfloat16", "pretrain.batch_size=100")
     data = config.task.load(None)
     shape = shape_of(config, config.pretrain, data, processes=2)
-    wanted = Shape(sequences=26, heads=2, length=26, d_head=6, dtype=torch.bfloat16, masked=False, causal=False)
+    wanted = Shape(sequences=26, heads=2, length=26, d_head=6, precision="bfloat16", masked=False, causal=False)
     assert shape == wanted
     padded = dataclasses.replace(data.train, lengths=torch.full((53,), 7))
     assert shape_of(config, config.pretrain, dataclasses.replace(data, train=padded)).masked
@@ -114,4 +143,7 @@ def test_the_manifest_names_the_kernel_and_a_resumed_run_takes_it(small, monitor
     monkeypatch.setattr("attnprobe.training.steppers.pinned", lambda kernel: used.append(kernel) or pinned(kernel))
     execute(config, tmp_path, device=CPU, monitor=monitor, resume=True)
     assert list(dict.fromkeys(used)) == ["flash", "math"]
+    assert manifest["mode"] == {"pretrained": "eager"}
+    assert 0 < manifest["attention_deviation"]["finetuned"]["flash"] < 1e-4
+    manifest["mode"]["finetuned"] = "eager"
     assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
