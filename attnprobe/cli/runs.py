@@ -38,10 +38,15 @@ def train_all(
     from attnprobe.machine import choose_device, cores
     from attnprobe.training import distributed
     from attnprobe.training.allocator import keep_freed_memory
+    from attnprobe.training.claim import check_claim, where_kept
     from attnprobe.training.loop import Interrupted
+    from attnprobe.training.run_directory import RunDirectory
 
     keep_freed_memory()
     shared = distributed.started_by_torchrun()
+    if distributed.rank() == 0:
+        for config, folder in zip(configs, folders, strict=True):  # all of them, before anything is begun
+            check_claim(RunDirectory(folder), config, resume=resume, overwrite=overwrite)
     if shared and len(configs) > 1:
         raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")
     chosen = choose_device(distributed.local_device(device) if shared else device)
@@ -65,6 +70,8 @@ def train_all(
             where = folders[0] if len(folders) == 1 else folders[0].parent
             helper = shared and distributed.rank() > 0
             say(f"interrupted; saved in {where}. Go on with the same command and --resume.", quiet=helper)
+            for kept in filter(None, map(where_kept, folders)):
+                say(f"{kept}.", quiet=helper)
             raise typer.Exit(130) from None
 
 

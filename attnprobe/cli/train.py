@@ -26,7 +26,10 @@ def train(
     preset: Annotated[
         str, typer.Argument(help="A preset's name (see attnprobe presets) or a .toml file.")
     ] = "textures",
-    out: Annotated[Path | None, typer.Option(help="Run directory.", show_default="runs/<preset>-s<seed>")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run directory; with --seeds the folder of all.", show_default="runs/<preset>-s<seed>"),
+    ] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation, order and masks.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several runs: a number (5 = 0..4) or a list (0,3,7).")] = None,
@@ -54,7 +57,9 @@ def train(
     device: Device = "auto",
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run exactly.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run, which is kept until the new one is finished.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and stop.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -86,7 +91,7 @@ def train(
     configs = load_configs(preset, settings, seed, seeds, no_pretrain, no_finetune, pretrained)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
-    folders = run_folders(preset, configs, out)
+    folders = run_folders(preset, configs, out, several=seeds is not None)
     if dry_run:
         show_plan(configs, folders, data_dir, json)
         return
@@ -151,8 +156,21 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None) -> list[Path]:
-    if out is not None:
-        return [out] if len(configs) == 1 else [out / f"s{config.seed}" for config in configs]
-    arm = "" if configs[0].pretrain or configs[0].pretrained else "-scratch"
-    return [Path("runs") / f"{Path(preset).stem}{arm}-s{config.seed}" for config in configs]
+def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None, *, several: bool) -> list[Path]:
+    """Where the runs go. Several seeds share a folder; a run never goes where the one it starts from is.
+
+    several: whether --seeds was given.
+    """
+    source = configs[0].pretrained
+    arm = "-continued" if source else "" if configs[0].pretrain else "-scratch"
+    while True:
+        name = f"{Path(preset).stem}{arm}"
+        group = out or Path("runs") / name
+        if several:
+            folders = [group / f"s{config.seed}" for config in configs]
+        else:
+            folders = [out or Path("runs") / f"{name}-s{configs[0].seed}"]
+        taken = source is not None and any(source.resolve().is_relative_to(f.resolve()) for f in folders)
+        if out is not None or not taken:
+            return folders
+        arm += "-continued"

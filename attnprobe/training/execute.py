@@ -30,6 +30,7 @@ from attnprobe.training.checkpoint import (
     starting_point,
     transfer,
 )
+from attnprobe.training.claim import check_claim, claimed, remove_kept, where_kept
 from attnprobe.training.distributed import Team
 from attnprobe.training.loop import Monitor, Trainer, Update, alone, evaluate
 from attnprobe.training.run_directory import RunDirectory, make_manifest
@@ -104,6 +105,7 @@ def execute(
 def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator[Update, Tensor, dict[str, Any]]:
     """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
     config, directory = execution.config, execution.directory
+    check_claim(directory, config, resume=resume, overwrite=overwrite)
     start = starting_point(config)
     check_run(config, start, execution.data)
     source, execution.pretrain = start
@@ -113,20 +115,24 @@ def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator
     chosen = execution.team.agreed(chosen)
     execution.attention = {name: choice.kernel for name, choice in chosen.items()}
     manifest = make_manifest(config, execution.device, data, chosen)
-    if directory.prepare(config, resume=resume, overwrite=overwrite):
-        finished = directory.read_result()
-        if finished is not None:  # the folder may have moved since
-            return finished | {"run_dir": str(directory.path), "checkpoints": directory.checkpoints()}
-        directory.check_same_data(manifest)
-        _restore(execution)
-    if execution.resumed is None:
-        directory.write_json(directory.manifest, manifest)
-    model: Transformer | None = None
-    for name, phase in config.phases().items():
-        model = yield from _run_phase(execution, name, phase, source)
-        source = state_on_cpu(model)
-    assert model is not None
-    return _finish(execution, model)
+    with claimed(directory, config, resume=resume, overwrite=overwrite) as continued:
+        if continued:
+            finished = directory.read_result()
+            if finished is not None:  # the folder may have moved since
+                remove_kept(directory.path)
+                return finished | {"run_dir": str(directory.path), "checkpoints": directory.checkpoints()}
+            directory.check_same_data(manifest)
+            _restore(execution)
+        if kept := where_kept(directory.path):
+            execution.monitor.message(kept)
+        if execution.resumed is None:
+            directory.write_json(directory.manifest, manifest)
+        model: Transformer | None = None
+        for name, phase in config.phases().items():
+            model = yield from _run_phase(execution, name, phase, source)
+            source = state_on_cpu(model)
+        assert model is not None
+        return _finish(execution, model)
 
 
 def _run_phase(
@@ -191,6 +197,8 @@ def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
     result["seconds"] = round(execution.seconds(), 3)
     directory.write_json(directory.result, result)
     directory.resume.unlink(missing_ok=True)
+    directory.resume_next.unlink(missing_ok=True)
+    remove_kept(directory.path)
     return result
 
 

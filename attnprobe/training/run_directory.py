@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-import tomli_w
 import torch
 
 from attnprobe import __version__, run
-from attnprobe.config import read_toml
-from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.errors import ArtifactError
 from attnprobe.files import read_json, to_json, unwritable, write_atomically
 from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
@@ -23,11 +20,15 @@ from attnprobe.tasks import Data
 from attnprobe.training.attention_kernels import Choice
 
 STAGES = ("init", "pretrained", "finetuned")
+FILES = (  # all that a run writes; what else lies in its folder is somebody else's
+    "run.toml", "manifest.json", "metrics.jsonl", "telemetry.jsonl", "resume.pt", "resume.next.pt", "result.json",
+    *(f"checkpoints/{stage}.pt" for stage in STAGES),
+)  # fmt: skip
 
 
 class RunDirectory:
     """Layout: run.toml, manifest.json, metrics.jsonl, checkpoints/*.pt, result.json; resume.pt while running; and
-    telemetry.jsonl if it was asked for.
+    telemetry.jsonl if it was asked for. ``claim`` decides who may write there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +38,7 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.telemetry = path / "telemetry.jsonl"
         self.resume = path / "resume.pt"
+        self.resume_next = path / "resume.next.pt"  # of a member of an ensemble, until all members have written theirs
         self.result = path / "result.json"
 
     def checkpoint(self, name: str) -> Path:
@@ -45,22 +47,6 @@ class RunDirectory:
     def checkpoints(self) -> dict[str, str]:
         """Name -> path of those that exist, in the order in which training writes them."""
         return {name: str(path) for name in STAGES if (path := self.checkpoint(name)).exists()}
-
-    def prepare(self, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
-        """Claim the directory for ``config``; returns whether an earlier start of the same run is continued."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"{self.path} is a file", hint="choose another folder with --out")
-        occupied = self.path.exists() and any(self.path.iterdir())
-        if occupied and overwrite:
-            self._clear()
-        elif occupied and resume:
-            self._check_same(config)
-            return True
-        elif occupied:
-            hint = "--resume continues it, --overwrite replaces it, --out chooses another folder"
-            raise ConfigError(f"{self.path} is not empty", hint=hint)
-        self.write_text(self.settings, tomli_w.dumps(run.to_table(config)))
-        return False
 
     def write_json(self, path: Path, document: Any) -> None:
         self.write_text(path, to_json(document) + "\n")
@@ -106,23 +92,6 @@ class RunDirectory:
         earlier = self.read_manifest()
         if earlier and earlier.get("data_sha256") != manifest["data_sha256"]:
             raise ArtifactError(f"{self.path} was started on other data than is found now", hint="choose another --out")
-
-    def _clear(self) -> None:
-        if not self.settings.exists():
-            message = f"{self.path} is no run directory (it has no run.toml), so it is not overwritten"
-            raise ConfigError(message, hint="choose another folder with --out")
-        try:
-            shutil.rmtree(self.path)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-
-    def _check_same(self, config: RunConfig) -> None:
-        if not self.settings.exists():
-            raise ArtifactError(f"{self.path} holds no run to resume (no run.toml)", hint="choose another --out")
-        earlier = run.from_checkpoint_table(read_toml(self.settings), str(self.settings))
-        if run.fingerprint(earlier) != run.fingerprint(config):
-            hint = "resume with the settings it was started with, or choose another --out"
-            raise ConfigError(f"{self.path} was started with other settings", hint=hint)
 
 
 def make_manifest(

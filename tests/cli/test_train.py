@@ -47,7 +47,7 @@ def test_pretraining_only_and_finetuning_from_a_checkpoint(attnprobe, tiny) -> N
 def test_several_seeds(attnprobe, tiny) -> None:
     outcome = attnprobe("train", *tiny, "--seeds", "0,3", "--json")
     assert [run["seed"] for run in outcome.document()["runs"]] == [0, 3]
-    assert Path("runs/textures-s3/result.json").exists()
+    assert Path("runs/textures/s3/result.json").exists()
 
 
 def test_several_seeds_as_one_ensemble(attnprobe, tiny) -> None:
