@@ -135,7 +135,7 @@ class MaskedReconstruction:
 class CausalPrediction:
     """Predict the next input from the past (Amos et al. 2023, causal SPT); needs a causal model."""
 
-    loss: Literal["l1", "l2", "cross_entropy"] = "l1"
+    loss: Literal["l1", "l2", "cross_entropy"] = "l1"  # cross_entropy: over token ids or grey levels
 
     metric: ClassVar[Literal["accuracy", "loss"]] = "loss"
 

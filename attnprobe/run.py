@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, TransformerConfig
 from attnprobe.objectives import OBJECTIVES, Objective
+from attnprobe.presets import read_table as read_table
 from attnprobe.tasks import TASKS, Spec, Task
 
 DEFAULT_PRESET = "textures"
@@ -37,12 +37,12 @@ PARAMETER_SETS: dict[str, tuple[str, ...]] = {
 class Optimizer:
     """AdamW with a linear warm-up."""
 
-    lr: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
+    lr: float = 1e-3  # learning rate after the warm-up
+    schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate; cosine: falls to zero at the end
     warmup: int | float = 0.05  # a whole number counts steps, a fraction is the share of all steps
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # decoupled from the gradient, as AdamW has it
     decay: Literal["matrices", "all"] = "matrices"  # all: also biases, norms and embeddings, as the published code does
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of the running means of the gradient and of its square
     clip: float | None = None  # largest gradient norm; None = no clipping
 
     def __post_init__(self) -> None:
@@ -59,9 +59,9 @@ class Optimizer:
 class Phase:
     """One stage of training: self-pretraining or finetuning, according to its objective."""
 
-    objective: Objective = dataclasses.field(metadata={"choices": OBJECTIVES})
-    epochs: int = 100
-    batch_size: int = 50
+    objective: Objective = dataclasses.field(metadata={"choices": OBJECTIVES})  # what the model is trained for
+    epochs: int = 100  # times that all training samples are seen
+    batch_size: int = 50  # samples per step
     optimizer: Optimizer = Optimizer()
     task: Task | None = dataclasses.field(default=None, metadata={"choices": TASKS})  # other data than the run's own
     transfer: str | tuple[str, ...] = "all"  # what is carried over from the phase before: a set's name or patterns
@@ -95,13 +95,13 @@ class Engine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    task: Task = dataclasses.field(metadata={"choices": TASKS})
+    task: Task = dataclasses.field(metadata={"choices": TASKS})  # the data set
     model: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
     pretrain: Phase | None = None  # None = from scratch
     finetune: Phase | None = None  # None = pretraining only
     pretrained: Path | None = None  # start finetuning from this checkpoint instead of a pretraining phase
     engine: Engine = Engine()
-    seed: int = 0
+    seed: int = 0  # of initialisation, order and masks; what is drawn as data has a seed of its own
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", f"must not be negative, got {self.seed}")
@@ -137,24 +137,6 @@ def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) ->
         if phase is not None and phase.objective.target is not None:
             return phase.objective.target
     return "classes" if spec.is_tokens else "values"
-
-
-def presets() -> dict[str, str]:
-    """Name -> one-line description (the first comment line) of every preset."""
-    folder = resources.files("attnprobe") / "presets"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".toml"): f.read_text().splitlines()[0].lstrip("# ") for f in files}
-
-
-def read_table(name_or_path: str) -> config.Table:
-    """The TOML table of a preset, or of a file if the name ends in .toml."""
-    if name_or_path.endswith(".toml"):
-        return config.read_toml(Path(name_or_path))
-    if name_or_path not in presets():
-        hint = config.did_you_mean(name_or_path, presets())
-        raise ConfigError(f"unknown preset {name_or_path!r}", hint=f"{hint} (a file's name must end in .toml)")
-    with resources.as_file(resources.files("attnprobe") / "presets" / f"{name_or_path}.toml") as path:
-        return config.read_toml(path)
 
 
 def from_table(table: config.Table) -> RunConfig:

@@ -8,13 +8,16 @@ import typer
 
 from attnprobe import __version__
 from attnprobe.cli.bench import bench
+from attnprobe.cli.completion import join_assignments
 from attnprobe.cli.data import data_app
 from attnprobe.cli.demo import demo
 from attnprobe.cli.output import console, drop_stdout, prepare_streams, print_error
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
+from attnprobe.cli.settings import settings
 from attnprobe.cli.theory import theory_app
 from attnprobe.cli.train import train
+from attnprobe.cli.usage import call
 from attnprobe.errors import explain
 
 CODES = """Exit codes: 0 ok, 1 run failed, 2 usage, 3 unreadable or incompatible file, 4 probe not applicable,
@@ -32,6 +35,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(demo)
 app.command()(presets)
+app.command()(settings)
 app.command()(bench)
 app.add_typer(probe_app)
 app.add_typer(theory_app)
@@ -58,10 +62,11 @@ def main(arguments: list[str] | None = None) -> None:
     # Threads that wait for each other by spinning cost a busy machine several times the work they share. This must be
     # set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    join_assignments(os.environ)
     prepare_streams()
     try:
         try:
-            app(args=arguments)
+            call(app, arguments)
         except SystemExit:
             sys.stdout.flush()  # now, while a full disk can still be told
             raise

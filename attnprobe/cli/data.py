@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnprobe.cli.completion import complete_sources, complete_task_setting, complete_tasks, task_names
 from attnprobe.cli.output import CHECK_FAILED, DataDir, Json, Quiet, print_json, print_table, progress_bar, say
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 from attnprobe.outputs import check_outputs
@@ -18,12 +19,20 @@ MEGABYTE = 1_000_000
 
 TaskSettings = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a setting of the task: -s n_train=200. Repeatable."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Change a setting of the task: -s n_train=200. Repeatable.",
+        autocompletion=complete_task_setting,
+    ),
 ]
 
 data_app = typer.Typer(name="data", help="List, fetch, generate, verify and describe data sets.", no_args_is_help=True)
 
-Names = Annotated[list[str], typer.Argument(help="Tasks or sources, see attnprobe data list.")]
+Names = Annotated[
+    list[str], typer.Argument(help="Tasks or sources, see attnprobe data list.", autocompletion=complete_sources)
+]
 
 
 @data_app.command("list")
@@ -36,12 +45,11 @@ def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) ->
 
         attnprobe data list --json
     """
-    from attnprobe.tasks import TASKS
     from attnprobe.tasks.sources.cache import cache_dir
     from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES
     from attnprobe.tasks.sources.copies import status
 
-    tasks = [{"name": name, "sources": list(TASK_SOURCES.get(name, ()))} for name in TASKS]
+    tasks = [{"name": name, "sources": list(TASK_SOURCES.get(name, ()))} for name in task_names()]
     sources = [
         {
             "name": name,
@@ -102,7 +110,7 @@ def fetch(
 
 @data_app.command()
 def generate(
-    name: Annotated[str, typer.Argument(help="A task that draws its own data.")],
+    name: Annotated[str, typer.Argument(help="A task that draws its own data.", autocompletion=complete_tasks)],
     settings: TaskSettings = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -132,7 +140,10 @@ def generate(
 
 @data_app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Tasks or sources.", show_default="all present")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tasks or sources.", show_default="all present", autocompletion=complete_sources),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -173,7 +184,7 @@ def verify(
 
 @data_app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="A task's name.")],
+    name: Annotated[str, typer.Argument(help="A task's name.", autocompletion=complete_tasks)],
     settings: TaskSettings = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw a sheet of samples into this PNG file.")] = None,
     data_dir: DataDir = None,

@@ -64,9 +64,9 @@ def demo(
 
 def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -> list[dict[str, Any]]:
     """One run per seed; finished ones are taken as they are, interrupted ones continued."""
-    from attnprobe import run
+    from attnprobe import presets, run
 
-    table = run.read_table(run.DEFAULT_PRESET)
+    table = presets.read_table(run.DEFAULT_PRESET)
     if arm == "scratch":
         del table["pretrain"]
     folders = [out / "runs" / f"{arm}-s{seed}" for seed in seeds]

@@ -4,11 +4,15 @@ from typing import Annotated
 
 import typer
 
+from attnprobe.cli.completion import complete_presets
 from attnprobe.cli.output import Json, print_json, print_table, stdout
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Print this preset's settings, to be copied and edited.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Print this preset's settings, to be copied and edited.", autocompletion=complete_presets),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the named runs, or print one of them as TOML.
@@ -21,15 +25,18 @@ def presets(
     """
     import tomli_w
 
-    from attnprobe import run
+    from attnprobe.presets import descriptions, read_table
 
     if name is not None:
-        table = run.to_table(run.from_table(run.read_table(name)))
+        table = read_table(name)
+        from attnprobe import run  # loads torch, which takes seconds; a misspelt name is told before
+
+        settings = run.to_table(run.from_table(table))
         if json:
-            print_json(table)
+            print_json(settings)
         else:
-            stdout.out(tomli_w.dumps(table), end="")
+            stdout.out(tomli_w.dumps(settings), end="")
     elif json:
-        print_json(run.presets())
+        print_json(descriptions())
     else:
-        print_table("presets", ["name", "what it is"], [list(item) for item in run.presets().items()], numeric_from=2)
+        print_table("presets", ["name", "what it is"], [list(item) for item in descriptions().items()], numeric_from=2)

@@ -44,13 +44,13 @@ def certify(
     """
     import numpy as np
 
-    from attnprobe import run
+    from attnprobe import presets, run
     from attnprobe.cli.probe_alignment import reconstruction_of
     from attnprobe.probes.certificate import measure
     from attnprobe.probes.statistics import rows_to_records
 
     check_outputs([checkpoint], csv=csv)
-    other = None if task is None else run.from_table(run.read_table(task)).task
+    other = None if task is None else run.from_table(presets.read_table(task)).task
     opened = open_checkpoint(checkpoint, task=other, split=split, device=device, data_dir=data_dir)
     note_sequences(opened, sequences, quiet=quiet)
     with progress_bar(opened.label, quiet=quiet or json) as report:

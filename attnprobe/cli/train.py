@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from attnprobe.cli.completion import complete_presets, complete_run_setting
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json
 from attnprobe.cli.probe_options import finite
 from attnprobe.cli.runs import train_all
@@ -18,13 +19,22 @@ MOST_SEEDS = 10_000
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a setting, e.g. -s finetune.epochs=20. Repeatable."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Change a setting, e.g. -s finetune.epochs=20. Repeatable.",
+        autocompletion=complete_run_setting,
+    ),
 ]
 
 
 def train(
     preset: Annotated[
-        str, typer.Argument(help="A preset's name (see attnprobe presets) or a .toml file.")
+        str,
+        typer.Argument(
+            help="A preset's name (see attnprobe presets) or a .toml file.", autocompletion=complete_presets
+        ),
     ] = "textures",
     out: Annotated[
         Path | None,
@@ -124,12 +134,12 @@ def load_configs(
     pretrained: Path | None,
 ) -> "list[RunConfig]":
     """The settings of every run that the command line asks for, one per seed."""
-    from attnprobe import run
+    from attnprobe import presets, run
     from attnprobe.config import environment_assignments, override
 
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
-    table = override(run.read_table(preset), [*environment_assignments(), *settings])
+    table = override(presets.read_table(preset), [*environment_assignments(), *settings])
     if no_pretrain or pretrained is not None:
         table.pop("pretrain", None)
     if no_finetune:

@@ -17,14 +17,17 @@ from attnprobe.tasks import Spec
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    d_model: int = 64
-    layers: int = 1
-    heads: int = 4
-    d_mlp: int = 128
+    """The shape of the encoder and its two heads, and how its parameters start."""
+
+    d_model: int = 64  # width of the features
+    layers: int = 1  # blocks, each of attention and an MLP
+    heads: int = 4  # attention heads of each layer; they share d_model
+    d_mlp: int = 128  # hidden width of the MLPs
+    # how a position is told: a learned or a fixed sinusoidal table that is added, or rotation of queries and keys
     positions: Literal["none", "learned", "sinusoidal", "rotary"] = "sinusoidal"
-    readout: Readout = "mean"
+    readout: Readout = "mean"  # what labels are read from: mean, maximum or last of the positions, or a class token
     label_head: Literal["linear", "mlp"] = "linear"  # pairs of sequences always have their own head
-    causal: bool = False
+    causal: bool = False  # a position sees only itself and those before it
     padding: Literal["masked", "attended"] = "masked"  # attended: pads are keys like any other, as published
     init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
 

@@ -1,31 +1,22 @@
-"""The data sets a model can learn. To add one, write a frozen dataclass with ``load`` and add one line here."""
+"""The data sets a model can learn: ``TASKS``, and the types they share.
 
-from attnprobe.tasks.bidmc import BIDMC
-from attnprobe.tasks.data import MASK_ID as MASK_ID
-from attnprobe.tasks.data import Batch as Batch
-from attnprobe.tasks.data import Data as Data
-from attnprobe.tasks.data import Outline as Outline
-from attnprobe.tasks.data import Spec as Spec
-from attnprobe.tasks.data import Split as Split
-from attnprobe.tasks.data import Task as Task
-from attnprobe.tasks.fashion_mnist import FashionMNIST
-from attnprobe.tasks.images import Image, SequentialCIFAR
-from attnprobe.tasks.listops import ListOps
-from attnprobe.tasks.pathfinder import Pathfinder
-from attnprobe.tasks.retrieval import Retrieval
-from attnprobe.tasks.speech import SpeechCommands
-from attnprobe.tasks.text import Text
-from attnprobe.tasks.textures import Textures
+Both are loaded when they are first asked for: they need torch, which takes seconds, and ``sources`` does without it.
+"""
 
-TASKS: dict[str, type[Task]] = {
-    "textures": Textures,
-    "fashion-mnist": FashionMNIST,
-    "listops": ListOps,
-    "pathfinder": Pathfinder,
-    "image": Image,
-    "scifar": SequentialCIFAR,
-    "text": Text,
-    "retrieval": Retrieval,
-    "speech-commands": SpeechCommands,
-    "bidmc": BIDMC,
-}
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnprobe.tasks.data import MASK_ID as MASK_ID
+    from attnprobe.tasks.data import Batch as Batch
+    from attnprobe.tasks.data import Data as Data
+    from attnprobe.tasks.data import Outline as Outline
+    from attnprobe.tasks.data import Spec as Spec
+    from attnprobe.tasks.data import Split as Split
+    from attnprobe.tasks.data import Task as Task
+    from attnprobe.tasks.tasks import TASKS as TASKS
+
+
+def __getattr__(name: str) -> Any:
+    home = "tasks" if name == "TASKS" else "data"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

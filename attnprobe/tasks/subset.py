@@ -57,8 +57,8 @@ class Subset(TrainingSubset):
     """Settings that every task read from files inherits: numbers of samples as well."""
 
     n_train: int | None = None  # number of training samples; None = all
-    n_validation: int | None = None  # None = all
-    n_test: int | None = None  # None = all
+    n_validation: int | None = None  # number of validation samples; None = all
+    n_test: int | None = None  # number of test samples; None = all
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,10 +21,10 @@ class Textures(TrainingSubset):
     classes: int = 4  # orientations pi * c / classes
     along: float = 3.0  # correlation length along the orientation, pixels
     across: float = 0.8  # correlation length across it, pixels
-    n_train: int = 1000  # another number gives other images: for nested training sets use fraction
-    n_validation: int = 500
-    n_test: int = 2000
-    data_seed: int = 0
+    n_train: int = 1000  # number of training samples; another gives other images: for nested sets use fraction
+    n_validation: int = 500  # number of validation samples
+    n_test: int = 2000  # number of test samples
+    data_seed: int = 0  # of the drawn data; apart from the seed of the run
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnprobe import run
+from attnprobe import presets, run
 from attnprobe.config import build, dump, override, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 
@@ -112,16 +112,16 @@ def test_toml_round_trip_is_exact(width: int, rate: float, names: list[str], pai
     assert build(Whole, tomllib.loads(tomli_w.dumps(dump(whole)))) == whole
 
 
-@pytest.mark.parametrize("name", run.presets())
+@pytest.mark.parametrize("name", presets.descriptions())
 def test_every_preset_is_a_run_and_survives_a_round_trip(name: str) -> None:
-    config = run.from_table(run.read_table(name))
+    config = run.from_table(presets.read_table(name))
     text = tomli_w.dumps(run.to_table(config))
     assert run.from_table(tomllib.loads(text)) == config
     assert run.fingerprint(run.from_table(tomllib.loads(text))) == run.fingerprint(config)
 
 
 def test_fingerprint_depends_on_every_setting() -> None:
-    table = run.read_table("textures")
+    table = presets.read_table("textures")
     prints = {
         run.fingerprint(run.from_table(override(table, [change])))
         for change in (
@@ -153,19 +153,19 @@ def test_fingerprint_depends_on_every_setting() -> None:
 )
 def test_impossible_runs_are_refused(changes: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        run.from_table(override(run.read_table("textures"), changes))
+        run.from_table(override(presets.read_table("textures"), changes))
     assert message in str(caught.value)
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
-        run.read_table(str(tmp_path / "none.toml"))
+        presets.read_table(str(tmp_path / "none.toml"))
     broken = tmp_path / "broken.toml"
     broken.write_text("[task\n")
     with pytest.raises(ArtifactError, match="not valid TOML"):
-        run.read_table(str(broken))
+        presets.read_table(str(broken))
     with pytest.raises(ConfigError, match="unknown preset") as caught:
-        run.read_table("textuers")
+        presets.read_table("textuers")
     assert "textures" in caught.value.hint
 
 
@@ -193,7 +193,7 @@ def test_hostile_settings_are_one_line_with_a_hint(text: str, tmp_path: Path) ->
     path = tmp_path / "run.toml"
     path.write_text(text)
     with pytest.raises((ArtifactError, ConfigError)) as caught:
-        run.from_table(run.read_table(str(path)))
+        run.from_table(presets.read_table(str(path)))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
     assert caught.value.hint
@@ -221,7 +221,7 @@ def test_hostile_settings_are_one_line_with_a_hint(text: str, tmp_path: Path) ->
 )
 def test_hostile_assignments_are_one_line_with_a_hint(assignment: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        run.from_table(override(run.read_table("textures"), [assignment]))
+        run.from_table(override(presets.read_table("textures"), [assignment]))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
     assert caught.value.hint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnprobe import run
+from attnprobe import presets, run
 from attnprobe.config import override
 from attnprobe.models import make_model
 from attnprobe.run import Phase, RunConfig
@@ -23,12 +23,12 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def short(name: str) -> RunConfig:
     """The preset with sequences of a few positions, where its own would take hours."""
-    table = run.read_table(name)
+    table = presets.read_table(name)
     few = FEW[table["task"]["name"]] | ({"side": 32} if name.startswith("path") else {})
     return run.from_table(override(table, [f"task.{setting}={value}" for setting, value in few.items()]))
 
 
-@pytest.mark.parametrize("name", run.presets())
+@pytest.mark.parametrize("name", presets.descriptions())
 def test_every_preset_makes_its_first_steps(name: str, data_dir: Path) -> None:
     config = short(name)
     data = config.task.load(data_dir)
@@ -53,7 +53,7 @@ def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
 
 def test_every_published_data_set_has_a_run_for_small_machines() -> None:
     """Those of textures and Fashion-MNIST are small as they are: no paper of the two trains on them."""
-    variants = {re.sub("-(rotary|sinusoidal|coser|causal)$", "", name) for name in run.presets()}
+    variants = {re.sub("-(rotary|sinusoidal|coser|causal)$", "", name) for name in presets.descriptions()}
     tasks = {re.sub("-(rr|hr|spo2)$", "", name) for name in variants} - {"textures", "fashion-mnist"}
     small = {name for name in tasks if name.endswith("-small")}
     assert small == {f"{name}-small" for name in tasks - small}

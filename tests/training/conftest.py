@@ -1,6 +1,6 @@
 import pytest
 
-from attnprobe import run
+from attnprobe import presets, run
 from attnprobe.config import override
 
 
@@ -30,7 +30,7 @@ SMALL = [
 @pytest.fixture
 def small():
     def make(*changes: str) -> run.RunConfig:
-        return run.from_table(override(run.read_table("textures"), [*SMALL, *changes]))
+        return run.from_table(override(presets.read_table("textures"), [*SMALL, *changes]))
 
     return make
 

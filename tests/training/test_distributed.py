@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnprobe import run
+from attnprobe import presets, run
 from attnprobe.cli.progress import TrainingProgress
 from attnprobe.config import override
 from attnprobe.errors import ConfigError
@@ -46,7 +46,7 @@ def finish(process: subprocess.Popen[str]) -> dict:
 
 
 def alone(out: Path, *more: str) -> dict:
-    config = run.from_table(override(run.read_table("textures"), [*SETTINGS, *more]))
+    config = run.from_table(override(presets.read_table("textures"), [*SETTINGS, *more]))
     return execute(config, out, device=torch.device("cpu"), monitor=TrainingProgress(quiet=True))
 
 

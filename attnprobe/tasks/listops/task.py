@@ -42,11 +42,11 @@ class ListOps(TrainingSubset, Grammar):
     All generated expressions differ. When reading, ``n_...`` are upper limits: the first rows of each file.
     """
 
-    source: Literal["generate", "published"] = "generate"
-    n_train: int = 96_000  # another number gives other generated expressions: for nested training sets use fraction
-    n_validation: int = 2_000
-    n_test: int = 2_000
-    data_seed: int = 0
+    source: Literal["generate", "published"] = "generate"  # draw expressions, or read the published files
+    n_train: int = 96_000  # number of training samples; another gives other expressions: for nested sets use fraction
+    n_validation: int = 2_000  # number of validation samples
+    n_test: int = 2_000  # number of test samples
+    data_seed: int = 0  # of the drawn data; apart from the seed of the run
 
     def __post_init__(self) -> None:
         Grammar.__post_init__(self)

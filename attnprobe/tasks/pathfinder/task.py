@@ -98,12 +98,14 @@ class Pathfinder(TrainingSubset):
     5, 5, 8 and 7. No published image was at hand to decide by. ``distractors`` overrides both.
     """
 
-    side: Literal[32, 64, 128, 256] = 32
-    source: Literal["generate", "published"] = "generate"
+    side: Literal[32, 64, 128, 256] = 32  # pixels; 128 is PathX, 256 PathX-256
+    source: Literal["generate", "published"] = "generate"  # draw images, or read the published folders
     contour_length: int = 14  # paddles
     distractor_length: int | None = None  # paddles; None = a third of contour_length
     distractors: int | None = None  # contours tried besides the two long ones; some find no room
+    # how many distractors are tried: paddles divided by the easy length, as the published script does, or by their own
     distractor_rule: Literal["once", "per_length"] = "once"
+    # published: contours start in few directions at 32 and 64 pixels, a bug of the published generator; clean: in all
     seeding: Seeding = "published"
     continuity: float | None = None  # larger = straighter
     padding: int | None = None  # pixels at the border in which nothing may lie
@@ -112,14 +114,14 @@ class Pathfinder(TrainingSubset):
     paddle_thickness: float | None = None  # pixels
     paddle_margins: tuple[int, ...] | None = None  # half the gap between paddles, pixels; one is drawn per image
     marker_radius: float | None = None  # pixels
-    contour_contrasts: tuple[float, ...] | None = None
-    paddle_contrasts: tuple[float, ...] | None = None
-    antialias_scale: int = 2
+    contour_contrasts: tuple[float, ...] | None = None  # factors of brightness; one is drawn per contour
+    paddle_contrasts: tuple[float, ...] | None = None  # factors of brightness; one is drawn per paddle
+    antialias_scale: int = 2  # paddles are drawn so many times larger and then averaged
     downsample: int = 1  # the model sees means of downsample x downsample pixels, for short runs
-    n_train: int = 160_000
-    n_validation: int = 20_000
-    n_test: int = 20_000
-    data_seed: int = 0
+    n_train: int = 160_000  # number of training samples
+    n_validation: int = 20_000  # number of validation samples
+    n_test: int = 20_000  # number of test samples
+    data_seed: int = 0  # of the drawn data; apart from the seed of the run
 
     def __post_init__(self) -> None:
         super().__post_init__()
