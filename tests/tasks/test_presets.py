@@ -38,10 +38,10 @@ def test_every_preset_makes_its_first_steps(name: str, data_dir: Path) -> None:
 
 
 def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
-    """A small step of the phase's optimizer lowers the loss of the batch it was made for."""
+    """A step of the optimizer, too small to jump over the ties of a maximum, lowers the loss of its own batch."""
     phase.objective.check(config.model, data.spec)
     model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec, config.pretrain), seed=0)
-    optimizer = make_optimizer(dataclasses.replace(phase.optimizer, lr=1e-5), model.named_parameters())
+    optimizer = make_optimizer(dataclasses.replace(phase.optimizer, lr=1e-6), model.named_parameters())
     batch = data.train.batch(torch.arange(2))
     before = phase.objective.losses(model, batch, seed=0, epoch=0).mean()
     before.backward()
@@ -53,7 +53,7 @@ def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
 
 def test_every_published_data_set_has_a_run_for_small_machines() -> None:
     """Those of textures and Fashion-MNIST are small as they are: no paper of the two trains on them."""
-    variants = {re.sub("-(rotary|sinusoidal|coser|causal)$", "", name) for name in presets.descriptions()}
+    variants = {re.sub("-(rotary|sinusoidal|coser|causal|256)$", "", name) for name in presets.descriptions()}
     tasks = {re.sub("-(rr|hr|spo2)$", "", name) for name in variants} - {"textures", "fashion-mnist"}
     small = {name for name in tasks if name.endswith("-small")}
     assert small == {f"{name}-small" for name in tasks - small}
