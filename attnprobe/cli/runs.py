@@ -105,6 +105,7 @@ def train_together(
     from attnprobe.cli.progress import TrainingProgress
     from attnprobe.training.ensemble import check_alike, together
     from attnprobe.training.execute import Execution, updates
+    from attnprobe.training.group_saves import GroupSaves
     from attnprobe.training.run_directory import RunDirectory
 
     check_alike(configs)
@@ -119,7 +120,8 @@ def train_together(
             )
             for config, folder, watch in zip(configs, folders, watches, strict=True)
         ]  # fmt: skip
-        return together([updates(e, resume=choices.resume, overwrite=choices.overwrite) for e in executions])
+        saves = GroupSaves(executions, resume=choices.resume)
+        return together([updates(e, resume=choices.resume, overwrite=choices.overwrite) for e in executions], saves)
 
 
 def train_shared(

@@ -6,7 +6,7 @@ from an earlier step than the others) catches up first, and one that has fewer s
 
 import copy
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -16,14 +16,14 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.objectives import Losses, MaskedReconstruction
 from attnprobe.run import Phase, RunConfig
 from attnprobe.training.arithmetic import process_settings
-from attnprobe.training.loop import Interrupted, Trainer, Update
+from attnprobe.training.group_saves import GroupSaves, Place
+from attnprobe.training.loop import Interrupted, PhaseEnd, Request, Trainer, Training, Update
 from attnprobe.training.optim import learning_rate
 from attnprobe.training.run_directory import STAGES
 from attnprobe.training.stacking import StackedAdamW, join, stack
 from attnprobe.training.steppers import arithmetic
 
 Returned = TypeVar("Returned")
-Training = Generator[Update, Tensor, Returned]
 
 
 class Ensemble:
@@ -75,21 +75,20 @@ class Ensemble:
         return objective.losses(self.whole, batch, seed=seed, epoch=epoch)  # pyright: ignore[reportArgumentType]
 
 
-def together(trainings: Sequence[Training[Returned]]) -> list[Returned]:
-    """Carry out several trainings at once; what each of them returns.
+def together(trainings: Sequence[Training[Returned]], saves: GroupSaves | None = None) -> list[Returned]:
+    """Carry out several trainings at once; what each of them returns. ``saves``: when and how they save, all at once.
 
     If one of them fails or is interrupted, the others are interrupted between the same two steps and have saved when
     its error is raised.
     """
     running = dict(enumerate(trainings))
-    waiting: dict[int, Update] = {}
+    waiting: dict[int, Request] = {}
     returned: dict[int, Returned] = {}
     errors: list[Exception] = []
 
     def go_on(number: int, answer: Tensor | None) -> None:
         try:
-            # A generator is started by sending it None.
-            waiting[number] = running[number].send(answer)  # pyright: ignore[reportArgumentType]
+            waiting[number] = running[number].send(answer)  # None starts a generator
         except StopIteration as end:
             returned[number] = end.value
             del running[number]
@@ -101,8 +100,16 @@ def together(trainings: Sequence[Training[Returned]]) -> list[Returned]:
         go_on(number, None)
     ensemble: Ensemble | None = None
     while running and not errors:
-        now = min(_place(update) for update in waiting.values())
-        chosen = {number: update for number, update in waiting.items() if _place(update) == now}
+        now = min(_place(request) for request in waiting.values())
+        ending = [n for n, request in waiting.items() if isinstance(request, PhaseEnd) and _place(request) == now]
+        if saves is not None and (ending or saves.due()):
+            saves.save({number: request.trainer for number, request in waiting.items()})
+        for number in ending:
+            del waiting[number]
+            go_on(number, None)
+        if ending:
+            continue
+        chosen = {n: r for n, r in waiting.items() if isinstance(r, Update) and _place(r) == now}
         trainers = tuple(update.trainer for update in chosen.values())
         if ensemble is None or ensemble.trainers != trainers:
             ensemble = Ensemble(trainers)
@@ -116,14 +123,16 @@ def together(trainings: Sequence[Training[Returned]]) -> list[Returned]:
             continue
         except Exception as error:  # one that cannot save must not keep the next one from it
             errors.append(error)
+    if saves is not None and errors and all(isinstance(error, Interrupted) for error in errors):
+        saves.commit([number for number in range(len(trainings)) if number not in returned])
     if errors:
         raise next((error for error in errors if not isinstance(error, Interrupted)), errors[0])
     return [returned[number] for number in range(len(trainings))]
 
 
-def _place(update: Update) -> tuple[int, int]:
-    """Where in its run an update stands."""
-    trainer = update.trainer
+def _place(request: Request) -> Place:
+    """Where in its run a request stands."""
+    trainer = request.trainer
     return (STAGES.index(trainer.name), trainer.progress.step)
 
 

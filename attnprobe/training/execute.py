@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from attnprobe.training.checkpoint import (
 )
 from attnprobe.training.claim import check_claim, claimed, remove_kept, where_kept
 from attnprobe.training.distributed import Team
-from attnprobe.training.loop import Monitor, Trainer, Update, alone, evaluate
+from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate
 from attnprobe.training.run_directory import RunDirectory, make_manifest
 from attnprobe.training.steppers import Choice
 
@@ -57,6 +57,8 @@ class Execution:
     attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
     modes: dict[str, Choice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
     team: Team = dataclasses.field(default_factory=Team)
+    in_group: bool = False  # a member of an ensemble, whose driver says when it is time to save (see ``group_saves``)
+    resume_from: Path | None = None  # None: what the run directory has
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
     pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
     seconds_before: float = 0.0
@@ -102,7 +104,7 @@ def execute(
     return alone(updates(execution, resume=resume, overwrite=overwrite))
 
 
-def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator[Update, Tensor, dict[str, Any]]:
+def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Training[dict[str, Any]]:
     """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
     config, directory = execution.config, execution.directory
     check_claim(directory, config, resume=resume, overwrite=overwrite)
@@ -137,7 +139,7 @@ def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Generator
 
 def _run_phase(
     execution: Execution, name: str, phase: Phase, source: dict[str, Tensor] | None
-) -> Generator[Update, Tensor, Transformer]:
+) -> Training[Transformer]:
     """Train one phase, or take its checkpoint if it was finished before an interruption."""
     config, directory = execution.config, execution.directory
     path = directory.checkpoint(name)
@@ -213,8 +215,14 @@ def _note_mode(execution: Execution, trainer: Trainer) -> None:
 
 def _save_resume(execution: Execution, trainer: Trainer, force: bool) -> None:
     _note_mode(execution, trainer)
-    if not force and time.perf_counter() - execution.last_save < SECONDS_BETWEEN_SAVES:
-        return
+    due = not execution.in_group and time.perf_counter() - execution.last_save >= SECONDS_BETWEEN_SAVES
+    if force or due:
+        write_resume(execution, trainer)
+
+
+def write_resume(execution: Execution, trainer: Trainer) -> None:
+    """Save where a run stands between two updates; that of a member counts once all members have written theirs."""
+    directory = execution.directory
     names = list(execution.config.phases())
     document = {
         "format": RESUME_FORMAT,
@@ -222,16 +230,21 @@ def _save_resume(execution: Execution, trainer: Trainer, force: bool) -> None:
         "phase": trainer.name,
         "finished": names[: names.index(trainer.name)],
         "trainer": trainer.state_dict(),
-        "sizes": execution.directory.sizes(),
+        "sizes": directory.sizes(),
         "seconds": execution.seconds(),
     }
-    write_atomically(execution.directory.resume, lambda file: torch.save(document, file))
+    path = directory.resume_next if execution.in_group else directory.resume
+    write_atomically(path, lambda file: torch.save(document, file))
     execution.last_save = time.perf_counter()
 
 
 def _restore(execution: Execution) -> None:
     """Pick up resume.pt; a run that was killed before its first save starts again."""
     directory = execution.directory
+    latest = directory.resume if execution.in_group else directory.resume_next  # alone, no other member's is waited for
+    if (execution.resume_from or latest) == directory.resume_next and directory.resume_next.exists():
+        directory.resume_next.replace(directory.resume)
+    directory.resume_next.unlink(missing_ok=True)
     if not directory.resume.exists():
         directory.truncate({})
         for path in directory.checkpoints().values():
@@ -255,7 +268,8 @@ class _Recorder:
 
     def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None:
         self.execution.monitor.phase_started(name, phase, samples, done)
-        if done == 0:
+        resumed = self.execution.resumed
+        if resumed is None or resumed["phase"] != name:  # else the start of the phase has been seen
             self._watch()
 
     def stepped(self, samples: int) -> None:

@@ -66,12 +66,24 @@ class Update:
     epoch: int
 
 
-def alone(training: Generator[Update, Tensor, Returned]) -> Returned:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseEnd:
+    """All updates of a phase are made; a moment at which runs that go in step can save together. It has no answer."""
+
+    trainer: "Trainer"
+
+
+Request = Update | PhaseEnd
+Training = Generator[Request, Tensor | None, Returned]
+
+
+def alone(training: Training[Returned]) -> Returned:
     """Carry out each update as it is asked for; returns what the generator returns."""
     try:
-        update = next(training)
+        asked = next(training)
         while True:
-            update = training.send(update.trainer.update(update.batch, update.epoch))
+            made = asked.trainer.update(asked.batch, asked.epoch) if isinstance(asked, Update) else None
+            asked = training.send(made)
     except StopIteration as end:
         return end.value
 
@@ -93,9 +105,7 @@ class Trainer:
         self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.team.size)
         self.stepper = ENGINES[self.choice.mode](model, self.optimizer, phase, engine, self.team, seed=seed)
 
-    def fit(
-        self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]
-    ) -> Generator[Update, Tensor, None]:
+    def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> Training[None]:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.
 
         ``should_stop`` is asked between steps; if it says yes, or if Interrupted is thrown in instead of an answer,
@@ -120,12 +130,14 @@ class Trainer:
                 except Interrupted:
                     save(True)
                     raise
+                assert sums is not None, "an update is answered with its sums"
                 state.sums += sums
                 state.step += 1
                 self._say_what_failed(monitor)
                 monitor.stepped(self.batch_size)
             numbers = self._finish_epoch(epoch, state)
             monitor.epoch_finished(self.name, epoch, numbers)
+        yield PhaseEnd(trainer=self)
         self.model.load_state_dict(state.best_state)
 
     def _say_what_failed(self, monitor: Monitor) -> None:

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from attnprobe.errors import NotApplicableError, RunError
+from attnprobe.training import execute as execution
+from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.group_saves import GroupSaves
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.run_directory import RunDirectory
 
@@ -35,7 +38,8 @@ def executions(small, monitor, tmp_path):
 
 
 def train(executions: list[Execution], resume: bool = False) -> list[dict]:
-    return together([updates(e, resume=resume, overwrite=False) for e in executions])
+    saves = GroupSaves(executions, resume=resume)
+    return together([updates(e, resume=resume, overwrite=False) for e in executions], saves)
 
 
 def assert_same(a: dict, b: dict, rel: float) -> None:
@@ -67,7 +71,47 @@ def test_an_interrupted_ensemble_goes_on_exactly(executions) -> None:
         tensors = [*s["model"].values(), *(t for own in s["optimizer"]["state"].values() for t in own.values())]
         assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors), "nobody saves the others' numbers"
     for a, b in zip(whole, train(executions("halves"), resume=True), strict=True):
-        assert_same(a, b, rel=1e-6)
+        assert_equal(a, b)
+
+
+class Killed(BaseException):
+    """Ends everything at once, as a kill does: nothing that saves on the way out hears of it."""
+
+
+@pytest.mark.parametrize("written", [0, 2, 5, 7, 31, 62])
+def test_a_killed_ensemble_goes_on_exactly(executions, tmp_path, monkeypatch, written: int) -> None:
+    """Killed between any two writes of any members' saves, results and checkpoints; saved before every update."""
+    monkeypatch.setattr(execution, "SECONDS_BETWEEN_SAVES", 0.0)
+    whole, left = train(executions("whole")), iter(range(10**6))
+
+    def kill_before(write):
+        def maybe(*arguments, **keywords):
+            if next(left) == written:
+                raise Killed
+            return write(*arguments, **keywords)
+
+        return maybe
+
+    with monkeypatch.context() as patch:
+        for module, name in ((execution, "write_atomically"), (RunDirectory, "write_json"), (Path, "replace")):
+            patch.setattr(module, name, kill_before(getattr(module, name)))
+        with pytest.raises(Killed):
+            train(executions("killed"))
+    for a, b in zip(whole, train(executions("killed"), resume=True), strict=True):
+        assert_equal(a, b)
+        assert not list(Path(b["run_dir"]).glob("resume*"))
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    """Bit for bit: every checkpoint and every number of metrics.jsonl."""
+    one, two = (RunDirectory(Path(result["run_dir"])) for result in (a, b))
+    for name, path in one.checkpoints().items():
+        states = [load_checkpoint(Path(p)).state for p in (path, two.checkpoints()[name])]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0]), name
+    lines = [[json.loads(line) for line in run.metrics.read_text().splitlines()] for run in (one, two)]
+    for record in lines[0] + lines[1]:
+        del record["seconds"], record["time"]
+    assert lines[0] == lines[1]
 
 
 def test_a_member_that_is_behind_catches_up(executions, small, monitor, tmp_path) -> None:
@@ -86,12 +130,17 @@ def test_a_member_that_is_behind_catches_up(executions, small, monitor, tmp_path
         assert_same(got[number], alone, rel=1e-4)
 
 
-def test_a_member_that_diverges_makes_the_others_save(executions) -> None:
+def test_a_member_that_diverges_makes_the_others_save(executions, small, monitor) -> None:
     changes = (MEMBERS[0], ("seed=2", "pretrain.optimizer.lr=1e18"))
     members = executions("diverging", changes=changes)
     with pytest.raises(RunError, match="diverged"):
         train(members)
-    assert members[0].directory.resume.exists()
+    saved = torch.load(members[0].directory.resume_next, weights_only=True)["trainer"]["progress"]["step"]
+    assert saved > 0
+    seen: list[int] = []
+    alone = {"resume": True, "watch": lambda phase, step, model, data: seen.append(step)}
+    execute(small(*MEMBERS[0]), members[0].directory.path, device=CPU, monitor=monitor, **alone)
+    assert seen[0] == saved + 1
 
 
 def test_a_watch_sees_each_member_as_it_would_be_alone(executions, small, monitor, tmp_path) -> None:
