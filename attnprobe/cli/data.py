@@ -1,21 +1,18 @@
 """attnprobe data: what there is to learn from, how to get it, whether it is right, and what it looks like."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attnprobe.cli.completion import complete_sources, complete_task_setting, complete_tasks, task_names
+from attnprobe.cli.downloads import download, in_megabytes, known_size, megabytes
 from attnprobe.cli.output import CHECK_FAILED, DataDir, Json, Quiet, print_json, print_table, progress_bar, say
-from attnprobe.errors import ArtifactError, ConfigError, RunError
+from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.outputs import check_outputs
 
 if TYPE_CHECKING:
     from attnprobe.tasks import Task
-    from attnprobe.tasks.sources.catalogue import Source
-
-MEGABYTE = 1_000_000
 
 TaskSettings = Annotated[
     list[str] | None,
@@ -46,10 +43,11 @@ def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) ->
         attnprobe data list --json
     """
     from attnprobe.tasks.sources.cache import cache_dir
-    from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES
+    from attnprobe.tasks.sources.catalogue import PUBLISHED_SOURCES, SOURCES, TASK_SOURCES
     from attnprobe.tasks.sources.copies import status
 
-    tasks = [{"name": name, "sources": list(TASK_SOURCES.get(name, ()))} for name in task_names()]
+    readable = TASK_SOURCES | PUBLISHED_SOURCES
+    tasks = [{"name": name, "sources": list(readable.get(name, ()))} for name in task_names()]
     sources = [
         {
             "name": name,
@@ -64,7 +62,10 @@ def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) ->
     if json:
         print_json({"cache": str(cache_dir()), "tasks": tasks, "sources": sources})
     elif not quiet:
-        rows = [[task["name"], " or ".join(task["sources"]) or "generated"] for task in tasks]
+        rows = [
+            [task["name"], " or ".join([*([] if task["name"] in TASK_SOURCES else ["generated"]), *task["sources"]])]
+            for task in tasks
+        ]
         print_table("tasks", ["name", "reads"], rows, numeric_from=2)
         rows = [[s["name"], s["status"], megabytes(s["bytes"]), s["title"]] for s in sources]
         print_table("sources", ["name", "status", "download", "what it is"], rows, numeric_from=4)
@@ -86,6 +87,8 @@ def fetch(
         attnprobe data fetch image
 
         attnprobe data fetch imdb speech-commands --yes --data-dir /big/disk
+
+        attnprobe data fetch listops pathfinder32
     """
     from attnprobe.tasks.sources.cache import writable
     from attnprobe.tasks.sources.catalogue import SOURCES
@@ -101,7 +104,8 @@ def fetch(
         else:
             download(name, SOURCES[name], data_dir, yes=yes, quiet=quiet)
             say(f"{name}: unpacking, which can take a while", quiet=quiet or not SOURCES[name].unpacked)
-        _, folder = find((name,), data_dir)
+        with progress_bar(f"unpacking {name} (MB)", quiet=quiet) as report:
+            _, folder = find((name,), data_dir, report=in_megabytes(report))
         results.append({"name": name, "folder": str(folder)})
         say(f"{name}: {folder}", quiet=quiet)
     if json:
@@ -161,7 +165,11 @@ def verify(
     from attnprobe.tasks.sources.copies import verify as check
 
     wanted = resolve(names, all_sources=True) if names else list(SOURCES)
-    present = [name for name in wanted if status(name, data_dir) != "absent"]
+    statuses = {name: status(name, data_dir) for name in wanted}
+    present = [name for name, found in statuses.items() if found == "ready" or (found == "packed" and names)]
+    left = [f"{name} ({found})" for name, found in statuses.items() if name not in present and found != "absent"]
+    if left:
+        say(f"not checked: {', '.join(left)}; name a packed one to have it unpacked and checked", quiet=quiet)
     if names and not present:
         raise ArtifactError(f"nothing to verify: {', '.join(wanted)} not found", hint="see `attnprobe data list`")
 
@@ -234,11 +242,13 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
     """Sources by their own names or by the tasks they serve; of several versions of one the first, or all."""
     from attnprobe.config import did_you_mean
     from attnprobe.tasks import TASKS
-    from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES
+    from attnprobe.tasks.sources.catalogue import PUBLISHED_SOURCES, SOURCES, TASK_SOURCES
 
     found: list[str] = []
     for name in names:
-        if name in TASK_SOURCES:
+        if name in PUBLISHED_SOURCES:
+            found += PUBLISHED_SOURCES[name]
+        elif name in TASK_SOURCES:
             versions = all_sources or name == "bidmc"  # its three sources are three targets, not versions of one
             found += TASK_SOURCES[name] if versions else TASK_SOURCES[name][:1]
         elif name in SOURCES:
@@ -246,43 +256,10 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
         elif name in TASKS:
             raise ConfigError(f"{name} needs no download", hint=f"run `attnprobe data generate {name}`")
         else:
-            raise ConfigError(f"there is no data set {name!r}", hint=did_you_mean(name, {*SOURCES, *TASK_SOURCES}))
+            raise ConfigError(
+                f"there is no data set {name!r}", hint=did_you_mean(name, {*SOURCES, *TASK_SOURCES, *PUBLISHED_SOURCES})
+            )
     return list(dict.fromkeys(found))
-
-
-def download(name: str, source: "Source", data_dir: Path | None, *, yes: bool, quiet: bool) -> None:
-    """Bring what is absent or wrong; an archive that the person keeps elsewhere is taken as it is."""
-    from attnprobe.tasks.sources.copies import status
-    from attnprobe.tasks.sources.download import destination, fetch, needed
-
-    folder = destination(source, data_dir)
-    elsewhere = not any((folder / file.name).exists() for file in source.files)
-    if (status(name, data_dir) == "packed" and elsewhere) or not needed(source, data_dir):
-        return
-    if not yes:
-        ask(name, source, folder)
-    with progress_bar(f"{name} (MB)", quiet=quiet) as report:
-        fetch(source, data_dir, lambda done, total: report(done // MEGABYTE, total and total // MEGABYTE))
-
-
-def ask(name: str, source: "Source", folder: Path) -> None:
-    """Have the person agree to the download, or raise RunError."""
-    size = known_size(source)
-    say(f"{name}: {source.title}" + (f" ({source.note})" if source.note else ""))
-    say(f"Download {megabytes(size) if size else 'files of unknown size'} to {folder}? [y/N]")
-    # Not typer.confirm, which puts a blank on stdout; at the end of input the answer is no.
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise RunError(f"{name} was not downloaded", hint="agree, or add --yes")
-
-
-def known_size(source: "Source") -> int | None:
-    """Bytes to download; None if any file's size is not known."""
-    sizes = [file.size for file in source.files]
-    return None if None in sizes else source.size
-
-
-def megabytes(size: int | None) -> str:
-    return "?" if size is None else f"{size / MEGABYTE:.1f} MB"
 
 
 def show_summary(name: str, summary: dict[str, Any]) -> None:

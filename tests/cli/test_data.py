@@ -275,7 +275,7 @@ def test_describe_counts_and_draws(name: str, tmp_path: Path) -> None:
 
 def test_a_source_of_unknown_size_is_asked_for_as_such() -> None:
     source = Source(title="t", folder="f", files=SOURCES["aan"].files, markers=("m",))
-    from attnprobe.cli.data import known_size, megabytes
+    from attnprobe.cli.downloads import known_size, megabytes
 
     assert known_size(source) is None
     assert megabytes(None) == "?"

@@ -16,6 +16,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.cut: dict[str, int] = {}
         self.ranges = True  # whether Range requests are honoured
+        self.tells_size = True  # whether the answer to a range beyond the end says where the end is
         self.requests: list[tuple[str, str | None]] = []  # (path, Range header)
 
     def url(self, path: str) -> str:
@@ -35,7 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if wanted and self.server.ranges:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
-                self.send_error(416)
+                self.send_response(416)
+                if self.server.tells_size:
+                    self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")

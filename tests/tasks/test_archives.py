@@ -109,12 +109,6 @@ def test_many_files_count_together(tmp_path: Path) -> None:
         unpack(make_tar(tmp_path / "a.tar.gz", files), tmp_path / "out", limit=LIMIT)
 
 
-def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnprobe.tasks.sources.archives.MAX_ENTRIES", 2)
-    with pytest.raises(ArtifactError, match="more than 2 files"):
-        unpack(make_tar(tmp_path / "a.tar.gz", FILES), tmp_path / "out", limit=LIMIT)
-
-
 def test_what_is_no_archive_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(b"<html>not found</html>" * 99)
     with pytest.raises(ArtifactError, match=r"is damaged or truncated: file could not be opened successfully$"):

@@ -1,17 +1,22 @@
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks.data import MASK_ID
+from attnprobe.tasks.listops import published
 from attnprobe.tasks.listops import task as listops
 from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, VOCABULARY, Grammar
 from attnprobe.tasks.listops.task import ListOps, collect
 from attnprobe.tasks.sources import generated
+from attnprobe.tasks.sources.catalogue import LISTOPS_FILES
 
 SMALL = ListOps(min_length=20, max_length=100, n_train=1_000, n_validation=53, n_test=47)
 
@@ -102,7 +107,7 @@ def parenthesised(tokens: list[str]) -> str:
 
 def write_published(folder: Path, task: ListOps) -> None:
     folder.mkdir(parents=True)
-    for split, file in zip(task.load().splits().values(), listops.FILES.values(), strict=True):
+    for split, file in zip(task.load().splits().values(), LISTOPS_FILES.values(), strict=True):
         assert split.lengths is not None
         rows = [
             f"{parenthesised(listops.text(tokens[: length - 1].numpy()).split())}\t{label}"
@@ -114,26 +119,115 @@ def write_published(folder: Path, task: ListOps) -> None:
 def test_published_files_are_read_back(tmp_path: Path) -> None:
     assert parenthesised(["[SM", "3", "5", "]"]) == "( ( ( [SM 3 ) 5 ) ] )"
     write_published(tmp_path / "listops-1000", SMALL)
-    published = dataclasses.replace(SMALL, source="published")
-    assert published.load(tmp_path).fingerprint() == SMALL.load().fingerprint()
-    assert len(dataclasses.replace(published, n_train=10).load(tmp_path).train) == 10
-    short = dataclasses.replace(published, max_length=30).load(tmp_path).train
+    task = dataclasses.replace(SMALL, source="published")
+    assert task.load(tmp_path).fingerprint() == SMALL.load().fingerprint()
+    assert len(dataclasses.replace(task, n_train=10).load(tmp_path).train) == 10
+    short = dataclasses.replace(task, max_length=30).load(tmp_path).train
     assert short.inputs.shape[1] == 30
     assert short.lengths is not None
     assert short.lengths.max() == 30
     assert (short.inputs[short.lengths == 30, 29] == EOS_ID).all()
 
 
+def test_cut_expressions_are_counted(tmp_path: Path) -> None:
+    write_published(tmp_path / "listops-1000", SMALL)
+    task = dataclasses.replace(SMALL, source="published")
+    assert set(task.load(tmp_path).notes.values()) == {0.0}
+    assert SMALL.load().notes == {}
+    notes = dataclasses.replace(task, max_length=40).load(tmp_path).notes
+    for name, split in SMALL.load().splits().items():
+        assert split.lengths is not None
+        assert notes[f"truncated_share_{name}"] == (split.lengths > 40).double().mean().item() > 0
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
-    [("( [MIN 3 ) 5 ) ] )", "line 2"), ("[MIN 3 5 ]\t12", "digit"), ("[FIRST 3 5 ]\t3", "unknown token"), ("", "line")],
+    [
+        ("( [MIN 3 ) 5 ) ] )", "line 2"),
+        ("[MIN 3 5 ]\t12", "digit"),
+        ("[FIRST 3 5 ]\t3", "unknown token"),
+        ("", "line"),
+        ("( ( ( [SM 3 ) 5 ) ] )\t7", "line 2 gives the value 7, but its expression has the value 8"),
+        ("( ( ( [SM 3 ) 5 ) ]\t8", "line 2 has parentheses that do not match"),
+        (") ( ( [SM 3 ) 5 ) ] (\t8", "line 2 has parentheses that do not match"),
+        ("[SM 3 5\t8", r"line 2 has brackets \[ and \] that do not match"),
+        ("[SM 3 ] 5\t8", r"line 2 has brackets"),
+        ("] [SM 3 5\t8", r"line 2 has brackets"),
+        ("3 5\t3", r"line 2 has brackets"),
+        ("[SM 3 [MAX ] ]\t3", "line 2 has an operator without arguments"),
+        ("( )\t3", "line 2 has no expression"),
+        (" \t3", "line 2 has no expression"),
+        ("[SM " * 1001 + "3" + " ]" * 1001 + "\t3", "line 2 is nested deeper than 1000"),
+        ('"[SM 3 5 ]\t8\n[SM 3 5 ]\t8', "ends within a quoted field"),
+        ("[SM 3 5 ]\t8\n\ufeff[SM 3 5 ]\t8", "line 3 has an unknown token"),
+    ],
 )
 def test_damaged_files_are_named(tmp_path: Path, row: str, message: str) -> None:
     write_published(tmp_path / "listops", SMALL)
-    (tmp_path / "listops" / "basic_val.tsv").write_text(f"Source\tTarget\n{row}\n\n")
+    (tmp_path / "listops" / "basic_val.tsv").write_text(f"Source\tTarget\n{row}\n")
     with pytest.raises(ArtifactError, match=message) as error:
         dataclasses.replace(SMALL, source="published").load(tmp_path)
     assert "basic_val.tsv" in str(error.value)
+    assert error.value.hint
+    assert "\n" not in str(error.value)
+
+
+def test_the_line_of_an_error_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it lies in a block of lines that are checked together."""
+    monkeypatch.setattr(published, "BLOCK", 7)
+    path = tmp_path / "basic_val.tsv"
+    for wrong in range(20):
+        rows = ["[SM 3 [MAX 1 2 ] ]\t5"] * 20
+        rows[wrong] = "[SM 3 [MAX 1 2 ] ]\t6"
+        path.write_text("Source\tTarget\n" + "\n".join(rows))
+        with pytest.raises(ArtifactError, match=f"line {wrong + 2} gives the value 6"):
+            published.read_published(path, 100)
+
+
+def value_of(tokens: list[str]) -> int:
+    """The value of an expression, by a stack."""
+    stack: list[list[int]] = [[]]
+    operators: list[str] = []
+    for token in tokens:
+        if token.startswith("["):
+            operators.append(token)
+            stack.append([])
+        elif token == "]":
+            arguments = sorted(stack.pop())
+            middle = (arguments[(len(arguments) - 1) // 2] + arguments[len(arguments) // 2]) // 2
+            results = {"[MIN": arguments[0], "[MAX": arguments[-1], "[MED": middle, "[SM": sum(arguments) % 10}
+            stack[-1].append(results[operators.pop()])
+        else:
+            stack[-1].append(int(token))
+    return stack[0][0]
+
+
+def trees() -> st.SearchStrategy[list[str]]:
+    digits = st.integers(0, 9).map(lambda d: [str(d)])
+    operators = st.sampled_from(["[MIN", "[MAX", "[MED", "[SM"])
+
+    def apply(arguments: st.SearchStrategy[list[str]]) -> st.SearchStrategy[list[str]]:
+        lists = st.lists(arguments, min_size=1, max_size=5)
+        return st.builds(lambda o, a: [o, *itertools.chain(*a), "]"], operators, lists)
+
+    return st.recursive(digits, apply, max_leaves=20)
+
+
+@given(st.lists(trees(), min_size=1, max_size=6), st.integers(0, 5))
+def test_published_values_against_a_stack(expressions: list[list[str]], wrong: int) -> None:
+    values = [value_of(tokens) for tokens in expressions]
+    rows = [published.Line(i, ids(tokens), v) for i, (tokens, v) in enumerate(zip(expressions, values, strict=True))]
+    found = published.checked(rows, Path("file"))
+    assert found.values.tolist() == values
+    assert [listops.text(np.frombuffer(t, np.uint8)).split() for t, _ in found.each()] == expressions
+    wrong %= len(rows)
+    rows[wrong] = rows[wrong]._replace(value=(values[wrong] + 1) % 10)
+    with pytest.raises(ArtifactError, match=f"line {wrong} gives"):
+        published.checked(rows, Path("file"))
+
+
+def ids(tokens: list[str]) -> bytes:
+    return bytes(published.IDS[token] for token in parenthesised(tokens).split())
 
 
 def test_missing_files_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,25 +14,17 @@ import torch
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
-from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, SPECIAL, VOCABULARY, Expressions, Grammar, draw
-from attnprobe.tasks.sources.catalogue import Source
-from attnprobe.tasks.sources.copies import read_rows
-from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, published_folder, read_kept
+from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, VOCABULARY, Expressions, Grammar, draw
+from attnprobe.tasks.listops.published import read_published
+from attnprobe.tasks.sources.catalogue import LISTOPS_FILES, PUBLISHED_SOURCES
+from attnprobe.tasks.sources.copies import find
+from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, read_kept
 from attnprobe.tasks.subset import TrainingSubset
 
 CLASSES = 10
 BLOCK = 1000  # expressions
 VERSION = 1  # raise it when the same settings begin to give other data
 LEAST_NEW = 0.01  # share of a round's expressions that must not have occurred before
-IDS = {token: i for i, token in enumerate(VOCABULARY) if token not in SPECIAL}
-FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
-PUBLISHED = Source(
-    title="ListOps of the Long Range Arena",
-    folder="listops",
-    files=(),
-    markers=tuple(FILES.values()),
-    inner=("", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000"),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +48,13 @@ class ListOps(TrainingSubset, Grammar):
 
     def load(self, data_dir: Path | None = None) -> Data:
         parts = self._published(data_dir) if self.source == "published" else self._generated()
-        train, validation, test = (make_split(parts[name], self.max_length) for name in FILES)
-        return self.apply(Data(spec=self._spec(), train=train, validation=validation, test=test))
+        train, validation, test = (make_split(parts[name], self.max_length) for name in LISTOPS_FILES)
+        notes = {
+            f"truncated_share_{name}": float((part.lengths > self.max_length - 1).mean())
+            for name, part in parts.items()
+            if self.source == "published"  # generated ones are never cut
+        }
+        return self.apply(Data(spec=self._spec(), train=train, validation=validation, test=test, notes=notes))
 
     def outline(self) -> Outline | None:
         if self.source == "published":
@@ -86,8 +83,8 @@ class ListOps(TrainingSubset, Grammar):
         return parts
 
     def _published(self, data_dir: Path | None) -> dict[str, Expressions]:
-        folder = published_folder(PUBLISHED, data_dir)
-        return {name: read_published(folder / FILES[name], size) for name, size in self._sizes().items()}
+        _, folder = find(PUBLISHED_SOURCES["listops"], data_dir)
+        return {name: read_published(folder / LISTOPS_FILES[name], size) for name, size in self._sizes().items()}
 
 
 def collect(grammar: Grammar, n: int, seed: int, workers: int | None = None) -> Expressions:
@@ -132,31 +129,6 @@ def restore(folder: Path) -> Expressions:
     if len(offsets) != len(values) + 1 or offsets[-1] != len(tokens):
         raise ArtifactError(f"{folder} is damaged: its arrays do not fit together", hint="delete it")
     return Expressions(tokens=tokens, lengths=np.diff(offsets).astype(np.int64), values=values)
-
-
-def read_published(path: Path, limit: int) -> Expressions:
-    """At most ``limit`` rows of one of the benchmark's files: a fully parenthesised expression, a tab, its value."""
-    tokens: list[bytes] = []
-    values: list[int] = []
-    for number, row in enumerate(read_rows(path), 1):
-        if number == 1 and row == ["Source", "Target"]:
-            continue
-        if len(values) == limit:
-            break
-        where = f"{path}, line {number}"
-        if len(row) != 2 or row[1] not in IDS or not row[1].isdigit():
-            raise ArtifactError(f"{where} is not an expression, a tab and a digit")
-        try:
-            tokens.append(bytes(IDS[token] for token in row[0].split() if token not in "()"))
-        except KeyError as error:
-            raise ArtifactError(f"{where} has an unknown token {error}") from None
-        values.append(int(row[1]))
-    if not values:
-        raise ArtifactError(f"{path} holds no expressions")
-    lengths = np.array([len(t) for t in tokens], np.int64)
-    return Expressions(
-        tokens=np.frombuffer(b"".join(tokens), np.uint8), lengths=lengths, values=np.array(values, np.uint8)
-    )
 
 
 def make_split(expressions: Expressions, width: int) -> Split:

@@ -16,10 +16,9 @@ from PIL import Image
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.files import reading
-from attnprobe.tasks.sources.catalogue import Source
-from attnprobe.tasks.sources.generated import published_folder
+from attnprobe.tasks.sources.catalogue import PATHFINDER_FOLDERS
+from attnprobe.tasks.sources.copies import find
 
-DIFFICULTIES = {6: "curv_baseline", 9: "curv_contour_length_9", 14: "curv_contour_length_14"}
 KNOWN_EMPTY = ("pathfinder32", "curv_baseline", "imgs/0", "sample_172.png")  # in the published archive
 SPLIT_SEED = 42
 HELD_OUT = 0.1  # for validation, and again for testing
@@ -33,7 +32,7 @@ def read_published(
 
     The split is that of Gu et al. (S4) and Amos et al.: PyTorch's random_split with seed 42, 80 / 10 / 10 %.
     """
-    name = DIFFICULTIES.get(contour_length, "")
+    name = PATHFINDER_FOLDERS.get(contour_length, "")
     require(bool(name), "contour_length", f"must be 6, 9 or 14 for published images, got {contour_length}")
     folder = find_folder(side, name, data_dir)
     rows = [row for row in read_metadata(folder / "metadata") if not is_known_empty(side, folder, row)]
@@ -51,15 +50,8 @@ def read_published(
 
 
 def find_folder(side: int, difficulty: str, data_dir: Path | None) -> Path:
-    name = f"pathfinder{side}"
-    source = Source(
-        title=f"Pathfinder of the Long Range Arena, {side} pixels",
-        folder="pathfinder",
-        files=(),
-        markers=(f"{difficulty}/metadata",),
-        inner=(name, "", f"{name}/{name}", f"lra_release/{name}", f"lra_release/lra_release/{name}"),
-    )
-    return published_folder(source, data_dir) / difficulty
+    _, folder = find((f"pathfinder{side}",), data_dir, markers=(f"{difficulty}/metadata",))
+    return folder / difficulty
 
 
 def is_known_empty(side: int, folder: Path, row: tuple[str, str, int]) -> bool:

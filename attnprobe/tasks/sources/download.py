@@ -20,7 +20,7 @@ Report = Callable[[int, int | None], None]  # bytes so far, bytes in all if know
 
 
 def destination(source: Source, data_dir: Path | None) -> Path:
-    return (data_dir or cache_dir()) / source.folder
+    return (data_dir or cache_dir()) / (source.download_folder or source.folder)
 
 
 def needed(source: Source, data_dir: Path | None) -> list[File]:
@@ -41,7 +41,8 @@ def fetch(source: Source, data_dir: Path | None = None, report: Report = lambda 
         target = folder / file.name
         with locked(target), writable(folder):
             if not _is_right(target, file):
-                _check_space(folder, file)
+                done = _size(_part(target))
+                _check_space(folder, file.name, (file.size or file.about) - done)
                 _fetch_from_any(file, target, report)
         paths.append(target)
     return paths
@@ -55,16 +56,16 @@ def _is_right(path: Path, file: File) -> bool:
     return file.size is None or path.stat().st_size == file.size
 
 
-def _check_space(folder: Path, file: File) -> None:
+def _check_space(folder: Path, name: str, needed: int) -> None:
     free = shutil.disk_usage(folder).free
-    if file.size is not None and free < file.size:
-        raise RunError(f"{folder} has {free} bytes free, {file.name} needs {file.size}", hint="choose --data-dir")
+    if free < needed:
+        raise RunError(f"{folder} has {free} bytes free, {name} needs {needed}", hint="choose --data-dir")
 
 
 def _fetch_from_any(file: File, target: Path, report: Report) -> None:
     pooch.get_logger().setLevel("ERROR")
     target.unlink(missing_ok=True)  # wrong, or we would not be here; pooch would keep it if it has no checksum
-    part = target.with_name(f".{file.name}.part")
+    part = _part(target)
     reasons: list[str] = []
     for url in file.urls:
         try:
@@ -85,6 +86,15 @@ def _fetch_from_any(file: File, target: Path, report: Report) -> None:
     raise ArtifactError(f"could not download {file.name}: {'; '.join(dict.fromkeys(reasons))}", hint=hint)
 
 
+def _part(target: Path) -> Path:
+    """Where a file is collected until it is whole."""
+    return target.with_name(f".{target.name}.part")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _reason(error: requests.exceptions.RequestException) -> str:
     if error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
@@ -102,7 +112,7 @@ class Resuming:
         self.part, self.size, self.report = part, size, report
 
     def __call__(self, url: str, output_file: str, caller: object, check_only: bool = False) -> None:
-        done = self.part.stat().st_size if self.part.exists() else 0
+        done = _size(self.part)
         if done == 0 or done != self.size:
             self._download(url, done)
         size = self.part.stat().st_size
@@ -115,12 +125,15 @@ class Resuming:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if done and response.status_code == RANGE_NOT_SATISFIABLE:
+                if response.headers.get("Content-Range") == f"bytes */{done}":
+                    return None  # nothing is missing
                 self.part.unlink()
                 return self._download(url, 0)
             response.raise_for_status()
             done = done if response.status_code == PARTIAL_CONTENT else 0
             length = response.headers.get("Content-Length")
             total = done + int(length) if length else self.size
+            _check_space(self.part.parent, self.part.name, (total or 0) - done)
             with self.part.open("ab" if done else "wb") as file:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)

@@ -17,8 +17,6 @@ import numpy as np
 from attnprobe.errors import ArtifactError
 from attnprobe.machine import cores
 from attnprobe.tasks.sources.cache import build_once, cache_dir
-from attnprobe.tasks.sources.catalogue import Source
-from attnprobe.tasks.sources.copies import marked, places
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -71,15 +69,3 @@ def read_kept(folder: Path, name: str) -> np.ndarray:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"{path} is missing or damaged: {error}", hint=f"delete {folder}") from None
-
-
-def published_folder(source: Source, data_dir: Path | None) -> Path:
-    """Where the published files of a task lie that can also be generated; ArtifactError if nowhere."""
-    where = places(source, data_dir)
-    for place in where:
-        folder = marked(source, place)
-        if folder is not None:
-            return folder
-    looked = ", ".join(map(str, where))
-    hint = f"unpack the Long Range Arena's files there, or set source to 'generate'; {source.note}".rstrip("; ")
-    raise ArtifactError(f"{source.title}: no {' and '.join(source.markers)} in {looked}", hint=hint)
