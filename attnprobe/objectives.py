@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnprobe.config import require
+from attnprobe.config import require, require_positive
 from attnprobe.errors import ConfigError
-from attnprobe.masking import bernoulli_mask
+from attnprobe.masking import bernoulli_mask, span_mask
 from attnprobe.models import ReconstructionTarget, Transformer, TransformerConfig
+from attnprobe.models.dropout import Dropout
 from attnprobe.tasks import Batch, Spec
 
 EVALUATION = -1  # the "epoch" of the fixed masks used on validation and test data
@@ -50,8 +51,10 @@ class Objective(Protocol):
         """Raise ConfigError if this objective makes no sense for the model or the data."""
         ...
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
-        """``seed`` and ``epoch`` are the counters of whatever is random in the objective (the masks)."""
+    def losses(
+        self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
+    ) -> Losses:
+        """``seed`` and ``epoch`` are the counters of whatever is random: the masks, and dropout while ``training``."""
         ...
 
 
@@ -71,8 +74,10 @@ class Classification:
                 "objective cannot be 'classification': this task's labels are numbers", hint="use regression"
             )
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
-        logits = label_outputs(model, batch)
+    def losses(
+        self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
+    ) -> Losses:
+        logits = label_outputs(model, batch, dropout_of(model, batch, seed, epoch) if training else None)
         loss = F.cross_entropy(logits, batch.labels, reduction="none")
         return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
 
@@ -93,8 +98,11 @@ class Regression:
                 "objective cannot be 'regression': this task's labels are classes", hint="use classification"
             )
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
-        loss = (label_outputs(model, batch)[:, 0] - batch.labels).square()
+    def losses(
+        self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
+    ) -> Losses:
+        outputs = label_outputs(model, batch, dropout_of(model, batch, seed, epoch) if training else None)
+        loss = (outputs[:, 0] - batch.labels).square()
         return Losses(loss=loss, count=torch.ones_like(loss), correct=None)
 
 
@@ -104,11 +112,14 @@ class MaskedReconstruction:
 
     ratio: float = 0.5  # each position is hidden with this probability
     loss: Literal["l1", "l2", "cross_entropy"] = "l1"  # cross_entropy: over token ids or grey levels
+    # 1: each position is hidden on its own; more: spans of so many neighbours that do not overlap, ratio of all in sum
+    span: int = 1
 
     metric: ClassVar[Literal["accuracy", "loss"]] = "loss"
 
     def __post_init__(self) -> None:
         require(0 < self.ratio < 1, "ratio", f"must lie between 0 and 1, got {self.ratio}")
+        require_positive(self, "span")
 
     @property
     def target(self) -> ReconstructionTarget:
@@ -116,19 +127,51 @@ class MaskedReconstruction:
 
     def check(self, model: TransformerConfig, spec: Spec) -> None:
         check_target(self.loss, spec)
-        require(not model.causal, "model.causal", "must be false for masked reconstruction")
+        hint = "use objective.name=denoising, the same for causal models, or causal, which predicts the next input"
+        require(not model.causal, "model.causal", "must be false for masked reconstruction", hint)
+        self.check_span(spec)
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
+    def check_span(self, spec: Spec) -> None:
+        fits = self.span == 1 or spec.length * self.ratio >= self.span
+        message = f"is longer than the {self.ratio:.0%} of {spec.length} positions that are to be hidden: {self.span}"
+        require(fits, "objective.span", message)
+
+    def losses(
+        self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
+    ) -> Losses:
+        dropout = dropout_of(model, batch, seed, epoch) if training else None
         batch = sequences(model, batch)
-        hidden = bernoulli_mask(
-            self.ratio, seed=seed, sample=batch.sample, epoch=epoch, length=batch.inputs.shape[1], valid=batch.valid
-        )
-        at = hidden_positions(hidden)
-        prediction = model.reconstruct(model(batch.inputs, hidden=hidden, valid=batch.valid, at=at))
+        hidden = self.hidden(batch, seed, epoch)
+        at = None if model.config.causal else hidden_positions(hidden)
+        features = model(batch.inputs, hidden=hidden, valid=batch.valid, at=at, dropout=dropout)
+        prediction = model.reconstruct(features)
         if at is None:
             return reconstruction_losses(model, prediction, batch.inputs, hidden, self.loss)
         rows = torch.arange(len(at), device=at.device)[:, None]
         return reconstruction_losses(model, prediction, batch.inputs[rows, at], hidden[rows, at], self.loss)
+
+    def hidden(self, batch: Batch, seed: int, epoch: int | Tensor) -> Tensor:
+        """(batch, length) bool of plain sequences."""
+        length, valid = batch.inputs.shape[1], batch.valid
+        if self.span == 1:
+            return bernoulli_mask(self.ratio, seed=seed, sample=batch.sample, epoch=epoch, length=length, valid=valid)
+        return span_mask(self.ratio, self.span, seed=seed, sample=batch.sample, epoch=epoch, length=length, valid=valid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CausalDenoising(MaskedReconstruction):
+    """Predict hidden inputs from what is visible before them: masked reconstruction by a causal model.
+
+    The output at a hidden position t is compared with the input at t. It may depend on the visible inputs before t and
+    on which of the positions up to t are hidden, on nothing after t. Amos et al. 2023 (C.3) name "a causal denoising
+    objective" for the causal model of Speech Commands and do not define it; their code hides inputs and makes attention
+    causal by settings of their own, and refuses to hide inputs while predicting the next one.
+    """
+
+    def check(self, model: TransformerConfig, spec: Spec) -> None:
+        check_target(self.loss, spec)
+        require(model.causal, "model.causal", "must be true for causal denoising", "use objective.name=masked")
+        self.check_span(spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,9 +190,12 @@ class CausalPrediction:
         check_target(self.loss, spec)
         require(model.causal, "model.causal", "must be true for causal prediction: the model could see its answer")
 
-    def losses(self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor) -> Losses:
+    def losses(
+        self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
+    ) -> Losses:
+        dropout = dropout_of(model, batch, seed, epoch) if training else None
         batch = sequences(model, batch)
-        prediction = model.reconstruct(model(batch.inputs, valid=batch.valid))[:, :-1]
+        prediction = model.reconstruct(model(batch.inputs, valid=batch.valid, dropout=dropout))[:, :-1]
         following = batch.inputs[:, 1:]
         scored = torch.ones(following.shape[:2], dtype=torch.bool, device=following.device)
         scored = scored if batch.valid is None else batch.valid[:, 1:]
@@ -160,8 +206,14 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "classification": Classification,
     "regression": Regression,
     "masked": MaskedReconstruction,
+    "denoising": CausalDenoising,
     "causal": CausalPrediction,
 }
+
+
+def has_accuracy(objective: Objective) -> bool:
+    """Whether predictions can be right or wrong, so that an accuracy is measured."""
+    return isinstance(objective, Classification) or objective.target == "classes"
 
 
 def hidden_positions(hidden: Tensor) -> Tensor | None:
@@ -192,10 +244,18 @@ def sequences(model: Transformer, batch: Batch) -> Batch:
     return batch.unpaired() if model.spec.pairs else batch
 
 
-def label_outputs(model: Transformer, batch: Batch) -> Tensor:
+def dropout_of(model: Transformer, batch: Batch, seed: int, epoch: int | Tensor) -> Dropout | None:
+    """The counters of dropout for this batch; None if the model drops nothing."""
+    config = model.config
+    if not (config.dropout or config.attention_dropout or config.embedding_dropout):
+        return None
+    return Dropout(seed=seed, epoch=epoch, sample=sequences(model, batch).sample)
+
+
+def label_outputs(model: Transformer, batch: Batch, dropout: Dropout | None = None) -> Tensor:
     """The label head's outputs (batch, classes), float32 at least."""
     seen = sequences(model, batch)
-    outputs = model.classify(model(seen.inputs, valid=seen.valid), seen.valid)
+    outputs = model.classify(model(seen.inputs, valid=seen.valid, dropout=dropout), seen.valid)
     return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
 
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from attnprobe import config
+from attnprobe import config, published
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, TransformerConfig
-from attnprobe.objectives import OBJECTIVES, Objective
+from attnprobe.objectives import OBJECTIVES, Objective, has_accuracy
 from attnprobe.presets import read_table as read_table
 from attnprobe.tasks import TASKS, Spec, Task
 
@@ -37,12 +37,18 @@ PARAMETER_SETS: dict[str, tuple[str, ...]] = {
 class Optimizer:
     """AdamW with a linear warm-up."""
 
-    lr: float = 1e-3  # learning rate after the warm-up
-    schedule: Literal["constant", "cosine"] = "cosine"  # of the learning rate; cosine: falls to zero at the end
+    lr: float = 1e-3  # the learning rate after the warm-up
+    # what follows the warm-up: lr; half a cosine from it to zero; lr times factor from each milestone on; or lr times
+    # factor whenever the validation number that selects epochs stalls (plateau, torch's ReduceLROnPlateau)
+    schedule: Literal["constant", "cosine", "multistep", "plateau"] = "cosine"
     warmup: int | float = 0.05  # a whole number counts steps, a fraction is the share of all steps
-    weight_decay: float = 0.0  # decoupled from the gradient, as AdamW has it
+    warmup_start: Literal["step", "zero"] = "step"  # zero: the first update has rate 0, as in the published code
+    milestones: tuple[int, ...] = ()  # multistep: epochs of the phase after which the rate falls
+    factor: float = 0.1  # multistep and plateau: what the rate is multiplied with each time
+    patience: int = 10  # plateau: epochs without improvement (by 1e-4 of the best) that are waited through
+    weight_decay: float = 0.0  # decoupled, times the learning rate (Loshchilov and Hutter 2019)
     decay: Literal["matrices", "all"] = "matrices"  # all: also biases, norms and embeddings, as the published code does
-    betas: tuple[float, float] = (0.9, 0.999)  # decay of the running means of the gradient and of its square
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW's running averages of gradients and of their squares
     clip: float | None = None  # largest gradient norm; None = no clipping
 
     def __post_init__(self) -> None:
@@ -53,22 +59,40 @@ class Optimizer:
         require(fraction, "warmup", f"must be a share below 1 or a whole number of steps, got {self.warmup}")
         require(all(0 <= b < 1 for b in self.betas), "betas", f"must lie in [0, 1), got {list(self.betas)}")
         require(self.clip is None or self.clip > 0, "clip", f"must be greater than zero, got {self.clip}")
+        require(0 < self.factor < 1, "factor", f"must lie between 0 and 1, got {self.factor}")
+        require(self.patience >= 0, "patience", f"must not be negative, got {self.patience}")
+        rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
+        require(rising, "milestones", f"must be rising numbers of epochs above 0, got {list(self.milestones)}")
+        fits = (self.schedule == "multistep") == bool(self.milestones)
+        require(fits, "milestones", "belong to schedule='multistep', which needs at least one")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
     """One stage of training: self-pretraining or finetuning, according to its objective."""
 
-    objective: Objective = dataclasses.field(metadata={"choices": OBJECTIVES})  # what the model is trained for
-    epochs: int = 100  # times that all training samples are seen
-    batch_size: int = 50  # samples per step
-    optimizer: Optimizer = Optimizer()
+    objective: Objective = dataclasses.field(metadata={"choices": OBJECTIVES})  # what is learned from the inputs
+    epochs: int = 100  # passes over the training set, at most
+    batch_size: int = 50  # sequences per update; the last incomplete batch of an epoch is left out
+    optimizer: Optimizer = Optimizer()  # AdamW and its learning rate
+    # the validation number that picks the epoch to keep: the objective's own (accuracy of classification, else loss),
+    # or another one; published runs reconstruct tokens and grey levels by accuracy (Amos et al. 2023, C.1)
+    selection: Literal["objective", "accuracy", "loss", "last"] = "objective"
+    ties: Literal["earlier", "later"] = "earlier"  # which of equally good epochs is kept; later: as published
+    patience: int | None = None  # stop after so many epochs without a better selection number; None = never
+    evaluation: Literal["whole", "drop_last"] = "whole"  # drop_last: without the last incomplete batch, as published
+    evaluation_masks: Literal["fixed", "fresh"] = "fixed"  # fresh: other ones at every evaluation, as published
     task: Task | None = dataclasses.field(default=None, metadata={"choices": TASKS})  # other data than the run's own
     transfer: str | tuple[str, ...] = "all"  # what is carried over from the phase before: a set's name or patterns
     freeze: str | tuple[str, ...] = "none"  # what stays fixed: a set's name or patterns
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size")
+        possible = self.selection != "accuracy" or has_accuracy(self.objective)
+        require(possible, "selection", "cannot be 'accuracy': this objective's predictions are numbers")
+        if self.patience is not None:
+            require_positive(self, "patience")
+            require(self.selection != "last", "patience", "needs a number to watch, but selection is 'last'")
         for field in ("transfer", "freeze"):
             parameter_patterns(getattr(self, field), field)
 
@@ -82,9 +106,9 @@ class Engine:
     evaluation_batch: int = 1000  # most sequences of one batch
     evaluation_tokens: int = 2**19  # most positions of one batch, unless a single sequence has more
     deterministic: bool = False  # only kernels that add up in one fixed order: a GPU repeats a run bit for bit
-    batching: Literal["buckets", "padded"] = (
-        "buckets"  # buckets: batches of similar lengths, trimmed; padded: as published
-    )
+    # buckets: batches of similar lengths, trimmed; padded: all of one length; longest: in random order, each padded to
+    # its longest member, as published
+    batching: Literal["buckets", "padded", "longest"] = "buckets"
     attention: Literal["auto", AttentionKernel] = "auto"  # auto: the fastest when the run starts
 
     def __post_init__(self) -> None:
@@ -95,13 +119,18 @@ class Engine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    task: Task = dataclasses.field(metadata={"choices": TASKS})  # the data set
-    model: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)
+    """All settings of one run."""
+
+    task: Task = dataclasses.field(metadata={"choices": TASKS})  # the data, and what their labels are
+    model: TransformerConfig = dataclasses.field(default_factory=TransformerConfig)  # the encoder and its heads
     pretrain: Phase | None = None  # None = from scratch
     finetune: Phase | None = None  # None = pretraining only
     pretrained: Path | None = None  # start finetuning from this checkpoint instead of a pretraining phase
-    engine: Engine = Engine()
-    seed: int = 0  # of initialisation, order and masks; what is drawn as data has a seed of its own
+    engine: Engine = Engine()  # how the arithmetic is done
+    seed: int = 0  # of initialisation, order, masks and dropout
+    # true: every switch that brings back a habit of the published code is turned on where it is not given explicitly
+    # (see published.py); an explicit setting wins
+    published: bool = False
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", f"must not be negative, got {self.seed}")
@@ -140,7 +169,8 @@ def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) ->
 
 
 def from_table(table: config.Table) -> RunConfig:
-    return config.build(RunConfig, table)
+    """Settings from a table; ``published = true`` in it turns on what published.py lists."""
+    return config.build(RunConfig, published.completed(table))
 
 
 def to_table(run: RunConfig) -> config.Table:

@@ -14,7 +14,7 @@ def show_plan(configs: "list[RunConfig]", folders: list[Path], data_dir: Path | 
     """What would be trained: sizes and steps, computed from the real data and model, nothing written."""
     import tomli_w
 
-    from attnprobe import run
+    from attnprobe import published, run
     from attnprobe.models.initialisation import parameter_count
     from attnprobe.training.checkpoint import check_run, starting_point
 
@@ -39,11 +39,14 @@ def show_plan(configs: "list[RunConfig]", folders: list[Path], data_dir: Path | 
         "parameters": parameter_count(model),
         "phases": phases,
         "settings": run.to_table(config),
+        "published": published.described(run.to_table(config)),
     }
     if json:
         print_json(plan)
         return
     say(tomli_w.dumps(plan["settings"]))
+    for line in published.lines(plan["settings"]):
+        say(line)
     rows = [[name, *(f"{value:,}" for value in numbers.values())] for name, numbers in phases.items()]
     print_table(
         f"{plan['parameters']:,} parameters; {len(folders)} run(s) into {folders[0]}"

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnprobe.models.dropout import Dropout
 from attnprobe.models.positions import Rotary, take_positions
 
 
@@ -34,8 +35,7 @@ class AttentionCall:
 
     def pattern(self) -> Tensor:
         """Post-softmax weights (batch, head, query, key) without any score offset."""
-        scores = self.scores()
-        return (scores if self.visible is None else scores.masked_fill(~self.visible, -torch.inf)).softmax(-1)
+        return _pattern(self.scores(), self.visible, None)
 
 
 Observer = Callable[[AttentionCall], None]
@@ -44,9 +44,11 @@ Observer = Callable[[AttentionCall], None]
 class Attention(nn.Module):
     """softmax(q k^T / sqrt(d_head) + score offset) v with separate projections q, k, v, o (all with bias)."""
 
-    def __init__(self, d_model: int, heads: int, *, layer: int, causal: bool, rotary: Rotary | None) -> None:
+    def __init__(
+        self, d_model: int, heads: int, *, layer: int, causal: bool, rotary: Rotary | None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads, self.layer, self.causal = heads, layer, causal
+        self.heads, self.layer, self.causal, self.dropout = heads, layer, causal, dropout
         self.q = nn.Linear(d_model, d_model)
         self.k = nn.Linear(d_model, d_model)
         self.v = nn.Linear(d_model, d_model)
@@ -61,11 +63,13 @@ class Attention(nn.Module):
         score_offset: Tensor | None = None,
         observe: Observer | None = None,
         at: Tensor | None = None,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """(batch, length, d_model) -> the same, or (batch, n, d_model) if only the positions ``at`` (batch, n) query.
 
         ``valid`` (batch, length) bool hides padded keys. ``score_offset`` broadcasts to (batch, head, query, key) and
         is added to the scaled scores: the gradient with respect to a zero offset is the gradient along the scores.
+        ``dropout`` holds the counters of a training batch; its weights then take length x length memory.
         """
         assert at is None or not self.causal, "a causal pattern needs every query in its place"
         q, k, v = self.q(x if at is None else take_positions(x, at)), self.k(x), self.v(x)
@@ -73,7 +77,11 @@ class Attention(nn.Module):
         if self.rotary is not None:
             q, k = self.rotary(q, at), self.rotary(k)
         scale = q.shape[-1] ** -0.5
-        if score_offset is None and valid is None:
+        if dropout is not None and self.dropout > 0:
+            mask = visible_keys(x.shape[1], valid, causal=self.causal, device=x.device)
+            pattern = _pattern(q @ k.mT * scale, mask, score_offset)
+            mixed = dropout.pattern(pattern, self.dropout, attention_site(self.layer), at) @ v
+        elif score_offset is None and valid is None:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
         else:
             mask = visible_keys(x.shape[1], valid, causal=self.causal, device=x.device)
@@ -91,6 +99,17 @@ class Attention(nn.Module):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _pattern(scores: Tensor, visible: Tensor | None, offset: Tensor | None) -> Tensor:
+    """Post-softmax weights (batch, head, query, key)."""
+    scores = scores if offset is None else scores + offset
+    return (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
+
+
+def attention_site(layer: int) -> int:
+    """Where dropout acts: 0 after the embedding, then of each layer its weights, its attention and its MLP."""
+    return 1 + 3 * layer
 
 
 def visible_keys(length: int, valid: Tensor | None, *, causal: bool, device: torch.device) -> Tensor | None:

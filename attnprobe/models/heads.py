@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnprobe.config import require
 from attnprobe.tasks import Spec
 
 Readout = Literal["mean", "max", "last", "token"]
@@ -56,6 +57,22 @@ def label_head(spec: Spec, d_model: int, kind: Literal["linear", "mlp"]) -> nn.M
     if spec.pairs:
         return PairHead(d_model, spec.classes)
     return MLPHead(d_model, spec.classes) if kind == "mlp" else nn.Linear(d_model, spec.classes)
+
+
+def reconstruction_head(
+    spec: Spec, target: ReconstructionTarget, d_model: int, kind: Literal["linear", "identity"]
+) -> nn.Module:
+    """From a position's features to what was there; identity: token i has feature i as its logit, the rest is unused.
+
+    ConfigError if the features cannot be logits of this data.
+    """
+    if kind == "linear":
+        return nn.Linear(d_model, reconstruction_width(spec, target))
+    require(spec.vocabulary is not None, "model.reconstruction_head", "identity needs a task whose inputs are tokens")
+    enough = spec.vocabulary is not None and d_model >= spec.vocabulary
+    message = f"identity needs a feature per token: {spec.vocabulary} tokens, but model.d_model is {d_model}"
+    require(enough, "model.reconstruction_head", message)
+    return nn.Identity()
 
 
 def reconstruction_width(spec: Spec, target: ReconstructionTarget) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnprobe import machine
 from attnprobe.errors import RunError
 from attnprobe.models.attention import Attention
-from attnprobe.models.embeddings import ClassToken
+from attnprobe.models.embeddings import ClassToken, ValueEmbedding
 from attnprobe.models.heads import ReconstructionTarget
 from attnprobe.models.positions import LearnedPositions
 from attnprobe.models.transformer import Transformer, TransformerConfig
@@ -50,11 +50,16 @@ def initialise(model: Transformer, seed: int) -> None:
     | token embedding, class token     | normal, standard deviation 1                              |
     | learned positions                | normal, standard deviation 0.02                           |
     | layer norms                      | gain 1, shift 0                                           |
+    | the linear embedding of values,  | uniform in +-1/sqrt(channels): the mask channel is not   |
+    | if without_mask is asked for     | counted                                                  |
     | k, v, o when ``init`` is "tied"  | copies of q (the published code clones one linear layer)  |
     """
+    without_mask = isinstance(model.embedding, ValueEmbedding) and model.config.embedding_fan_in == "without_mask"
+    unmasked = "embedding.linear" if without_mask else None
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.in_features)
+            fan_in = module.in_features - (name == unmasked)
+            bound = 1 / math.sqrt(fan_in)
             for part in ("weight", "bias"):
                 parameter = getattr(module, part)
                 parameter.uniform_(-bound, bound, generator=generator_for(seed, f"{name}.{part}"))

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
-from attnprobe.models.attention import Attention, Observer
+from attnprobe.models.attention import Attention, Observer, attention_site
+from attnprobe.models.dropout import Dropout
 from attnprobe.models.embeddings import ClassToken, TokenEmbedding, ValueEmbedding
-from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_width
+from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_head
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
 from attnprobe.tasks import Spec
 
@@ -27,9 +28,19 @@ class TransformerConfig:
     positions: Literal["none", "learned", "sinusoidal", "rotary"] = "sinusoidal"
     readout: Readout = "mean"  # what labels are read from: mean, maximum or last of the positions, or a class token
     label_head: Literal["linear", "mlp"] = "linear"  # pairs of sequences always have their own head
+    # identity: the features of a position are the logits of its token, as the published code does on Text and Retrieval
+    reconstruction_head: Literal["linear", "identity"] = "linear"
     causal: bool = False  # a position sees only itself and those before it
     padding: Literal["masked", "attended"] = "masked"  # attended: pads are keys like any other, as published
     init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
+    # what bounds the start of the embedding of values: all its inputs, or all but the mask channel, as published code
+    # without masks has it (one channel: +-1 instead of +-0.71)
+    embedding_fan_in: Literal["with_mask", "without_mask"] = "with_mask"
+    dropout: float = (
+        0.0  # of the output of every attention and every MLP, before it is added (Vaswani et al. 2017, 5.4)
+    )
+    attention_dropout: float = 0.0  # of attention weights; they then take length x length memory while training
+    embedding_dropout: float = 0.0  # of embeddings with their positions (Vaswani et al. 2017, 5.4)
 
     def __post_init__(self) -> None:
         require_positive(self, "d_model", "layers", "heads", "d_mlp")
@@ -39,6 +50,9 @@ class TransformerConfig:
         require(even, "positions", "rotary needs an even number of channels per head")
         sees_nothing = self.readout == "token" and self.causal
         require(not sees_nothing, "readout", "token cannot be causal: the class token stands first")
+        for name in ("dropout", "attention_dropout", "embedding_dropout"):
+            rate = getattr(self, name)
+            require(0 <= rate < 1, name, f"must be a share below 1, got {rate}")
 
 
 class Transformer(nn.Module):
@@ -59,7 +73,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer, rotary) for layer in range(config.layers))
         self.norm = nn.LayerNorm(d)
         self.label_head = label_head(spec, d, config.label_head)
-        self.reconstruction_head = nn.Linear(d, reconstruction_width(spec, target))
+        self.reconstruction_head = reconstruction_head(spec, target, d, config.reconstruction_head)
 
     def forward(
         self,
@@ -70,13 +84,15 @@ class Transformer(nn.Module):
         score_offsets: Mapping[int, Tensor] | None = None,
         observe: Observer | None = None,
         at: Tensor | None = None,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """Features (batch, length, d_model) after the final norm; one more leading position with readout "token".
 
         inputs: token ids (batch, length) or stored values (batch, length, channels). hidden, valid: (batch, length)
         bool. score_offsets: layer -> tensor added to that layer's scores. observe: called once per layer with its
         AttentionCall. at: (batch, n) int64, the positions whose features are wanted instead of all; the last block
-        then computes nothing else, unless its scores are offset or observed: those are always whole.
+        then computes nothing else, unless its scores are offset or observed: those are always whole. dropout: the
+        counters of a training batch; without them nothing is dropped.
         """
         x = self.embedding(inputs, hidden)
         if self.config.padding == "attended":
@@ -86,10 +102,12 @@ class Transformer(nn.Module):
             valid = None if valid is None else F.pad(valid, (1, 0), value=True)
             at = None if at is None else F.pad(at + 1, (1, 0))
         x = self.positions(x)
+        x = x if dropout is None else dropout.features(x, self.config.embedding_dropout, site=0)
         early = at if score_offsets is None and observe is None else None
         for layer, block in enumerate(self.blocks):
             offset = None if score_offsets is None else score_offsets.get(layer)
-            x = block(x, valid, offset, observe, at=early if layer == len(self.blocks) - 1 else None)
+            last = layer == len(self.blocks) - 1
+            x = block(x, valid, offset, observe, at=early if last else None, dropout=dropout)
         return self.norm(x if at is None or early is not None else take_positions(x, at))
 
     def classify(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -110,7 +128,11 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, layer: int, rotary: Rotary | None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.d_model)
-        self.attention = Attention(config.d_model, config.heads, layer=layer, causal=config.causal, rotary=rotary)
+        self.attention = Attention(
+            config.d_model, config.heads, layer=layer, causal=config.causal, rotary=rotary,
+            dropout=config.attention_dropout,
+        )  # fmt: skip
+        self.site, self.rate = attention_site(layer), config.dropout
         self.norm2 = nn.LayerNorm(config.d_model)
         self.up = nn.Linear(config.d_model, config.d_mlp)
         self.down = nn.Linear(config.d_mlp, config.d_model)
@@ -123,9 +145,12 @@ class Block(nn.Module):
         observe: Observer | None,
         *,
         at: Tensor | None = None,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """All positions look and are looked at; with ``at`` (batch, n) only those look, and only theirs is returned."""
         h = self.norm1(x)
         x = x if at is None else take_positions(x, at)
-        x = x + self.attention(h, valid=valid, score_offset=score_offset, observe=observe, at=at)
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        added = self.attention(h, valid=valid, score_offset=score_offset, observe=observe, at=at, dropout=dropout)
+        x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 1, at))
+        added = self.down(F.gelu(self.up(self.norm2(x))))
+        return x + (added if dropout is None else dropout.features(added, self.rate, self.site + 2, at))

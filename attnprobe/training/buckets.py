@@ -41,18 +41,30 @@ class Batches:
 
 
 def trims(split: Split, model: TransformerConfig, engine: Engine) -> bool:
-    """Whether batches may be trimmed: lengths differ, the engine is asked to, and the model never looks at padding."""
-    return split.lengths is not None and engine.batching == "buckets" and model.padding == "masked"
+    """Whether batches are trimmed: lengths differ, and the engine is asked to.
+
+    A model that looks at padding is trimmed only if asked for explicitly ("longest"), as this changes what it sees.
+    """
+    if split.lengths is None or engine.batching == "padded":
+        return False
+    return engine.batching == "longest" or model.padding == "masked"
 
 
-def training_batches(split: Split, batch_size: int, trim: bool, generator: torch.Generator) -> Batches:
-    """A random pass over the split without its last incomplete batch; depends on the CPU ``generator`` alone."""
+def training_batches(
+    split: Split, batch_size: int, trim: bool, generator: torch.Generator, *, mixed: bool = False
+) -> Batches:
+    """A random pass over the split without its last incomplete batch; depends on the CPU ``generator`` alone.
+
+    mixed: batches are not of similar lengths but as the order has it, each exactly as long as its longest member.
+    """
     order = torch.randperm(len(split), generator=generator)
     order = order[: len(split) // batch_size * batch_size]
     if not trim:
         order = order.to(split.labels.device, non_blocking=True)
         return Batches(split=split, index=order.split(batch_size), lengths=None)
     length = longest(split)
+    if mixed:
+        return _trimmed(split, length, order.split(batch_size), quantum=1)
     window = max(WINDOWS[0], min(WINDOWS[1], len(order) // batch_size // 4))
     windows = [part[length[part].argsort(stable=True)] for part in order.split(window * batch_size)]
     parts = torch.cat(windows).view(-1, batch_size)
@@ -67,12 +79,14 @@ def evaluation_batch(split: Split, engine: Engine) -> int:
     return max(1, min(engine.evaluation_batch, engine.evaluation_tokens // positions))
 
 
-def evaluation_batches(split: Split, batch_size: int, trim: bool) -> Batches:
-    """Every sample once."""
+def evaluation_batches(split: Split, batch_size: int, trim: bool, *, mixed: bool = False) -> Batches:
+    """Every sample once; mixed: in the split's own order."""
     if not trim:
         index = torch.arange(len(split), device=split.labels.device).split(batch_size)
         return Batches(split=split, index=index, lengths=None)
     length = longest(split)
+    if mixed:
+        return _trimmed(split, length, torch.arange(len(split)).split(batch_size), quantum=1)
     return _trimmed(split, length, length.argsort(stable=True).split(batch_size))
 
 
@@ -83,10 +97,10 @@ def longest(split: Split) -> Tensor:
     return lengths if lengths.dim() == 1 else lengths.amax(1)
 
 
-def _trimmed(split: Split, length: Tensor, parts: tuple[Tensor, ...]) -> Batches:
+def _trimmed(split: Split, length: Tensor, parts: tuple[Tensor, ...], quantum: int = QUANTUM) -> Batches:
     assert split.lengths is not None
     whole = split.inputs.shape[split.lengths.dim()]
-    needed = [-(-int(length[part].max()) // QUANTUM) * QUANTUM for part in parts]
+    needed = [-(-int(length[part].max()) // quantum) * quantum for part in parts]
     device = split.labels.device
     return Batches(
         split=split,

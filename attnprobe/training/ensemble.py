@@ -14,14 +14,16 @@ from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.objectives import Losses, MaskedReconstruction
-from attnprobe.run import Phase, RunConfig
+from attnprobe.run import Optimizer, Phase, RunConfig
 from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.group_saves import GroupSaves, Place
 from attnprobe.training.loop import Interrupted, PhaseEnd, Request, Trainer, Training, Update
-from attnprobe.training.optim import learning_rate
 from attnprobe.training.run_directory import STAGES
 from attnprobe.training.stacking import StackedAdamW, join, stack
 from attnprobe.training.steppers import arithmetic
+
+# Settings of the optimizer in which members may differ: what makes a member's learning rate and its decay.
+RATES = ("lr", "schedule", "warmup", "warmup_start", "milestones", "factor", "patience", "weight_decay")
 
 Returned = TypeVar("Returned")
 
@@ -43,7 +45,7 @@ class Ensemble:
 
     def _update(self, updates: Sequence[Update]) -> Tensor:
         phases = [t.phase for t in self.trainers]
-        rates = [learning_rate(t.phase.optimizer, t.progress.step, t.steps) for t in self.trainers]
+        rates = [t.rate(t.progress.step) for t in self.trainers]
         with arithmetic(self.parameter.device, self.trainers[0].engine):
             losses = self._losses(updates)
         per_member = [part.view(len(rates), -1).sum(1) for part in (losses.loss, losses.count)]
@@ -72,7 +74,13 @@ class Ensemble:
             objective = copy.copy(objective)
             object.__setattr__(objective, "ratio", per_row(ratios))  # a threshold per row instead of one for all
         seed, epoch = per_row([t.seed for t in self.trainers]), per_row([u.epoch for u in updates])
-        return objective.losses(self.whole, batch, seed=seed, epoch=epoch)  # pyright: ignore[reportArgumentType]
+        return objective.losses(
+            self.whole,
+            batch,
+            seed=seed,  # pyright: ignore[reportArgumentType]
+            epoch=epoch,
+            training=True,
+        )
 
 
 def together(trainings: Sequence[Training[Returned]], saves: GroupSaves | None = None) -> list[Returned]:
@@ -145,6 +153,11 @@ def check_alike(configs: Sequence[RunConfig]) -> None:
                 f"the runs differ in {field}, so they cannot be trained together",
                 hint="they may differ in seed, data, learning rate, schedule, weight decay, mask ratio and epochs",
             )
+    if configs[0].model.padding == "attended" and configs[0].engine.batching == "longest":
+        raise NotApplicableError(
+            "members would see each other's padding: model.padding is 'attended' and engine.batching 'longest'",
+            hint="train them side by side, or set one of the two otherwise",
+        )
     if configs[0].engine.mode in ("compiled", "graph"):
         raise NotApplicableError(
             f"engine.mode {configs[0].engine.mode!r} trains one run at a time", hint="leave it at auto"
@@ -158,5 +171,9 @@ def _common(part: object) -> object:
     objective = part.objective
     if isinstance(objective, MaskedReconstruction):
         objective = dataclasses.replace(objective, ratio=0.5)
-    optimizer = dataclasses.replace(part.optimizer, lr=1.0, schedule="constant", warmup=0, weight_decay=0.0)
-    return dataclasses.replace(part, objective=objective, optimizer=optimizer, epochs=1, task=None)
+    plain = Optimizer()
+    rates = {name: getattr(plain, name) for name in RATES}
+    optimizer = dataclasses.replace(part.optimizer, **rates)
+    return dataclasses.replace(
+        part, objective=objective, optimizer=optimizer, epochs=1, task=None, patience=None, selection="objective"
+    )

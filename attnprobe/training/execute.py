@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnprobe import run
+from attnprobe import published, run
 from attnprobe.config import choice_name
 from attnprobe.errors import ArtifactError
 from attnprobe.files import write_atomically
@@ -32,7 +32,7 @@ from attnprobe.training.checkpoint import (
 )
 from attnprobe.training.claim import check_claim, claimed, remove_kept, where_kept
 from attnprobe.training.distributed import Team
-from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate
+from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
 from attnprobe.training.run_directory import RunDirectory, make_manifest
 from attnprobe.training.steppers import Choice
 
@@ -127,6 +127,8 @@ def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Training[
             _restore(execution)
         if kept := where_kept(directory.path):
             execution.monitor.message(kept)
+        for line in published.lines(run.to_table(config)):
+            execution.monitor.message(line)
         if execution.resumed is None:
             directory.write_json(directory.manifest, manifest)
         model: Transformer | None = None
@@ -193,7 +195,7 @@ def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
         "objective": choice_name(OBJECTIVES, objective),
     }
     for split_name, split in data.splits().items():
-        numbers = evaluate(model, split, objective, execution.engine(name), seed=config.seed, team=execution.team)
+        numbers = evaluate_phase(model, split, phase, execution.engine(name), seed=config.seed, team=execution.team)
         result[f"{split_name}_accuracy"] = numbers.get("accuracy")
         result |= {f"{split_name}_{key}": value for key, value in numbers.items()}
     result["seconds"] = round(execution.seconds(), 3)

@@ -26,10 +26,10 @@ from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
 from attnprobe.training.distributed import Team
 from attnprobe.training.optim import learning_rate, make_optimizer
+from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept
 from attnprobe.training.steppers import ENGINES, arithmetic, choose_mode, instead
 
 State = dict[str, Tensor]
-Numbers = dict[str, float]
 Returned = TypeVar("Returned")
 
 
@@ -52,7 +52,9 @@ class Progress:
 
     step: int = 0  # updates made so far in this phase
     sums: Tensor | None = None  # (3,) loss, count, correct of the running epoch
-    best_epoch: int = -1
+    best_epoch: int = -1  # the one that is kept, from 0
+    improved: int = -1  # the last one that was better than all before it
+    plateau: dict[str, Any] = dataclasses.field(default_factory=dict)  # of selection.Plateau
     best_numbers: Numbers = dataclasses.field(default_factory=dict)
     best_state: State = dataclasses.field(default_factory=dict)
 
@@ -116,7 +118,7 @@ class Trainer:
         if self.choice.warning is not None:
             monitor.message(f"{self.name}: {self.choice.warning}")
         monitor.phase_started(self.name, self.phase, self.steps * self.batch_size, state.step * self.batch_size)
-        while state.step < self.steps:
+        while state.step < self.steps and not self._is_exhausted():
             epoch, first = divmod(state.step, self.steps_per_epoch)
             batches = self.batches(epoch)
             if state.sums is None:
@@ -166,55 +168,88 @@ class Trainer:
     def batches(self, epoch: int) -> Batches:
         """The epoch's batches, which depend on (seed, phase, epoch) alone."""
         generator = generator_for(self.seed, f"order/{self.name}/{epoch}")
-        return training_batches(self.data.train, self.batch_size, self.trim, generator)
+        mixed = self.engine.batching == "longest"
+        return training_batches(self.data.train, self.batch_size, self.trim, generator, mixed=mixed)
 
     def update(self, batch: Batch, epoch: int) -> Tensor:
         """One step of the optimizer; returns (3,) sums on the device: loss, count, correct."""
-        rate = learning_rate(self.phase.optimizer, self.progress.step, self.steps)
-        return self.stepper.update(batch, epoch, rate)
+        return self.stepper.update(batch, epoch, self.rate(self.progress.step))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of an update, by what is known so far."""
+        reductions, epoch = Plateau(**self.progress.plateau).reductions, step // self.steps_per_epoch
+        return learning_rate(self.phase.optimizer, step, self.steps, epoch=epoch, reductions=reductions)
+
+    def _is_exhausted(self) -> bool:
+        """Whether the phase ends before its last epoch; asked anew after an interruption, with the same answer."""
+        epochs, begun = divmod(self.progress.step, self.steps_per_epoch)
+        return begun == 0 and epochs > 0 and is_exhausted(self.phase, epochs, self.progress.improved)
 
     def _finish_epoch(self, epoch: int, state: Progress) -> Numbers:
         assert state.sums is not None
         numbers = {f"train_{k}": v for k, v in means(state.sums, self.phase.objective).items()}
         state.sums = None
-        objective = self.phase.objective
+        masks = EVALUATION - 1 - epoch if self.phase.evaluation_masks == "fresh" else EVALUATION
         split = self.data.validation
-        validation = evaluate(self.model, split, objective, self.engine, seed=self.seed, team=self.team)
+        validation = evaluate_phase(
+            self.model, split, self.phase, self.engine, seed=self.seed, team=self.team, masks=masks
+        )
         numbers |= {f"validation_{k}": v for k, v in validation.items()}
         for key in ("train_loss", "validation_loss"):
             if not math.isfinite(numbers[key]):
                 hint = "try a smaller optimizer.lr, or optimizer.clip=1.0"
                 raise RunError(f"the {self.name} phase diverged: {key} {numbers[key]} in epoch {epoch + 1}", hint)
-        numbers["lr"] = learning_rate(self.phase.optimizer, state.step - 1, self.steps)
-        if is_better(numbers, state.best_numbers, objective):
+        numbers["lr"] = self.rate(state.step - 1)
+        if self.phase.optimizer.schedule == "plateau":
+            state.plateau = dataclasses.asdict(Plateau(**state.plateau).after(numbers, self.phase))
+        if is_better(numbers, state.best_numbers, self.phase):
+            state.improved = epoch
+        if is_kept(numbers, state.best_numbers, self.phase):
             state.best_epoch, state.best_numbers = epoch, numbers
             state.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         return numbers
 
 
-def is_better(numbers: Numbers, best: Numbers, objective: Objective) -> bool:
-    """Strictly better on validation data, so that ties keep the earlier epoch."""
-    key = f"validation_{objective.metric}"
-    if not best:
-        return True
-    return numbers[key] > best[key] if objective.metric == "accuracy" else numbers[key] < best[key]
+def evaluate_phase(
+    model: Transformer,
+    split: Split,
+    phase: Phase,
+    engine: Engine,
+    *,
+    seed: int,
+    team: Team | None = None,
+    masks: int = EVALUATION,
+) -> Numbers:
+    """``evaluate`` as the phase wants it: the whole split, or only as many samples as fill the phase's batches."""
+    if phase.evaluation == "drop_last":
+        size = min(phase.batch_size, len(split))
+        split, engine = split.head(len(split) // size * size), dataclasses.replace(engine, evaluation_batch=size)
+    return evaluate(model, split, phase.objective, engine, seed=seed, team=team, masks=masks)
 
 
 @torch.inference_mode()
 def evaluate(
-    model: Transformer, split: Split, objective: Objective, engine: Engine, *, seed: int, team: Team | None = None
+    model: Transformer,
+    split: Split,
+    objective: Objective,
+    engine: Engine,
+    *,
+    seed: int,
+    team: Team | None = None,
+    masks: int = EVALUATION,
 ) -> Numbers:
-    """Loss and accuracy over a whole split, every sample counted once; masks are the fixed ones of evaluation.
+    """Loss and accuracy over a whole split, every sample counted once. masks: the counter of what is hidden.
 
     The processes of a ``team`` take turns with the batches and add up their sums, so all of them must call this.
     """
     device, rank, size = split.labels.device, 0 if team is None else team.rank, 1 if team is None else team.size
     sums = torch.zeros(3, device=device, dtype=torch.float64)
     batch_size = min(evaluation_batch(split, engine), -(-len(split) // size))
-    batches = evaluation_batches(split, batch_size, trims(split, model.config, engine))
+    trim, mixed = trims(split, model.config, engine), engine.batching == "longest"
+    batches = evaluation_batches(split, batch_size, trim, mixed=mixed)
     for number in range(rank, len(batches), size):
         with process_settings(engine), arithmetic(device, engine):
-            losses = objective.losses(model, batches[number], seed=seed, epoch=EVALUATION)
+            losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
         sums += torch.stack(losses.sums())
     sums = sums if team is None else team.sum(sums)
     numbers = means(sums, objective)

@@ -1,4 +1,4 @@
-"""The learning-rate schedule as a pure function of the step, and AdamW's parameter groups."""
+"""The learning-rate schedule as a pure function of where a phase stands, and AdamW's parameter groups."""
 
 import math
 from collections.abc import Iterable
@@ -9,15 +9,21 @@ from torch import nn
 from attnprobe.run import Optimizer
 
 
-def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
-    """Rate of update ``step`` (0 .. steps - 1): linear from lr/warmup up to lr, then constant or half a cosine."""
+def learning_rate(optimizer: Optimizer, step: int, steps: int, *, epoch: int = 0, reductions: int = 0) -> float:
+    """Rate of update ``step`` (0 .. steps - 1): a linear warm-up, then what the schedule says.
+
+    epoch: the one the step belongs to, from 0; reductions: how often a plateau has lowered the rate.
+    """
+    if optimizer.schedule == "multistep":
+        reductions = sum(milestone <= epoch for milestone in optimizer.milestones)
+    peak = optimizer.lr * optimizer.factor**reductions if reductions else optimizer.lr
     warmup = warmup_steps(optimizer, steps)
     if step < warmup:
-        return optimizer.lr * (step + 1) / warmup
-    if optimizer.schedule == "constant":
-        return optimizer.lr
+        return peak * (step + (optimizer.warmup_start == "step")) / warmup
+    if optimizer.schedule != "cosine":
+        return peak
     done = (step - warmup) / max(1, steps - warmup)
-    return optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def warmup_steps(optimizer: Optimizer, steps: int) -> int:

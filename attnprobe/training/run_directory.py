@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import torch
 
-from attnprobe import __version__, run
+from attnprobe import __version__, published, run
 from attnprobe.errors import ArtifactError
 from attnprobe.files import read_json, to_json, unwritable, write_atomically
 from attnprobe.machine import now, processor_name
@@ -112,6 +112,7 @@ def make_manifest(
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "precision": config.engine.precision,
         "deterministic": config.engine.deterministic,
+        "published": published.described(run.to_table(config)),
         "attention": {phase: choice.kernel for phase, choice in attention.items()},
         "attention_deviation": {phase: choice.deviations for phase, choice in attention.items()},
         "threads": torch.get_num_threads(),

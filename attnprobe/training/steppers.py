@@ -73,7 +73,7 @@ class Eager:
         self.device = next(model.parameters()).device
 
     def losses(self, batch: Batch, epoch: int | Tensor) -> Losses:
-        return self.phase.objective.losses(self.model, batch, seed=self.seed, epoch=epoch)
+        return self.phase.objective.losses(self.model, batch, seed=self.seed, epoch=epoch, training=True)
 
     def update(self, batch: Batch, epoch: int, rate: float) -> Tensor:
         """One step of the optimizer at learning rate ``rate``; (3,) sums on the device: loss, count, correct."""

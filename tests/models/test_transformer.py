@@ -222,3 +222,17 @@ def test_cross_entropy_head_has_one_logit_per_level() -> None:
     model = make_model(TransformerConfig(d_model=8, heads=2), spec, "classes", seed=0)
     stored = torch.randint(0, 19, (BATCH, LENGTH, 2), dtype=torch.uint8)
     assert model.reconstruct(model(stored)).shape == (BATCH, LENGTH, 2, 19)
+
+
+@pytest.mark.parametrize(("fan_in", "width"), [("with_mask", CHANNELS + 1), ("without_mask", CHANNELS)])
+def test_the_start_of_the_embedding_counts_the_mask_channel_or_not(fan_in: str, width: int) -> None:
+    """Bounds of 2000 uniform numbers, and nothing else changes; tokens have no such channel."""
+    model = build(d_model=700, heads=1, layers=1, embedding_fan_in=fan_in)
+    for parameter in (model.embedding.linear.weight, model.embedding.linear.bias):
+        assert parameter.abs().max().item() == pytest.approx(width**-0.5, rel=0.01)
+        assert parameter.abs().max().item() <= width**-0.5
+    plain = dict(build(d_model=700, heads=1, layers=1).named_parameters())
+    for name, parameter in model.named_parameters():
+        assert name.startswith("embedding") or torch.equal(parameter, plain[name])
+    tokens = [build(TOKENS, "classes", embedding_fan_in=f).state_dict() for f in ("with_mask", "without_mask")]
+    assert all(torch.equal(value, tokens[1][name]) for name, value in tokens[0].items())

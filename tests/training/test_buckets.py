@@ -10,7 +10,7 @@ from attnprobe.objectives import CausalPrediction, Classification, MaskedReconst
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data, Spec, Split
 from attnprobe.training.buckets import QUANTUM, WINDOWS, evaluation_batches, longest, training_batches, trims
-from attnprobe.training.loop import Trainer, evaluate
+from attnprobe.training.loop import Trainer, evaluate, evaluate_phase
 
 LENGTH = 3 * QUANTUM + 5
 TOKENS = Spec(length=LENGTH, classes=3, vocabulary=13)
@@ -100,6 +100,51 @@ def test_a_model_that_attends_to_padding_is_never_trimmed() -> None:
     assert not trims(split, TransformerConfig(padding="attended"), Engine())
     assert not trims(split, TransformerConfig(), PADDED)
     assert not trims(dataclasses.replace(split, lengths=None), TransformerConfig(), Engine())
+
+
+@given(st.integers(1, 40), st.integers(1, 7), st.booleans())
+def test_mixed_batches_keep_the_random_order_and_are_as_long_as_their_longest(n: int, size: int, pairs: bool) -> None:
+    split, size = make_split(n, pairs), min(n, size)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(3))[: n // size * size]
+    training = training_batches(split, size, True, torch.Generator().manual_seed(3), mixed=True)
+    evaluation = evaluation_batches(split, size, True, mixed=True)
+    for batches, wanted in ((training, order), (evaluation, torch.arange(n))):
+        assert torch.equal(torch.cat(batches.index), wanted)
+        for number, index in enumerate(batches.index):
+            assert batches[number].inputs.shape[-1] == max(1, int(longest(split)[index].max()))
+
+
+def test_published_batches_make_attended_padding_depend_on_the_company() -> None:
+    """Samples see the padding of their own batch: another one than in a batch of all."""
+    split, config = make_split(), TransformerConfig(d_model=12, heads=2, padding="attended")
+    longest_member = Engine(evaluation_batch=5, batching="longest")
+    assert trims(split, config, longest_member)
+    model = make_model(config, TOKENS, "classes", seed=0).double()
+    whole, parts = (
+        evaluate(model, split, Classification(), engine, seed=0)["loss"] for engine in (PADDED, longest_member)
+    )
+    assert abs(whole - parts) > 1e-5
+    masked = make_model(TransformerConfig(d_model=12, heads=2), TOKENS, "classes", seed=0).double()
+    whole, parts = (
+        evaluate(masked, split, Classification(), engine, seed=0)["loss"] for engine in (PADDED, longest_member)
+    )
+    assert whole == pytest.approx(parts, rel=1e-6)
+
+
+def test_evaluation_without_the_last_incomplete_batch() -> None:
+    """37 samples in batches of 5: the last two do not count; and fresh masks hide other inputs."""
+    split = make_split()
+    model = make_model(TransformerConfig(d_model=12, heads=2), TOKENS, "classes", seed=0).double()
+    phase = Phase(objective=Classification(), batch_size=5, evaluation="drop_last")
+    got = evaluate_phase(model, split, phase, PADDED, seed=0)
+    assert got == evaluate(model, split.head(35), Classification(), PADDED, seed=0)
+    assert got != evaluate(model, split, Classification(), PADDED, seed=0)
+    few = dataclasses.replace(phase, batch_size=100)  # no batch would be full: all are taken
+    assert evaluate_phase(model, split, few, PADDED, seed=0) == evaluate(model, split, Classification(), PADDED, seed=0)
+    masked = Phase(objective=MaskedReconstruction(loss="cross_entropy"))
+    assert evaluate_phase(model, split, masked, PADDED, seed=0, masks=-2) != evaluate_phase(
+        model, split, masked, PADDED, seed=0
+    )
 
 
 def test_stopping_inside_an_epoch_is_exact() -> None:

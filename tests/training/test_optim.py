@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnprobe.errors import ConfigError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.run import Optimizer
 from attnprobe.tasks import Spec
@@ -51,3 +52,45 @@ def test_decay_reaches_the_right_parameters(decay: str, expected: set[str]) -> N
     for name, parameter in model.named_parameters():
         kind = "matrix" if parameter.dim() == 2 and not name.startswith(("embedding", "positions")) else "rest"
         assert (id(parameter) in decayed) == (kind in expected), name
+
+
+def test_multistep_against_torch() -> None:
+    """7 steps an epoch; torch's scheduler is stepped after each epoch."""
+    config = Optimizer(lr=0.3, schedule="multistep", warmup=0, milestones=(2, 3, 7), factor=0.5)
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    fall = torch.optim.lr_scheduler.MultiStepLR(sgd, milestones=[2, 3, 7], gamma=0.5)
+    for epoch in range(11):
+        for step in range(7 * epoch, 7 * epoch + 7):
+            assert learning_rate(config, step, 77, epoch=epoch) == pytest.approx(sgd.param_groups[0]["lr"])
+        sgd.step()
+        fall.step()
+    late = Optimizer(lr=0.3, schedule="multistep", warmup=10, milestones=(1,), factor=0.5)
+    assert learning_rate(late, 8, 77, epoch=1) == pytest.approx(0.3 * 0.5 * 9 / 10)
+
+
+def test_warmup_from_zero_against_torch() -> None:
+    """What transformers' constant schedule with warm-up does: the first rate is 0."""
+    config = Optimizer(lr=0.3, schedule="constant", warmup=7, warmup_start="zero")
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    rise = torch.optim.lr_scheduler.LambdaLR(sgd, lambda step: min(1.0, step / 7))
+    for step in range(20):
+        assert learning_rate(config, step, 20) == pytest.approx(sgd.param_groups[0]["lr"])
+        sgd.step()
+        rise.step()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"schedule": "multistep"},
+        {"milestones": (3,)},
+        {"schedule": "multistep", "milestones": (3, 3)},
+        {"schedule": "multistep", "milestones": (0, 3)},
+        {"factor": 1.0},
+        {"patience": -1},
+    ],
+    ids=str,
+)
+def test_schedules_that_make_no_sense_are_refused(setting: dict) -> None:
+    with pytest.raises(ConfigError, match=r"milestones|factor|patience"):
+        Optimizer(**setting)
