@@ -1,5 +1,6 @@
 """The commands in one place, and what happens when one fails."""
 
+import inspect
 import os
 import sys
 from typing import Annotated
@@ -40,6 +41,20 @@ app.command()(bench)
 app.add_typer(probe_app)
 app.add_typer(theory_app)
 app.add_typer(data_app)
+
+
+def keep_indentation(group: typer.Typer) -> None:
+    """Typer takes the indentation off examples that end a docstring; a last line at the margin prevents it."""
+    for command in group.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        if text.splitlines()[-1].startswith(" "):
+            command.help = f"{text}\n\nExit codes: attnprobe --help"
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        keep_indentation(inner.typer_instance)
+
+
+keep_indentation(app)
 
 
 def print_version(wanted: bool) -> None:

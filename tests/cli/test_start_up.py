@@ -42,11 +42,3 @@ def test_light_commands_are_fast(command: str, seconds: float) -> None:
 
 def test_version() -> None:
     assert run("-m", "attnprobe", "--version").stdout == f"attnprobe {package.__version__}\n"
-
-
-def test_help_of_every_command_has_examples(attnprobe) -> None:
-    commands = ["train", "demo", "presets", "probe proximity", "probe alignment", "probe intervene", "theory verify"]
-    for command in commands:
-        outcome = attnprobe(*command.split(), "--help")
-        assert outcome.code == 0
-        assert "Examples" in outcome.out, command

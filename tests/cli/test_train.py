@@ -138,11 +138,6 @@ def test_a_short_training_on_real_images(attnprobe) -> None:
     assert document["test_accuracy"] > 0.5
 
 
-def test_usage_errors_are_typers_own(attnprobe) -> None:
-    assert attnprobe("trian").code == 2
-    assert attnprobe("train", "--no-such-option").code == 2
-
-
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "attnprobe", *arguments]
