@@ -84,8 +84,10 @@ def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
-    from attnprobe.cli.checkpoints import open_checkpoint
-    from attnprobe.cli.probe_proximity import measure_proximity
+    import numpy as np
+
+    from attnprobe.cli.probe.opening import Opener
+    from attnprobe.probes.proximity import measure
 
     spt, scratch = results["pretrained"][0]["checkpoints"], results["scratch"][0]["checkpoints"]
     stages = {
@@ -94,7 +96,11 @@ def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict
         "pretrained": spt["pretrained"],
         "finetuned": spt["finetuned"],
     }
-    return {label: measure_proximity(open_checkpoint(Path(p), device=device)) for label, p in stages.items()}
+    opener, measured = Opener(device=device), {}
+    for label, path in stages.items():
+        opened = opener.open(Path(path), label)
+        measured[label] = measure(opened.model, opened.split, n=500, generator=np.random.default_rng(0))
+    return measured
 
 
 def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

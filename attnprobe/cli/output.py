@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -21,12 +22,22 @@ from attnprobe.files import to_json
 
 CHECK_FAILED = 5  # exit code
 FILE_WIDTH = 200  # of tables that go into files and pipes, which have no width of their own
+SENTENCE_WIDTH = 100
 
 console = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
+
+def finite(value: float | None) -> float | None:
+    """Of options that are numbers: ranges let nan pass, and some of them inf."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 # Options that mean the same in every command.
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout, for machines.")]
+Full = Annotated[bool, typer.Option("--full", help="Show all rows and columns, not only the main ones.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables, only errors.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Device = Annotated[
@@ -71,6 +82,11 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, numeri
     stdout.out(*wrap(title, stdout_width()), sep="\n", style="bold")
     for number, lines in enumerate(layout(columns, rows, stdout_width(), keys=keys, numeric_from=numeric_from)):
         stdout.out(*([""] if number else []), *lines, sep="\n")
+
+
+def print_verdict(text: str) -> None:
+    """What a table says, in sentences below it, on stdout."""
+    stdout.out("", *wrap(text, min(stdout_width(), SENTENCE_WIDTH)), sep="\n")
 
 
 def stdout_width() -> int:

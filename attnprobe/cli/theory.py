@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnprobe.cli.output import CHECK_FAILED, Json, Quiet, console, print_json, print_table, say
-from attnprobe.cli.theory_certify import certify
+from attnprobe.cli.output import CHECK_FAILED, Full, Json, Quiet, console, print_json, print_table, print_verdict, say
+from attnprobe.cli.probe import certify
 from attnprobe.cli.train import parse_seeds
 from attnprobe.errors import ConfigError
 from attnprobe.outputs import check_outputs, figure_files
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from theory.rows import Row
 
 theory_app = typer.Typer(name="theory", help="Check the theory of local blindness.", no_args_is_help=True)
-
-
-theory_app.command()(certify)
+theory_app.command()(certify.command)
 
 
 @theory_app.command()
@@ -29,6 +27,7 @@ def verify(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.", show_default="0")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: a number (5 = 0..4) or a list (0,3,7).")] = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw the figures into this folder.")] = None,
+    full: Full = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,7 +42,11 @@ def verify(
         attnprobe theory verify --seeds 5 --json
 
         attnprobe theory verify --figure figures
+
+    A negative control is a row in which an assumption is broken; it passes if the effect breaks with it.
     """
+    from attnprobe.report import verdicts
+
     if seed is not None and seeds is not None:
         raise ConfigError("--seed and --seeds exclude each other")
     if figure is not None:
@@ -54,11 +57,16 @@ def verify(
         rows += [(number, row) for row in rows_for(wanted, length, dim, number, quiet=quiet or json)]
     passed = all(row.passed for _, row in rows)
     figures = draw(figure, length, dim, rows[0][0]) if figure is not None else []
+    verdict = verdicts.theory([row for _, row in rows], length=length, dim=dim)
     if json:
         records = [dataclasses.asdict(row) | {"seed": number} for number, row in rows]
-        print_json({"passed": passed, "rows": records, "figures": [str(path) for path in figures]})
+        paths = [str(path) for path in figures]
+        print_json({"passed": passed, "verdict": verdict, "rows": records, "figures": paths})
     elif not quiet:
-        show(rows, figures)
+        show(rows, full=full)
+        print_verdict(verdict)
+        for path in figures:
+            say(f"figure: {path}")
     if not passed:
         raise typer.Exit(CHECK_FAILED)
 
@@ -96,19 +104,36 @@ def draw(folder: Path, length: int, dim: int, seed: int) -> list[Path]:
         raise unwritable(folder, error) from error
 
 
-def show(rows: "list[tuple[int, Row]]", figures: list[Path]) -> None:
+def show(rows: "list[tuple[int, Row]]", *, full: bool) -> None:
+    """A line per claim and seed, then the rows that fail; with ``full`` every row."""
+    if not full:
+        show_claims(rows)
+        rows = [(number, row) for number, row in rows if not row.passed]
+    if not rows:
+        return
     several = len({number for number, _ in rows}) > 1
     lines = []
     for number, row in rows:
         relation = ">" if row.control else "<="
         line = [row.claim, row.quantity + (f" (seed {number})" if several else ""), f"{row.predicted:.6g}"]
         line += [f"{row.measured:.6g}", f"{row.error:.1e}", f"{relation} {row.tolerance:.1e}"]
-        lines.append([*line, "control" if row.control else "", "pass" if row.passed else "FAIL"])
-    columns = ["claim", "quantity", "predicted", "measured", "error", "must be", "", "verdict"]
-    print_table(
-        "theory: predicted against measured (a control passes when the effect breaks)", columns, lines, numeric_from=2
-    )
-    failed = sum(not row.passed for _, row in rows)
-    say(f"{len(rows) - failed} of {len(rows)} rows pass" + (f"; {failed} FAIL" if failed else ""))
-    for path in figures:
-        say(f"figure: {path}")
+        lines.append([*line, "pass" if row.passed else "FAIL", "control" if row.control else ""])
+    columns = ["claim", "quantity", "predicted", "measured", "error", "must be", "verdict", ""]
+    title = "theory: predicted against measured" if full else "rows that fail"
+    print_table(f"{title} (a control passes when the effect breaks)", columns, lines, numeric_from=2, keys=2)
+
+
+def show_claims(rows: "list[tuple[int, Row]]") -> None:
+    lines = []
+    for claim, number in dict.fromkeys((row.claim, number) for number, row in rows):
+        mine = [row for seed, row in rows if (row.claim, seed) == (claim, number)]
+        counts, largest = [], 0.0
+        for control in (False, True):
+            kind = [row for row in mine if row.control == control]
+            counts.append(f"{sum(row.passed for row in kind)} of {len(kind)}")
+            largest = max([largest, *(row.error / row.tolerance for row in kind if not control and row.tolerance)])
+        verdict = "pass" if all(row.passed for row in mine) else "FAIL"
+        lines.append([claim, f"seed {number}", *counts, f"{largest:.1g}", verdict])
+    columns = ["claim", "seed", "predictions pass", "controls pass", "largest error / tolerance", "verdict"]
+    print_table("theory: predicted against measured", columns, lines, numeric_from=2, keys=2)
+    say(f"{len(lines)} lines for {len(rows)} rows; --full shows all")

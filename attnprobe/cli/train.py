@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from attnprobe.cli.completion import complete_presets, complete_run_setting
-from attnprobe.cli.output import DataDir, Device, Json, Quiet, print_json
-from attnprobe.cli.probe_options import finite
+from attnprobe.cli.output import DataDir, Device, Json, Quiet, finite, print_json
 from attnprobe.cli.runs import train_all
 from attnprobe.cli.train_output import show_plan, show_results
 from attnprobe.errors import ConfigError, shown

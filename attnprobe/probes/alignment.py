@@ -23,7 +23,7 @@ from attnprobe.probes.alignment_memory import fitting_groups, make_plan
 from attnprobe.probes.alignment_statistics import AlignmentRow, Settings, all_rows
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import Method, trainable
-from attnprobe.probes.sequences import Progress
+from attnprobe.probes.sequences import Progress, part_of
 from attnprobe.probes.statistics import RESAMPLES, rows_to_records
 from attnprobe.tasks import Batch, Split
 
@@ -127,7 +127,7 @@ def measure(
             method=method,
             memory_limit=memory_limit,
         )
-        report = None if progress is None else lambda done, total, part=number: progress(part * n + done, 2 * n)
+        report = part_of(progress, number, 2)
         with trainable(model):  # W_Q and W_K are asked for their gradients even where training froze them
             parts = np.array_split(chosen, groups)
             gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)

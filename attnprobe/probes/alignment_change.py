@@ -9,7 +9,7 @@ from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace
 from attnprobe.probes.intervention_profiles import batch_size, batches, offset_profile_of
-from attnprobe.probes.sequences import check_finite
+from attnprobe.probes.sequences import Progress, check_finite, part_of
 from attnprobe.tasks import Split
 
 
@@ -22,9 +22,11 @@ def change_of_scores(
     memory_limit: int = 2 * 2**30,
     seed: int = 0,
     name: str = "change",
+    progress: Progress | None = None,
 ) -> Direction:
     """Mean scores of ``after`` minus those of ``before`` on ``n`` sequences drawn with ``seed``, layer by layer and
-    head by head; above 1024 positions only their part that depends on the offset.
+    head by head; above 1024 positions only their part that depends on the offset. ``progress`` is told (sequences done,
+    sequences to do), both models together.
 
     Raises NotApplicableError if the two models' scores have different shapes.
     """
@@ -33,17 +35,27 @@ def change_of_scores(
     if shapes[0] != shapes[1]:
         raise NotApplicableError("scores can only be compared between models of the same task, depth and heads")
     if space.length > DENSE_LIMIT:
-        profiles = [offset_profile_of(m, split, n=n, memory_limit=memory_limit, seed=seed) for m in (before, after)]
+        profiles = [
+            offset_profile_of(
+                m, split, n=n, memory_limit=memory_limit, seed=seed, progress=part_of(progress, number, 2)
+            )
+            for number, m in enumerate((before, after))
+        ]
         return Direction(name=f"{name} by offset", profile=profiles[1] - profiles[0])
     chosen = np.random.default_rng(seed).permutation(len(split))[:n]
     kept = 3 * 8 * len(before.blocks) * before.config.heads * space.length**2  # two means and their scores
     batch = batch_size(before, space, memory_limit, kept=kept)
-    means = [mean_scores(m, split, index=chosen, batch=batch) for m in (before, after)]
+    means = [
+        mean_scores(m, split, index=chosen, batch=batch, progress=part_of(progress, number, 2))
+        for number, m in enumerate((before, after))
+    ]
     return Direction(name=name, matrix=means[1].sub_(means[0]))
 
 
 @torch.no_grad()
-def mean_scores(model: Transformer, split: Split, *, index: np.ndarray, batch: int) -> Tensor:
+def mean_scores(
+    model: Transformer, split: Split, *, index: np.ndarray, batch: int, progress: Progress | None = None
+) -> Tensor:
     """Mean score of each (query, key) pair over the sequences that have both: (layer, head, length, length) float64.
 
     Class tokens are left out; pairs that no sequence has, and keys hidden by causality, are zero.
@@ -53,7 +65,7 @@ def mean_scores(model: Transformer, split: Split, *, index: np.ndarray, batch: i
     sums = torch.zeros(len(model.blocks), model.config.heads, space.length, space.length, dtype=torch.float64)
     counts = torch.zeros(space.length, space.length, dtype=torch.float64)
     visible = space.visible(slice(0, space.length))
-    for part in batches(split, index, batch):
+    for part in batches(split, index, batch, progress):
         part = sequences(model, part)
         calls.clear()
         model(part.inputs, valid=part.valid, observe=calls.append)

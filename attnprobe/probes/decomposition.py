@@ -19,7 +19,15 @@ from attnprobe.models import AttentionCall, Transformer
 from attnprobe.models.positions import BASE, Rotary
 from attnprobe.probes.memory import plan_memory
 from attnprobe.probes.score_profiles import Layout, centre, product_sum, square_sum
-from attnprobe.probes.sequences import by_sample, draw_samples, layout_of, load_sequences, position_channels
+from attnprobe.probes.sequences import (
+    Progress,
+    by_sample,
+    draw_samples,
+    layout_of,
+    load_sequences,
+    part_of,
+    position_channels,
+)
 from attnprobe.probes.statistics import Band, Measurement, bootstrap
 from attnprobe.tasks import Split
 
@@ -75,6 +83,7 @@ def measure(
     level: float = 0.95,
     memory_limit: int = 2 * 2**30,
     generator: np.random.Generator,
+    progress: Progress | None = None,
 ) -> Decomposition:
     """Shares of score variance per layer and head, with bootstrap intervals over sequences.
 
@@ -82,6 +91,7 @@ def measure(
     the scores / variance of the scores, over all visible pairs, both centred per query. They sum to 1; a part that
     works against the others has a negative share. The means are those of the same ``n`` sequences, so about 1/n of the
     content passes for position. Class token and padding are left out as in the proximity probe.
+    ``progress`` is told (samples done, samples to do); each is read twice.
 
     Raises ConfigError for impossible settings, NotApplicableError with fewer than two sequences or positions.
     """
@@ -96,12 +106,15 @@ def measure(
     )
     means, shares = _Means(model, layout), _Shares(model, layout, len(chosen))
     with torch.inference_mode():
-        for gather in (means.add, functools.partial(shares.add, means)):
+        for number, gather in enumerate((means.add, functools.partial(shares.add, means))):
+            report = part_of(progress, number, 2)
             for start in range(0, len(chosen), plan.batch):
                 index = chosen[start : start + plan.batch]
                 inputs, valid = load_sequences(model, split, index)
                 span = slice(start, start + len(index))
                 model(inputs, valid=valid, observe=functools.partial(gather, valid=valid, samples=span))
+                if report is not None:
+                    report(start + len(index), len(chosen))
     return shares.result(level, generator)
 
 

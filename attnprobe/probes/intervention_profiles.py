@@ -13,7 +13,7 @@ from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
 from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
 from attnprobe.probes.score_profiles import pair_counts, score_moments
-from attnprobe.probes.sequences import check_finite
+from attnprobe.probes.sequences import Progress, check_finite
 from attnprobe.tasks import Batch, Split
 
 
@@ -28,17 +28,26 @@ def dense_space(model: Transformer) -> ScoreSpace:
 
 
 def offset_profile_of(
-    model: Transformer, split: Split, *, n: int | None = None, memory_limit: int = 2 * 2**30, seed: int = 0
+    model: Transformer,
+    split: Split,
+    *,
+    n: int | None = None,
+    memory_limit: int = 2 * 2**30,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Tensor:
     """``offset_profile`` on ``n`` sequences drawn with ``seed`` (all of the split by default); any length."""
     index = np.random.default_rng(seed).permutation(len(split))[:n]
     parameter, length = next(model.parameters()), model.spec.length
     sequence = parameter.element_size() * length * (40 * model.config.d_model + 3 * model.config.d_mlp)
-    return offset_profile(model, split, index=index, batch=max(1, min(256, memory_limit // (4 * sequence))))
+    batch = max(1, min(256, memory_limit // (4 * sequence)))
+    return offset_profile(model, split, index=index, batch=batch, progress=progress)
 
 
 @torch.no_grad()
-def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch: int) -> Tensor:
+def offset_profile(
+    model: Transformer, split: Split, *, index: np.ndarray, batch: int, progress: Progress | None = None
+) -> Tensor:
     """Mean row-centred score at every offset, (layer, head, *offsets) float64 on the CPU; 0 where never seen.
 
     Each query's scores are centred over the keys it can see. Class tokens are left out as queries and as keys.
@@ -47,7 +56,7 @@ def offset_profile(model: Transformer, split: Split, *, index: np.ndarray, batch
     calls: list[AttentionCall] = []
     shape = (len(model.blocks), model.config.heads, *space.layout.offsets)
     sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(space.layout.offsets, dtype=torch.float64)
-    for part in batches(split, index, batch):
+    for part in batches(split, index, batch, progress):
         part = sequences(model, part)
         valid = None if model.config.padding == "attended" else part.valid
         calls.clear()
@@ -107,9 +116,11 @@ def offset_bytes(model: Transformer, space: ScoreSpace) -> int:
     return (len(model.blocks) + 1) * layer + 4 * 8 * space.length**2
 
 
-def batches(split: Split, index: np.ndarray, batch: int) -> Iterator[Batch]:
+def batches(split: Split, index: np.ndarray, batch: int, progress: Progress | None = None) -> Iterator[Batch]:
     for first in range(0, len(index), batch):
         yield split.batch(torch.as_tensor(index[first : first + batch], device=split.labels.device))
+        if progress is not None:
+            progress(min(first + batch, len(index)), len(index))
 
 
 def selection(model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Tensor:

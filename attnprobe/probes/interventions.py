@@ -157,14 +157,24 @@ def swap_response(
     memory_limit: int = 2 * 2**30,
     seed: int = 0,
     generator: np.random.Generator,
+    progress: Progress | None = None,
 ) -> list[InterventionRow]:
-    """Both models as they are and with each other's W_Q and W_K; changes are against the model that was changed."""
+    """Both models as they are and with each other's W_Q and W_K; changes are against the model that was changed.
+
+    progress: is told (runs of a model done, runs in all).
+    """
     space = ScoreSpace.of(first)
     chosen, batch = _choose(split, n, generator), batch_size(first, space, memory_limit)
     rows = []
-    for name, model, donor_name, donor in (("first", first, "second", second), ("second", second, "first", first)):
+    pairs = (("first", first, "second", second), ("second", second, "first", first))
+    for number, (name, model, donor_name, donor) in enumerate(pairs):
         mixed = swap_projections(model, donor, layers)
-        alone, swapped = (evaluate(m, split, chosen, objective, seed=seed, batch=batch) for m in (model, mixed))
+        outcomes = []
+        for variant in (model, mixed):
+            outcomes.append(evaluate(variant, split, chosen, objective, seed=seed, batch=batch))
+            if progress is not None:
+                progress(2 * number + len(outcomes), 4)
+        alone, swapped = outcomes
         rows += _rows(alone, alone, name, None, level, generator)
         rows += _rows(swapped, alone, f"{name} with W_Q, W_K of {donor_name}", None, level, generator)
     return rows

@@ -14,6 +14,13 @@ from attnprobe.tasks import Split
 Progress = Callable[[int, int], None]  # is told (what is done, what there is to do)
 
 
+def part_of(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """For part ``number`` of several equal ones: what it reports counts as its part of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(number * total + done, parts * total)
+
+
 def layout_of(model: Transformer, split: Split) -> Layout:
     """Raises NotApplicableError if there is only one position."""
     spec = model.spec

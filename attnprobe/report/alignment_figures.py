@@ -1,6 +1,7 @@
 """Figures of the alignment probe: t along directions, t at every offset, cosines of the two losses' gradients."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ LINEAR = 3.0  # t up to here is drawn to scale, beyond logarithmically: one head
 NEIGHBOURS = ("offset -1", "offset 1", "offset (0, 1)", "offset (1, 0)", "offset (1, 1)", "offset (1, -1)")
 
 Cell = tuple[int | None, int | None]
+
+
+def draw_alignments(results: Mapping[str, Alignment], name: Path) -> list[Path]:
+    """All figures of several checkpoints; those after the first bear the checkpoint's label."""
+    names = [name, *(further_figure(name, label) for label in list(results)[1:])]
+    return [path for own, one in zip(names, results.values(), strict=True) for path in draw_alignment(one, own)]
 
 
 def draw_alignment(result: Alignment, stem: Path) -> list[Path]:

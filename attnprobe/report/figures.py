@@ -9,6 +9,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from attnprobe.errors import NotApplicableError
+from attnprobe.outputs import further_figure
 from attnprobe.probes.proximity import Proximity
 from attnprobe.probes.statistics import Measurement
 from attnprobe.report.style import (
@@ -24,6 +25,14 @@ from attnprobe.report.style import (
 
 # Where a quantity of no effect would stand.
 REFERENCES = {"proximity_bias": 0.0, "near_mass": 1.0}
+
+
+def draw_proximity(results: Mapping[str, Proximity], name: Path) -> list[Path]:
+    """Profiles, and on a pixel grid maps, named by ``outputs.further_figure``."""
+    figures = draw_offset_profiles(results, name)
+    if all(result.map is not None for result in results.values()):
+        figures += draw_proximity_maps(results, further_figure(name, "maps"))
+    return figures
 
 
 def draw_offset_profiles(results: Mapping[str, Proximity], stem: Path, *, window: float | None = None) -> list[Path]:

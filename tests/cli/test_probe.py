@@ -49,6 +49,42 @@ def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
     assert mean["low"] < mean["estimate"] < mean["high"]
 
 
+def test_pooled_seeds_bear_the_name_of_their_run_and_phase(attnprobe, tiny) -> None:
+    assert attnprobe("train", *tiny, "--seeds", 2, "--out", "runs/wide", "-q").code == 0
+    for seed in range(2):
+        assert attnprobe("train", *tiny, "--seed", seed, "--out", f"runs/own-s{seed}", "--no-pretrain", "-q").code == 0
+    paths = [f"runs/{run}{seed}/checkpoints/finetuned.pt" for run in ("wide/s", "own-s") for seed in range(2)]
+    outcome = attnprobe("probe", "proximity", *paths, "-n", 20, "--json")
+    pooled = [row["checkpoint"] for row in outcome.document()["rows"] if row["head"] is None]
+    assert list(dict.fromkeys(pooled)) == ["wide finetuned, 2 seeds", "own finetuned, 2 seeds"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("proximity", ()), ("alignment", ("--change-to",)), ("decompose", ()), ("intervene", ("--profile-of", "--swap"))],
+)
+def test_data_are_loaded_once_for_all_checkpoints_of_a_run(
+    attnprobe, checkpoints, monkeypatch, command, options
+) -> None:
+    from attnprobe.tasks.textures import Textures
+
+    calls, load = [], Textures.load
+    monkeypatch.setattr(Textures, "load", lambda task, *rest: (calls.append(task), load(task, *rest))[1])
+    others = [word for option in options for word in (option, checkpoints[1])]
+    paths = checkpoints[:1] if options else checkpoints
+    assert attnprobe("probe", command, *paths, *others, "-n", 20, "-q").code == 0
+    assert len(calls) == 1
+
+
+def test_every_probe_gives_a_verdict_below_its_table_and_in_its_document(attnprobe, checkpoints) -> None:
+    for command in ("proximity", "decompose", "intervene"):
+        verdict = attnprobe("probe", command, checkpoints[0], "-n", 20, "--json").document()["verdict"]
+        assert verdict.endswith(".")
+        shown = attnprobe("probe", command, checkpoints[0], "-n", 20).out
+        assert " ".join(shown.split()).endswith(" ".join(verdict.split()))
+        assert attnprobe("probe", command, checkpoints[0], "-n", 20, "-q").out == ""
+
+
 def test_proximity_files(attnprobe, checkpoints) -> None:
     outcome = attnprobe(
         "probe", "proximity", *checkpoints, "-n", 20, "--permutations", 19,
@@ -66,7 +102,7 @@ def test_proximity_files(attnprobe, checkpoints) -> None:
     for figure in ("proximity", "proximity_maps"):
         assert Path(f"out/{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert Path(f"out/{figure}.pdf").read_bytes().startswith(b"%PDF")
-    assert "proximity_bias" in outcome.out
+    assert "bias" in outcome.out
     for name in CHECKPOINTS:
         assert name in outcome.out
 
@@ -83,7 +119,7 @@ def test_alignment(attnprobe, checkpoints) -> None:
     assert "change" in {row["direction"] for row in document["rows"]}
     assert document["figures"]
     assert all(Path(path).exists() for path in [*document["figures"], "rows.csv", "arrays.npz"])
-    assert "proximity r=1" in attnprobe("probe", "alignment", checkpoints[0], "-n", 24, "--shuffles", 19).out
+    assert "proximity r=2" in attnprobe("probe", "alignment", checkpoints[0], "-n", 24, "--shuffles", 19).out
 
 
 def test_intervene(attnprobe, checkpoints) -> None:
@@ -179,7 +215,7 @@ def test_decompose(attnprobe, checkpoints) -> None:
             shares = [row["estimate"] for row in rows if (row["checkpoint"], row["head"]) == (path, head)]
             assert sum(shares) == pytest.approx(1.0)
     assert Path("parts.png").exists()
-    assert "position_share" in attnprobe("probe", "decompose", checkpoints[0], "-n", 20).out
+    assert "position" in attnprobe("probe", "decompose", checkpoints[0], "-n", 20).out
 
 
 def test_frozen_queries_and_keys_can_be_probed(attnprobe, tiny) -> None:
@@ -201,7 +237,10 @@ def test_telemetry(attnprobe, tiny) -> None:
         *(("pretrained", step) for step in (0, 1, 2, 4, 8)), ("finetuned", 0), ("finetuned", 1),
     }  # fmt: skip
     assert Path("history.png").exists()
-    assert "strongest head" in attnprobe("probe", "telemetry", "watched").out
+    shown = attnprobe("probe", "telemetry", "watched").out
+    assert "watched" in shown
+    assert "layer" in shown
+    assert shown.count("pretrained ") >= 5
     outcome = attnprobe("probe", "telemetry", "alone")
     assert outcome.code == 3
     outcome.complains("telemetry.jsonl does not exist", "--probe-every")

@@ -21,7 +21,10 @@ def test_table_and_several_seeds(attnprobe) -> None:
     outcome = attnprobe("theory", "verify", "--claims", "C1", "--length", 5, "--seeds", 2)
     assert outcome.code == 0
     assert "seed 1" in outcome.out
-    assert "rows pass" in outcome.err
+    assert "rows pass" in outcome.out
+    everything = attnprobe("theory", "verify", "--claims", "C1", "--length", 5, "--seeds", 2, "--full").out
+    assert "(seed 1)" in everything
+    assert len(everything.splitlines()) > len(outcome.out.splitlines())
 
 
 def test_a_failing_row_is_exit_code_5(attnprobe, monkeypatch) -> None:

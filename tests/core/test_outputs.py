@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from attnprobe.cli.tidy import write_arrays, write_csv
+from attnprobe.cli.probe.files import write_arrays, write_csv
 from attnprobe.errors import ConfigError
 from attnprobe.outputs import SIGNS, Kind, check_outputs, check_replaceable, figure_files, further_figure
 from attnprobe.report.style import save_figure

@@ -5,25 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from attnprobe.cli.output import Json, Quiet, print_table, say
-from attnprobe.cli.probe_checks import check_outputs
-from attnprobe.cli.probe_options import Csv, Figure
-from attnprobe.cli.tidy import deliver
+from attnprobe.cli.output import say
+from attnprobe.cli.probe.driver import Findings, Request, make_command
+from attnprobe.cli.probe.files import Record
+from attnprobe.cli.probe.table import MOST_LINES, Column, Table, estimate, interval, probability
 from attnprobe.errors import ArtifactError
 from attnprobe.files import parse_json, reading
 
-Record = dict[str, Any]
-
+FILE = "telemetry.jsonl"
 KEYS = ("run", "phase", "step", "layer", "head", "quantity", "direction")  # what tells rows of one run apart
 
 
 def telemetry(
+    request: Request,
     runs: Annotated[list[Path], typer.Argument(help="Run directories trained with --probe-every.")],
-    csv: Csv = None,
-    figure: Figure = None,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+) -> Findings:
     """Proximity bias and both losses' gradients along proximity, against the training step.
 
     Examples:
@@ -31,17 +27,56 @@ def telemetry(
         attnprobe train --probe-every 2 && attnprobe probe telemetry runs/textures-s0
 
         attnprobe probe telemetry runs/textures-s* --figure telemetry --csv telemetry.csv
-    """
-    check_outputs([folder / "telemetry.jsonl" for folder in runs], csv=csv, figure=figure)
-    records = [record for folder in runs for record in read(folder)]
-    if not (json or quiet):
-        show(records)
-    figures: list[Path] = []
-    if figure is not None:
-        from attnprobe.report.telemetry_figures import draw_telemetry
 
-        figures = draw_telemetry(records, figure)
-    deliver(runs, records, {}, figures, csv=csv, npz=None, json=json, quiet=quiet)
+    The table follows one head of every run, the one whose bias is the largest in size at the end, at a few steps.
+    """
+    from attnprobe.report import verdicts
+    from attnprobe.report.telemetry_figures import draw_telemetry
+
+    records = [record for folder in runs for record in read(folder)]
+    return Findings(
+        records=records,
+        table=table(records),
+        verdict=verdicts.telemetry,
+        draw=lambda name: draw_telemetry(records, name),
+    )
+
+
+def table(records: list[Record]) -> Table:
+    """Without --full of every run one head, at its first and last step and some between."""
+    from attnprobe.report.verdicts import followed_heads
+
+    heads = followed_heads(records)
+    steps: dict[tuple[Any, ...], list[int]] = {}
+    for record in records:
+        known = steps.setdefault((record["run"], record["phase"]), [])
+        known += [record["step"]] if record["step"] not in known else []
+    most = max(2, MOST_LINES // len(steps))
+    few = {place: set(thinned(sorted(known), most)) for place, known in steps.items()}
+
+    def wanted(record: Record) -> bool:
+        own = heads.get(record["run"]) == (record["layer"], record["head"])
+        return own and record["step"] in few[record["run"], record["phase"]]
+
+    return Table(
+        title="telemetry",
+        keys=("run", "phase", "step", "layer", "head"),
+        columns=(
+            Column(heading="proximity bias", where={"quantity": "proximity_bias"}, text=interval("+.2f")),
+            Column(heading="reconstruction t", where={"quantity": "reconstruction.t"}, text=estimate("+.1f")),
+            Column(heading="labels' part t", where={"quantity": "label.dependent.t"}, text=estimate("+.1f")),
+            Column(heading="its q", where={"quantity": "label.dependent.mean"}, text=probability("q_value")),
+            Column(heading="its p", where={"quantity": "label.dependent.mean"}, text=probability("p_value"), full=True),
+        ),
+        wanted=wanted,
+    )
+
+
+def thinned(steps: list[int], most: int) -> list[int]:
+    """The first, the last, and evenly spaced ones between."""
+    if len(steps) <= most:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
 def read(folder: Path) -> list[Record]:
@@ -50,7 +85,7 @@ def read(folder: Path) -> list[Record]:
     An interruption may also leave half a line at the end: it is left out, with a line on stderr. Anything else that is
     no record is an ArtifactError.
     """
-    path = folder / "telemetry.jsonl"
+    path = folder / FILE
     if not path.exists():
         raise ArtifactError(f"{path} does not exist", hint="train with --probe-every 2 to record it")
     with reading(path):
@@ -85,19 +120,8 @@ def is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def show(records: list[Record]) -> None:
-    """One line per phase and step: of all heads and runs the strongest."""
-    lines = []
-    for phase, step in dict.fromkeys((r["phase"], r["step"]) for r in records):
-        here = [r for r in records if (r["phase"], r["step"]) == (phase, step)]
-
-        def strongest(quantity: str, here: list[Record] = here) -> str:
-            values = [r["estimate"] for r in here if r["quantity"] == quantity and r["estimate"] is not None]
-            return f"{max(values, key=abs):+.2f}" if values else ""
-
-        p_values = [r["p_value"] for r in here if r["quantity"] == "label.dependent.mean"]
-        smallest = min((p for p in p_values if p is not None), default=None)
-        texts = [strongest(q) for q in ("proximity_bias", "reconstruction.t", "label.dependent.t")]
-        lines.append([phase, str(step), *texts, "" if smallest is None else f"{smallest:.3f}"])
-    columns = ["phase", "step", "proximity bias", "reconstruction t", "labels' part t", "its smallest p"]
-    print_table("strongest head at every step", columns, lines)
+command = make_command(
+    telemetry,
+    reads=FILE,
+    without=("sequences", "split", "level", "memory_limit", "seed", "device", "data_dir", "npz"),
+)

@@ -1,12 +1,10 @@
-"""Measurements on their way out: tidy CSV rows, arrays with named axes, one JSON document, lines about figures."""
+"""Measurements on their way into files: tidy CSV rows, arrays with named axes."""
 
 import csv as csv_format
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnprobe.cli.output import print_json, say
 from attnprobe.files import write_atomically
 from attnprobe.outputs import check_replaceable
 
@@ -14,38 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 Record = dict[str, Any]
-
-
-def deliver(
-    checkpoints: Sequence[Path],
-    records: list[Record],
-    arrays: "dict[str, dict[str, np.ndarray]]",
-    figures: list[Path],
-    *,
-    csv: Path | None,
-    npz: Path | None,
-    json: bool,
-    quiet: bool,
-    extra: Record | None = None,
-) -> None:
-    """Write the files that were asked for, then the JSON document (with ``extra`` keys) or a line per file.
-
-    Every record gains q_value, its p-value adjusted across layers and heads (Benjamini-Hochberg).
-    """
-    from attnprobe.probes.statistics import with_q_values
-
-    records = with_q_values(records)
-    if csv is not None:
-        write_csv(csv, records)
-    if npz is not None:
-        write_arrays(npz, arrays)
-    if json:
-        paths = {"checkpoints": list(map(str, checkpoints)), "figures": list(map(str, figures))}
-        print_json(paths | (extra or {}) | {"rows": records})
-        return
-    for kind, path in (("rows", csv), ("arrays", npz), *(("figure", path) for path in figures)):
-        if path is not None:
-            say(f"{kind}: {path}", quiet=quiet)
 
 
 def write_csv(path: Path, records: list[Record]) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnprobe import outputs
-from attnprobe.cli.checkpoints import Opened
 from attnprobe.cli.output import say
+from attnprobe.cli.probe.opening import Opened
 
 
 def check_outputs(

@@ -1,0 +1,130 @@
+"""attnprobe probe intervene: does the model have proximity bias, or need it?"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnprobe.cli.probe.driver import Findings, Request, make_command
+from attnprobe.cli.probe.opening import Opened
+from attnprobe.cli.probe.options import OneCheckpoint
+from attnprobe.cli.probe.table import Column, Table, interval
+from attnprobe.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attnprobe.probes.interventions import DoseResponse
+    from attnprobe.probes.sequences import Progress
+
+TABLE = Table(
+    title="interventions on the offset profile of the scores",
+    keys=("kind", "dose"),
+    columns=tuple(
+        Column(heading=quantity.replace(".", "\n"), where={"quantity": quantity}, text=interval(digits))
+        for quantity, digits in (
+            ("accuracy", ".3f"),
+            ("accuracy.change", "+.3f"),
+            ("loss", ".3f"),
+            ("loss.change", "+.3f"),
+        )
+    ),
+)
+
+
+def intervene(
+    request: Request,
+    checkpoint: OneCheckpoint,
+    doses: Annotated[
+        str, typer.Option(help="Multiples of the model's own offset profile to add.")
+    ] = "-1,-0.5,0,0.5,1,2",
+    profile_of: Annotated[
+        Path | None, typer.Option(help="Clamp: also replace the profile by this checkpoint's.", show_default=False)
+    ] = None,
+    swap: Annotated[
+        Path | None, typer.Option(help="Also exchange W_Q and W_K with this checkpoint.", show_default=False)
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these layers, e.g. 0,2.", show_default="all")] = None,
+    heads: Annotated[str | None, typer.Option(help="Only these heads, e.g. 1,3.", show_default="all")] = None,
+    controls: Annotated[int, typer.Option(min=1, help="Shuffled profiles to average over.")] = 5,
+) -> Findings:
+    """Add the model's own offset profile to its scores, remove it, or replace it, and watch its accuracy.
+
+    Examples:
+
+        attnprobe probe intervene runs/textures-s0/checkpoints/finetuned.pt
+
+        attnprobe probe intervene finetuned.pt --doses=-1,0,1 --figure dose
+
+        attnprobe probe intervene scratch.pt --profile-of finetuned.pt --swap finetuned.pt
+
+    Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets.
+    """
+    from attnprobe.report import verdicts
+    from attnprobe.report.intervention_figures import draw_dose_response
+
+    options = {
+        "doses": numbers(doses, "--doses"),
+        "layers": whole_numbers(layers, "--layers"),
+        "heads": whole_numbers(heads, "--heads"),
+        "controls": controls,
+    }
+    found = request.measure_each(
+        [checkpoint],
+        lambda opened, report: measure_interventions(request, opened, profile_of, swap, options, report),
+    )
+    return Findings(
+        records=found.records("kind", "dose"),
+        table=TABLE,
+        verdict=verdicts.intervene,
+        results=found.results,
+        draw=lambda name: [path for response in found.results.values() for path in draw_dose_response(response, name)],
+    )
+
+
+def measure_interventions(
+    request: Request,
+    opened: Opened,
+    profile_of: Path | None,
+    swap: Path | None,
+    options: dict[str, Any],
+    progress: "Progress",
+) -> "DoseResponse":
+    """The dose response, clamped to the profile of another checkpoint too, with the rows of a swap with another."""
+    import numpy as np
+
+    from attnprobe.probes.intervention_profiles import offset_profile_of
+    from attnprobe.probes.interventions import dose_response, swap_response
+
+    donor, other = (None if path is None else request.opener.open(path) for path in (profile_of, swap))
+    common = {"seed": request.seed, "progress": progress} | request.sampling()
+    given = None if donor is None else offset_profile_of(donor.model, donor.split, **common)
+    common |= {"objective": opened.checkpoint.objective(), "level": request.level}
+    common |= {"generator": np.random.default_rng(request.seed)}
+    response = dose_response(opened.model, opened.split, given=given, **options, **common)
+    if other is None:
+        return response
+    swapped = swap_response(opened.model, other.model, opened.split, layers=options["layers"], **common)
+    return dataclasses.replace(response, rows=[*response.rows, *swapped])
+
+
+def whole_numbers(text: str | None, option: str) -> list[int] | None:
+    if text is None:
+        return None
+    found = numbers(text, option)
+    if any(number != int(number) or number < 0 for number in found):
+        raise ConfigError(f"{option} {text!r} is no list of layers or heads", hint=f"write {option}=0,2")
+    return [int(number) for number in found]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(map(math.isfinite, found)) or len(set(found)) < len(found):
+        raise ConfigError(f"{option} {text!r} is no list of different numbers", hint=f"write {option}=1,2")
+    return found
+
+
+command = make_command(intervene, sequences=1000)

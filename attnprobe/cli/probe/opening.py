@@ -1,0 +1,106 @@
+"""What every probe needs first: a model from a checkpoint, and data of the task it was trained on."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnprobe.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    from attnprobe.models import Transformer
+    from attnprobe.objectives import CausalPrediction, MaskedReconstruction
+    from attnprobe.tasks import Data, Split, Task
+    from attnprobe.training.checkpoint import Checkpoint
+
+
+class SplitName(StrEnum):
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    path: Path
+    label: str  # a short name, different for each checkpoint of one command
+    checkpoint: "Checkpoint"
+    model: "Transformer"
+    split: "Split"
+
+    def origin(self) -> dict[str, str | int]:
+        """Where a tidy row comes from, beside the checkpoint's path."""
+        return {"seed": self.checkpoint.run.seed, "phase": self.checkpoint.phase, "epoch": self.checkpoint.epoch}
+
+    def setting(self) -> str:
+        """Equal for checkpoints that differ in nothing but the seed."""
+        from attnprobe import run
+
+        return f"{self.checkpoint.phase} of {run.fingerprint(dataclasses.replace(self.checkpoint.run, seed=0))}"
+
+    def reconstruction(self) -> "MaskedReconstruction | CausalPrediction":
+        """What the model was self-pretrained with, else what fits it."""
+        from attnprobe.objectives import reconstruction_objective
+
+        return reconstruction_objective(self.model, self.checkpoint.objectives())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opener:
+    """Opens the checkpoints of one command; data that several of them were trained on are loaded once."""
+
+    split: SplitName = SplitName.test
+    device: str = "auto"
+    data_dir: Path | None = None
+    datasets: "dict[Task, Data]" = dataclasses.field(default_factory=dict)
+
+    def open(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> Opened:
+        """A checkpoint and data, of its own task by default, on the device; ArtifactError if they do not fit."""
+        from attnprobe.machine import choose_device
+        from attnprobe.training.checkpoint import load_checkpoint
+
+        device = choose_device(self.device)
+        checkpoint = load_checkpoint(path)
+        task = task or checkpoint.task
+        if task not in self.datasets:
+            self.datasets[task] = task.load(self.data_dir)
+        data = self.datasets[task]
+        if data.spec != checkpoint.spec:
+            reason = f"this data does not fit the model in {path}, which was trained on inputs of another kind"
+            raise ArtifactError(reason, hint="measure on the task the model was trained on")
+        return Opened(
+            path=path,
+            label=label or checkpoint.phase,
+            checkpoint=checkpoint,
+            model=checkpoint.make_model().to(device),
+            split=data.splits()[self.split].to(device),
+        )
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """File stems where they tell the checkpoints apart, else with the run's name before them, else whole paths.
+
+    ConfigError if a checkpoint is given twice.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError("the same checkpoint is given twice", hint="leave one of them out")
+    for name in (lambda p: p.stem, lambda p: f"{_run(p).name}/{p.stem}", str):
+        found = [name(path) for path in paths]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
+def shared_name(members: Sequence[Opened]) -> str:
+    """What runs that differ in nothing but the seed are called together: their folder without the seed, and phase."""
+    names = list(dict.fromkeys(re.sub(r"[-_.]?s(eed)?[-_.]?\d+$", "", _run(m.path).name) for m in members))
+    if names == [""]:  # folders called s0, s1, ... in one of their own
+        names = list(dict.fromkeys(_run(m.path).parent.name for m in members))
+    return f"{', '.join(filter(None, names))} {members[0].checkpoint.phase}, {len(members)} seeds"
+
+
+def _run(path: Path) -> Path:
+    """The folder of the run that wrote a checkpoint."""
+    return path.resolve().parent.parent

@@ -1,0 +1,40 @@
+"""Options that the probes share: each probe has them all but those it says it has no use for."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnprobe.cli.output import DataDir, Device, Full, Json, Quiet, Seed, finite
+from attnprobe.cli.probe.opening import SplitName
+
+OneCheckpoint = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.")]
+Checkpoints = Annotated[list[Path], typer.Argument(help="Checkpoints (.pt) of ours; several are compared.")]
+Level = Annotated[float, typer.Option(min=0.5, max=0.999, callback=finite, help="Coverage of the intervals.")]
+MemoryLimit = Annotated[
+    float, typer.Option(min=0.001, callback=finite, help="Peak memory to stay under, beside model and data; GiB.")
+]
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        help="Draw into NAME (.png or .pdf; without an ending both). Further figures are NAME_<what>.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+
+SHARED: dict[str, tuple[Any, Any]] = {  # name -> type, default
+    "sequences": (Annotated[int, typer.Option("--sequences", "-n", min=2, help="Sequences to measure on.")], 500),
+    "split": (Annotated[SplitName, typer.Option(help="Data to measure on.")], SplitName.test),
+    "level": (Level, 0.95),
+    "memory_limit": (MemoryLimit, 2.0),
+    "seed": (Seed, 0),
+    "device": (Device, "auto"),
+    "data_dir": (DataDir, None),
+    "csv": (Annotated[Path | None, typer.Option(help="Write tidy rows.", show_default=False)], None),
+    "npz": (Annotated[Path | None, typer.Option(help="Write arrays with named axes.", show_default=False)], None),
+    "figure": (Figure, None),
+    "full": (Full, False),
+    "json": (Json, False),
+    "quiet": (Quiet, False),
+}

@@ -1,0 +1,185 @@
+"""What a probe found, in plain words with the numbers that carry it, and what it does not say.
+
+Every function takes tidy records (with q_value; ``checkpoint`` may be any short name) and returns a few sentences. They
+rest on estimates with their intervals and on label shuffles only: the p-values of proximity_bias and of
+reconstruction.specificity, and the cosines, are no tests of what they are easily taken for.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+Record = dict[str, Any]
+Head = tuple[int | None, int | None]
+
+MAIN_DIRECTION = "proximity r=2"
+
+
+def proximity(records: list[Record]) -> str:
+    """Of every checkpoint the head with the largest bias."""
+    texts = []
+    for name, rows in by_checkpoint(known(records, "proximity_bias")).items():
+        best = max(rows, key=lambda r: r["estimate"])
+        what = "prefers near keys most" if best["estimate"] > 0 else "shuns near keys least (no head prefers them)"
+        texts.append(f"{name}: {place(best)} {what}, {measured(best, '+.2f')} sd of its scores")
+    for row in known(records, "proximity_bias.max"):
+        texts.append(
+            f"{row['checkpoint']}, layer {row['layer']}: its largest head has {measured(row, '+.2f')} sd on average"
+        )
+    limits = (
+        "Each is the largest of its heads, which alone makes it larger than a typical one. Intervals over sequences "
+        "say nothing of other training seeds; what training did shows in the difference from init.pt."
+    )
+    return sentences(texts, limits, "no head has scores that vary, so there is no bias to speak of")
+
+
+def alignment(records: list[Record]) -> str:
+    """How many heads hear the labels along proximity, and the largest pull of reconstruction."""
+    texts = []
+    wanted = [r for r in records if r.get("direction") == MAIN_DIRECTION]
+    for name, rows in by_checkpoint(wanted).items():
+        tested = [r for r in rows if r["quantity"] == "label.dependent.mean" and r["q_value"] is not None]
+        pulls = known(rows, "reconstruction.t")
+        if not tested or not pulls:
+            continue
+        level, largest = round(1 - tested[0]["level"], 9), max(pulls, key=lambda r: abs(r["estimate"]))
+        heard = sum(r["q_value"] <= level for r in tested)
+        texts.append(
+            f"{name}, along {MAIN_DIRECTION}: in {heard} of {len(tested)} heads the label gradient differs from that "
+            f"of shuffled labels (q <= {level:.2g}, adjusted across heads, n = {tested[0]['n']}); the reconstruction "
+            f"gradient is strongest in {place(largest)}, t = {measured(largest, '+.1f')}"
+        )
+    limits = (
+        "A head where no difference is seen may still have one that more sequences would show. A large t says that the "
+        "gradient is not zero on average, not that it favours near keys over other patterns."
+    )
+    return sentences(texts, limits, f"nothing was measured along {MAIN_DIRECTION}")
+
+
+def intervene(records: list[Record]) -> str:
+    """Own profile against shuffled ones at dose -1, or else at the dose furthest from 0."""
+    quantity = "accuracy" if known(records, "accuracy.change") else "loss"
+    changes = [r for r in known(records, f"{quantity}.change") if r["kind"] in ("own", "shuffled") and r["dose"]]
+    if not changes:
+        return "Only the model left alone was measured; a dose other than 0 would say what its profile does."
+    doses = {r["dose"] for r in changes}
+    dose = -1.0 if -1.0 in doses else max(doses, key=abs)
+    own, shuffled = (next(r for r in changes if (r["kind"], r["dose"]) == (kind, dose)) for kind in ("own", "shuffled"))
+    did = (
+        "Removing the model's own offset profile (dose -1)" if dose == -1 else f"Adding {dose:g} times its own profile"
+    )
+    return (
+        f"{did} changes {quantity} by {measured(own, '+.3f')}; the same values shuffled over the offsets change it by "
+        f"{measured(shuffled, '+.3f', n=False)}. The control's interval leaves out which shuffles were drawn, and no "
+        "interval of the difference of the two is given. It says what this model does without the profile, not what it "
+        "would have learned without it."
+    )
+
+
+def decompose(records: list[Record]) -> str:
+    """Of every checkpoint the range of the position share over heads, and the head with the largest."""
+    texts = []
+    for name, rows in by_checkpoint(known(records, "position_share")).items():
+        best, least = (pick(rows, key=lambda r: r["estimate"]) for pick in (max, min))
+        spread = "" if len(rows) == 1 else f"; the least, {least['estimate']:.2f}, in {place(least)}"
+        rest = {r["quantity"]: r["estimate"] for r in records if same(r, best) and r["quantity"] != "position_share"}
+        others = ", ".join(
+            f"{what.removesuffix('_share')} {value:.2f}" for what, value in rest.items() if value is not None
+        )
+        texts.append(
+            f"{name}: position alone makes up the largest share of the variance of scores in {place(best)}, "
+            f"{measured(best, '.2f')} (there {others}){spread}"
+        )
+    limits = (
+        "About 1/n of the content passes for position. A share of the scores' variance is no share of their effect."
+    )
+    return sentences(texts, limits, "no head has scores that vary")
+
+
+def telemetry(records: list[Record]) -> str:
+    """Of every run the followed head's bias at the first and at the last step of every phase."""
+    texts = []
+    for run, (layer, head) in followed_heads(records).items():
+        mine = [r for r in known(records, "proximity_bias") if (r["run"], r["layer"], r["head"]) == (run, layer, head)]
+        phases = []
+        for phase in dict.fromkeys(r["phase"] for r in mine):
+            steps = sorted((r for r in mine if r["phase"] == phase), key=lambda r: r["step"])
+            first, last = steps[0], steps[-1]
+            phases.append(f"{first['estimate']:+.2f} to {measured(last, '+.2f')} by step {last['step']} of {phase}")
+        texts.append(f"{run}: the bias of {place(mine[-1])} goes from " + ", then from ".join(phases))
+    limits = (
+        "Each is the head with the largest bias in size at the end, chosen after the fact. Intervals are over the few "
+        "validation sequences that were watched."
+    )
+    return sentences(texts, limits, "no proximity bias was recorded")
+
+
+def followed_heads(records: list[Record]) -> dict[str, Head]:
+    """Of every run the layer and head whose proximity bias is the largest in size at the last step."""
+    heads: dict[str, Head] = {}
+    rows = known(records, "proximity_bias")
+    for run in dict.fromkeys(r["run"] for r in rows):
+        mine = [r for r in rows if r["run"] == run]
+        last = [r for r in mine if r["phase"] == mine[-1]["phase"]]
+        end = max(r["step"] for r in last)
+        best = max((r for r in last if r["step"] == end), key=lambda r: abs(r["estimate"]))
+        heads[run] = best["layer"], best["head"]
+    return heads
+
+
+def certify(records: list[Record]) -> str:
+    """Whether the derivatives were computed right, and no more."""
+    agree = sum(r["agrees"] for r in records)
+    worst = max(r["difference"] for r in records)
+    text = (
+        f"{'Passed' if agree == len(records) else 'Failed'}: differentiation and finite differences agree in {agree} "
+        f"of {len(records)} derivatives; the largest difference is {worst:.0e} of the largest value "
+        f"(n = {records[0]['n']})."
+    )
+    wrong = {loss: sum(r["loss"] == loss and not r["agrees"] for r in records) for loss in ("label", "reconstruction")}
+    if agree < len(records):
+        text += " They disagree in " + " and ".join(f"{n} of the {loss} loss" for loss, n in wrong.items() if n)
+        text += ": do not use these."
+    return f"{text} This is a check of the arithmetic only: it does not say that the label loss is, or is not, blind."
+
+
+def theory(rows: Iterable[Any], *, length: int, dim: int) -> str:
+    """Of the rows of ``theory verify``."""
+    rows = list(rows)
+    controls, failed = sum(row.control for row in rows), sum(not row.passed for row in rows)
+    return (
+        f"{len(rows) - failed} of {len(rows)} rows pass{f', {failed} FAIL' if failed else ''}: {len(rows) - controls} "
+        f"predictions within their tolerances and {controls} negative controls that must break, at length {length} and "
+        f"dimension {dim}. This checks the formulas on data that obey their assumptions; it says nothing of a trained "
+        "model."
+    )
+
+
+def known(records: list[Record], quantity: str) -> list[Record]:
+    return [r for r in records if r["quantity"] == quantity and r["estimate"] is not None]
+
+
+def by_checkpoint(records: list[Record]) -> dict[str, list[Record]]:
+    return {
+        name: [r for r in records if r["checkpoint"] == name]
+        for name in dict.fromkeys(r["checkpoint"] for r in records)
+    }
+
+
+def same(one: Record, other: Record) -> bool:
+    return all(one[key] == other[key] for key in ("checkpoint", "layer", "head"))
+
+
+def place(record: Record) -> str:
+    return f"layer {record['layer']}, head {record['head']}"
+
+
+def measured(record: Record, digits: str, *, n: bool = True) -> str:
+    """The estimate and its interval, in words."""
+    low, high = ("?" if record[key] is None else format(record[key], digits) for key in ("low", "high"))
+    units = "seeds" if record["head"] is None and record.get("kind") is None else "sequences"
+    counted = f", {record['n']} {units}" if n else ""
+    return f"{format(record['estimate'], digits)} ({100 * record['level']:g} % interval {low} to {high}{counted})"
+
+
+def sentences(texts: list[str], limits: str, otherwise: str) -> str:
+    return f"{'. '.join(texts)}. {limits}" if texts else f"{otherwise[0].upper()}{otherwise[1:]}."

@@ -1,0 +1,88 @@
+"""Verdicts name the head that carries them, its numbers, and what they do not say."""
+
+from typing import Any
+
+from attnprobe.report import verdicts
+
+
+def row(quantity: str, estimate: float, **other: Any) -> dict[str, Any]:
+    return {
+        "checkpoint": "init", "layer": 0, "head": 0, "quantity": quantity, "estimate": estimate, "low": estimate - 0.1,
+        "high": estimate + 0.1, "level": 0.9, "n": 37, "unit": "", "p_value": None, "q_value": None,
+    } | other  # fmt: skip
+
+
+def test_proximity_names_the_most_local_head_of_every_checkpoint() -> None:
+    rows = [row("proximity_bias", b, head=h, p_value=0.001) for h, b in enumerate((0.1, 0.5, -0.9))]
+    rows += [row("proximity_bias", -0.2, checkpoint="final"), row("entropy", 9.0, checkpoint="final")]
+    text = verdicts.proximity(rows)
+    assert "init: layer 0, head 1 prefers near keys most, +0.50 (90 % interval +0.40 to +0.60, 37 sequences)" in text
+    assert "final: layer 0, head 0 shuns near keys least (no head prefers them), -0.20" in text
+    assert "other training seeds" in text
+    assert "p " not in text.replace("keep ", "")
+    assert verdicts.proximity([row("proximity_bias", 0.0) | {"estimate": None}]).startswith("No head")
+
+
+def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
+    rows = []
+    for head, (q, t) in enumerate(((0.04, 2.0), (0.11, -7.0), (0.1, 3.0))):
+        rows.append(row("label.dependent.mean", 0.0, head=head, direction="proximity r=2", q_value=q, p_value=0.001))
+        rows.append(row("reconstruction.t", t, head=head, direction="proximity r=2"))
+        rows.append(row("reconstruction.t", 99.0, head=head, direction="random 1"))
+    text = verdicts.alignment(rows)
+    assert "in 2 of 3 heads the label gradient differs from that of shuffled labels (q <= 0.1" in text
+    assert "strongest in layer 0, head 1, t = -7.0 (90 % interval -7.1 to -6.9" in text
+    assert "may still have one" in text
+
+
+def test_intervene_sets_the_own_profile_beside_shuffled_ones() -> None:
+    rows = [
+        row(f"{quantity}.change", change, kind=kind, dose=dose, head=None, layer=None)
+        for quantity in ("accuracy", "loss")
+        for kind, change in (("own", -0.3), ("shuffled", -0.02), ("clamp", 0.5))
+        for dose in (-1.0, 0.0, 2.0)
+    ]
+    text = verdicts.intervene(rows)
+    assert "Removing the model's own offset profile (dose -1) changes accuracy by -0.300 (90 % interval -0.400" in text
+    assert "37 sequences" in text
+    assert "shuffled over the offsets change it by -0.020" in text
+    without = [r for r in rows if r["dose"] != -1 and r["quantity"].startswith("loss")]
+    assert "Adding 2 times its own profile changes loss by -0.300" in verdicts.intervene(without)
+    assert "Only the model left alone" in verdicts.intervene([r for r in rows if r["dose"] == 0])
+
+
+def test_decompose_names_the_largest_and_the_least_share_of_position() -> None:
+    rows = []
+    for head, share in enumerate((0.4, 0.7)):
+        for part, value in (("position", share), ("content", 0.1), ("interaction", 0.9 - share)):
+            rows.append(row(f"{part}_share", value, head=head))
+    text = verdicts.decompose(rows)
+    assert "largest share of the variance of scores in layer 0, head 1, 0.70 (90 % interval 0.60 to 0.80" in text
+    assert "(there content 0.10, interaction 0.20); the least, 0.40, in layer 0, head 0" in text
+
+
+def test_telemetry_follows_the_head_that_is_strongest_at_the_end() -> None:
+    rows = [
+        row("proximity_bias", bias, run=run, head=head, phase=phase, step=step)
+        for run in ("a/s0", "a/s1")
+        for phase, step, biases in (
+            ("pretrained", 0, (0.9, 0.0)), ("pretrained", 8, (0.1, -0.5)), ("finetuned", 4, (0.2, -0.8)),
+        )
+        for head, bias in enumerate(biases)
+    ]  # fmt: skip
+    assert verdicts.followed_heads(rows) == {"a/s0": (0, 1), "a/s1": (0, 1)}
+    text = verdicts.telemetry(rows)
+    assert "a/s1: the bias of layer 0, head 1 goes from +0.00 to -0.50" in text
+    assert "by step 8 of pretrained, then from -0.80 to -0.80" in text
+    assert "chosen after the fact" in text
+
+
+def test_certify_says_whether_derivatives_agree_and_no_more() -> None:
+    rows = [row("slope", 1.0, loss=loss, agrees=True, difference=1e-7) for loss in ("label", "reconstruction")]
+    text = verdicts.certify(rows)
+    assert text.startswith("Passed: differentiation and finite differences agree in 2 of 2 derivatives")
+    assert "does not say that the label loss is, or is not, blind" in text
+    text = verdicts.certify([rows[0], rows[1] | {"agrees": False, "difference": 72.0}])
+    assert text.startswith("Failed: ")
+    assert "1 of 2" in text
+    assert "disagree in 1 of the reconstruction loss: do not use" in text
