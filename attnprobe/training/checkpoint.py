@@ -2,27 +2,29 @@
 
 import dataclasses
 import fnmatch
-import pickle
-import warnings
-import zipfile
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from attnprobe import __version__, run
 from attnprobe.config import build, dump
-from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.files import write_atomically
+from attnprobe.errors import ConfigError, shown
+from attnprobe.files import reading, write_atomically
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data, Spec, Task
+from attnprobe.training.documents import read_document
 
 FORMAT = "attnprobe checkpoint"
 FORMAT_VERSION = 2
+Described = TypeVar("Described")
+LARGEST_SIZE = 2**31  # of anything a description of inputs counts
 
 # Heads depend on the task, so they may start afresh when shapes differ; anything else must fit.
 HEADS = ("label_head.", "reconstruction_head.")
@@ -81,67 +83,81 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; ArtifactError if the file is missing, damaged, of a newer format, or would run code."""
     document = read_document(path, FORMAT, FORMAT_VERSION)
-    try:
+    with reading(path, hint="it is damaged or of an unknown layout; was it written by attnprobe?"):
         settings = run.from_checkpoint_table(document["run"], str(path))
         phases = settings.phases()
         pretrain = document.get("pretrain")  # before format version 2, only the run's own was known
         phase = phases.get(document["phase"]) or next(iter(phases.values()))
-        spec = Spec(**document["spec"])
         checkpoint = Checkpoint(
             run=settings,
             phase=document["phase"],
             task=settings.task_of(phase),
-            spec=spec,
+            spec=read_spec(document["spec"]),
             target=document["target"],
             epoch=document["epoch"],
             numbers=document["numbers"],
             state=document["state"],
-            pretrain=settings.pretrain if pretrain is None else build(Phase, pretrain),
+            pretrain=settings.pretrain if pretrain is None else described(Phase, pretrain),
         )
-        checkpoint.make_model()
-    except ArtifactError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
-        raise ArtifactError(f"{path} is damaged or of an unknown layout: {error!r}".splitlines()[0]) from None
+        check_checkpoint(checkpoint)
     return checkpoint
 
 
-def read_document(path: Path, expected_format: str, newest_version: int) -> dict[str, Any]:
-    """Open a file written by torch.save without running code, and check what it says of itself."""
-    if not path.is_file():
-        if not path.exists():
-            raise ArtifactError(f"{path} does not exist")
-        inside = sorted(path.glob("checkpoints/*.pt"))
-        raise ArtifactError(f"{path} is a folder, not a checkpoint", hint=f"try {inside[-1]}" if inside else "")
-    if _changed(path):
-        raise ArtifactError(f"{path} is damaged: some of its bytes have changed", hint="was it copied completely?")
+def described(cls: type[Described], table: Any) -> Described:
+    """As ``build``, but what is wrong is not the user's mistake; ValueError."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch comments on unusual pickles; our own word follows
-            document = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        hint = "only files written by attnprobe are opened; pickles that hold code never are"
-        raise ArtifactError(f"{path} is no checkpoint, or holds code, and was not opened", hint=hint) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        hint = "was it copied or downloaded completely?" if isinstance(error, RuntimeError | EOFError) else ""
-        raise ArtifactError(f"{path} is no checkpoint, or damaged or truncated", hint=hint) from None
-    if not isinstance(document, dict) or document.get("format") != expected_format:
-        raise ArtifactError(f"{path} was not written by attnprobe: it is no {expected_format}")
-    if not isinstance(document.get("format_version"), int):
-        raise ArtifactError(f"{path} does not say which format version it has")
-    if document["format_version"] > newest_version:
-        written_by = document.get("attnprobe_version", "a newer version")
-        message = f"{path} has format version {document['format_version']}, newer than {newest_version}"
-        raise ArtifactError(message, hint=f"it was written by attnprobe {written_by}; upgrade attnprobe")
-    return document
+        return build(cls, table)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
-def _changed(path: Path) -> bool:
-    """Whether a part of a zip file, which is what torch.save writes, belies its checksum; torch does not look."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is not None
-    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError):
-        return False  # no zip file, or a cut one: torch finds the words
+def read_spec(table: dict[str, Any]) -> Spec:
+    """ValueError unless the table describes inputs that a model can have."""
+    spec = described(Spec, {name: value for name, value in table.items() if value is not None})
+    sizes = {"length": spec.length, "classes": spec.classes, "channels": spec.channels}
+    sizes |= {"vocabulary": spec.vocabulary or 1, "levels": spec.levels or 1}
+    for name, size in sizes.items():
+        if not 0 < size <= LARGEST_SIZE:
+            raise ValueError(f"spec.{name} {size} is impossible")
+    if {len(spec.mean), len(spec.std)} - {1, spec.channels} or not all(std > 0 for std in spec.std):
+        raise ValueError("spec.mean and spec.std do not fit the channels")
+    if spec.grid is not None and math.prod(spec.grid) != spec.length:
+        raise ValueError("spec.grid does not fit the length")
+    return spec
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """ValueError unless all parts are of their kinds and the tensors are those of the model; nothing is allocated."""
+    numbers, state = checkpoint.numbers, checkpoint.state
+    if checkpoint.phase not in ("init", "pretrained", "finetuned") and not re.fullmatch(
+        r"step-\d{1,18}", checkpoint.phase
+    ):
+        raise ValueError(f"unknown phase {shown(checkpoint.phase)}")
+    if type(checkpoint.epoch) is not int or checkpoint.epoch < 0:
+        raise ValueError(f"epoch {shown(checkpoint.epoch)} is no number of epochs")
+    if not all(isinstance(n, str) and type(v) in (int, float) for n, v in numbers.items()):
+        raise ValueError("its numbers are no numbers")
+    if checkpoint.target not in ("values", "classes"):
+        raise ValueError(f"unknown target {shown(checkpoint.target)}")
+    if checkpoint.target == "classes" and not checkpoint.spec.is_tokens and checkpoint.spec.levels is None:
+        raise ValueError("continuous values cannot be reconstructed as classes")
+    if not isinstance(state, dict) or checkpoint.run.model.layers > len(state):
+        raise ValueError("it has fewer tensors than its model")
+    with torch.device("meta"):  # shapes without memory
+        expected = Transformer(checkpoint.run.model, checkpoint.spec, checkpoint.target).state_dict()
+    check_tensors(state, expected)
+
+
+def check_tensors(found: Any, expected: dict[str, Tensor]) -> None:
+    """ValueError unless both hold tensors of the same names, shapes and types."""
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ValueError("tensors are missing")
+    for name in sorted(set(found) ^ set(expected), key=str):
+        raise ValueError(f"tensor {shown(name)} {'is missing' if name in expected else 'belongs to no such model'}")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+            need, have = ([*t.shape, t.dtype] for t in (tensor, found[name]))
+            raise ValueError(f"tensor {name} should be {need}, it is {have}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

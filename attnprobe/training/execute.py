@@ -11,8 +11,7 @@ from torch import Tensor
 
 from attnprobe import published, run
 from attnprobe.config import choice_name
-from attnprobe.errors import ArtifactError
-from attnprobe.files import write_atomically
+from attnprobe.files import reading, write_atomically
 from attnprobe.machine import now
 from attnprobe.models import Transformer, make_model
 from attnprobe.models.initialisation import state_on_cpu
@@ -25,7 +24,6 @@ from attnprobe.training.checkpoint import (
     check_run,
     freeze,
     load_checkpoint,
-    read_document,
     save_checkpoint,
     starting_point,
     transfer,
@@ -33,11 +31,10 @@ from attnprobe.training.checkpoint import (
 from attnprobe.training.claim import check_claim, claimed, remove_kept, where_kept
 from attnprobe.training.distributed import Team
 from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
+from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, START_AGAIN, read_resume
 from attnprobe.training.run_directory import RunDirectory, make_manifest
 from attnprobe.training.steppers import Choice
 
-RESUME_FORMAT = "attnprobe resume state"
-RESUME_VERSION = 2
 SECONDS_BETWEEN_SAVES = 15.0
 
 Watch = Callable[[str, int, Transformer, Data], None]  # (phase, updates made so far, model, data), called between steps
@@ -169,7 +166,8 @@ def _run_phase(
         save_checkpoint(directory.checkpoint("init"), initial)
     trainer = Trainer(model.to(execution.device), data, name, phase, execution.engine(name), seed=config.seed)
     if execution.resumed is not None and execution.resumed["phase"] == name:
-        trainer.load_state_dict(execution.resumed["trainer"])
+        with reading(directory.resume, START_AGAIN):
+            trainer.load_state_dict(execution.resumed["trainer"])
     yield from trainer.fit(
         _Recorder(execution, trainer),
         should_stop=execution.should_stop,
@@ -252,10 +250,7 @@ def _restore(execution: Execution) -> None:
         for path in directory.checkpoints().values():
             Path(path).unlink()
         return
-    document = read_document(directory.resume, RESUME_FORMAT, RESUME_VERSION)
-    missing = {"phase", "finished", "trainer", "sizes", "seconds"} - set(document)
-    if missing:
-        raise ArtifactError(f"{directory.resume} lacks {', '.join(sorted(missing))}", hint="start again: --overwrite")
+    document = read_resume(directory.resume, list(execution.config.phases()))
     execution.resumed = document
     execution.seconds_before = document["seconds"]
     directory.truncate(document["sizes"])

@@ -24,9 +24,11 @@ from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
+from attnprobe.training.checkpoint import check_tensors
 from attnprobe.training.distributed import Team
 from attnprobe.training.optim import learning_rate, make_optimizer
-from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept
+from attnprobe.training.resuming import check_progress, checked_optimizer
+from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept, watched
 from attnprobe.training.steppers import ENGINES, arithmetic, choose_mode, instead
 
 State = dict[str, Tensor]
@@ -159,9 +161,16 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave; ValueError, before anything is changed, if it does not fit."""
+        own, saved = self.model.state_dict(), state["progress"]
+        check_tensors(state["model"], own)
+        metric = f"validation_{watched(self.phase)}"
+        check_progress(saved, own, steps=self.steps, steps_per_epoch=self.steps_per_epoch, metric=metric)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        optimizer = checked_optimizer(state["optimizer"], self.optimizer.state_dict(), parameters)
+        self.progress = Progress(**saved)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
+        self.optimizer.load_state_dict(optimizer)
         if self.progress.sums is not None:
             self.progress.sums = self.progress.sums.to(self.device)
 
