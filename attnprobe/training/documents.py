@@ -157,8 +157,8 @@ class _Reader(pickle._Unpickler):  # the Python one: the C one lets a few bytes 
         if not table or type(table[0]) is not dict or not all(isinstance(key, str | int) for key in keys):
             raise ValueError("a table has keys that are neither texts nor numbers")
 
-    dispatch[pickle.SETITEM[0]] = load_setitem
-    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.SETITEM[0]] = load_setitem  # pyright: ignore[reportArgumentType]
+    dispatch[pickle.SETITEMS[0]] = load_setitems  # pyright: ignore[reportArgumentType]
 
 
 def _no_hooks(*arguments: Any) -> dict[str, Any]:

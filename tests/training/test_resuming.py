@@ -18,14 +18,14 @@ PHASES = ("pretrained", "finetuned")
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
     """The resume.pt of a run that was stopped in its second phase's second epoch."""
-    from attnprobe import run
+    from attnprobe import presets, run
     from attnprobe.config import override
     from attnprobe.training.loop import Interrupted
     from tests.training.conftest import SMALL, Silent
 
     asked = iter(range(10**6))
     out = tmp_path_factory.mktemp("resume") / "run"
-    config = run.from_table(override(run.read_table("textures"), SMALL))
+    config = run.from_table(override(presets.read_table("textures"), SMALL))
     with pytest.raises(Interrupted):
         execute(config, out, device=CPU, monitor=Silent(), should_stop=lambda: next(asked) == 18)
     return out
