@@ -57,8 +57,8 @@ def checked_optimizer(found: Mapping[str, Any], own: dict[str, Any], parameters:
     for number, moments in found["state"].items():
         if not is_count(number) or number >= len(parameters):
             raise ValueError(f"its optimizer knows parameter {shown(number)}, which is not there")
-        expected: dict[str, Tensor] = {"step": torch.zeros(())}
-        check_tensors(moments, expected | dict.fromkeys(MOMENTS, parameters[number]))
+        expected: Mapping[str, Tensor] = dict.fromkeys(MOMENTS, parameters[number])
+        check_tensors(moments, {**expected, "step": torch.zeros(())})
         if not (torch.isfinite(moments["step"]) and moments["step"] >= 0):
             raise ValueError("its optimizer has made an impossible number of steps")
     return {"state": found["state"], "param_groups": own["param_groups"]}
