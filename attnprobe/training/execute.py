@@ -31,8 +31,8 @@ from attnprobe.training.checkpoint import (
 from attnprobe.training.claim import check_claim, claimed, remove_kept, where_kept
 from attnprobe.training.distributed import Team
 from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
-from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, START_AGAIN, read_resume
-from attnprobe.training.run_directory import RunDirectory, make_manifest
+from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
+from attnprobe.training.run_directory import START_AGAIN, RunDirectory, make_manifest
 from attnprobe.training.steppers import Choice
 
 SECONDS_BETWEEN_SAVES = 15.0

@@ -166,6 +166,7 @@ class Trainer:
         check_tensors(state["model"], own)
         metric = f"validation_{watched(self.phase)}"
         check_progress(saved, own, steps=self.steps, steps_per_epoch=self.steps_per_epoch, metric=metric)
+        Plateau(**saved["plateau"])
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         optimizer = checked_optimizer(state["optimizer"], self.optimizer.state_dict(), parameters)
         self.progress = Progress(**saved)

@@ -12,10 +12,10 @@ from attnprobe.errors import shown
 from attnprobe.files import reading
 from attnprobe.training.checkpoint import check_tensors
 from attnprobe.training.documents import read_document
+from attnprobe.training.run_directory import START_AGAIN
 
 RESUME_FORMAT = "attnprobe resume state"
 RESUME_VERSION = 2
-START_AGAIN = "start again: --overwrite"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 

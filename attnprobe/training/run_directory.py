@@ -12,8 +12,8 @@ import numpy
 import torch
 
 from attnprobe import __version__, published, run
-from attnprobe.errors import ArtifactError
-from attnprobe.files import read_json, to_json, unwritable, write_atomically
+from attnprobe.errors import ArtifactError, shown
+from attnprobe.files import read_json, reading, to_json, unwritable, write_atomically
 from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
@@ -24,6 +24,17 @@ FILES = (  # all that a run writes; what else lies in its folder is somebody els
     "run.toml", "manifest.json", "metrics.jsonl", "telemetry.jsonl", "resume.pt", "resume.next.pt", "result.json",
     *(f"checkpoints/{stage}.pt" for stage in STAGES),
 )  # fmt: skip
+START_AGAIN = "start again: --overwrite"
+RESULTS = (
+    "phase",
+    "objective",
+    "seed",
+    "seconds",
+    "train_accuracy",
+    "validation_accuracy",
+    "test_accuracy",
+    "test_loss",
+)
 
 
 class RunDirectory:
@@ -74,18 +85,25 @@ class RunDirectory:
 
     def read_result(self) -> dict[str, Any] | None:
         """None if the run is not finished."""
-        return read_json(self.result, hint="--overwrite starts again") if self.result.exists() else None
+        if not self.result.exists():
+            return None
+        result = read_json(self.result, START_AGAIN)
+        with reading(self.result, START_AGAIN):
+            for name in RESULTS:
+                value = result[name]
+                if not isinstance(value, str if name in ("phase", "objective") else int | float | None):
+                    raise ValueError(f"its {name} is {shown(value)}")
+        return result
 
     def read_manifest(self) -> dict[str, Any]:
         """Empty if the run was killed before it was written."""
-        return read_json(self.manifest, hint="--overwrite starts again") if self.manifest.exists() else {}
-
-    def amend_manifest(self, key: str, found: Mapping[str, Any]) -> None:
-        """Add to what the manifest says of ``key``, by phase; nothing if that is known already."""
-        manifest = self.read_manifest()
-        known = manifest.get(key, {})
-        if manifest and known | found != known:
-            self.write_json(self.manifest, manifest | {key: known | found})
+        if not self.manifest.exists():
+            return {}
+        manifest = read_json(self.manifest, START_AGAIN)
+        with reading(self.manifest, START_AGAIN):
+            if not isinstance(manifest.get("attention", {}), dict):
+                raise ValueError("its attention names no kernels")
+        return manifest
 
     def check_same_data(self, manifest: dict[str, Any]) -> None:
         """ArtifactError if a run to be continued was started on other data than there is now."""
