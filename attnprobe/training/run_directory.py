@@ -105,6 +105,13 @@ class RunDirectory:
                 raise ValueError("its attention names no kernels")
         return manifest
 
+    def amend_manifest(self, key: str, found: Mapping[str, Any]) -> None:
+        """Add to what the manifest says of ``key``, by phase; nothing if that is known already."""
+        manifest = self.read_manifest()
+        known = manifest.get(key, {})
+        if manifest and known | found != known:
+            self.write_json(self.manifest, manifest | {key: known | found})
+
     def check_same_data(self, manifest: dict[str, Any]) -> None:
         """ArtifactError if a run to be continued was started on other data than there is now."""
         earlier = self.read_manifest()
