@@ -46,9 +46,11 @@ def complete_tasks(incomplete: str) -> list[str]:
 
 
 def complete_sources(incomplete: str) -> list[str]:
-    from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES
+    from attnprobe.tasks.sources.catalogue import PUBLISHED_SOURCES, SOURCES, TASK_SOURCES
 
-    return [name for name in dict.fromkeys([*TASK_SOURCES, *SOURCES]) if name.startswith(incomplete)]
+    return [
+        name for name in dict.fromkeys([*TASK_SOURCES, *PUBLISHED_SOURCES, *SOURCES]) if name.startswith(incomplete)
+    ]
 
 
 def complete_keys(incomplete: str) -> list[str]:

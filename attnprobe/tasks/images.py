@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pooling import require_side, shorten
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
@@ -21,6 +22,7 @@ SIDE, CLASSES = 32, 10
 PER_BATCH, TRAIN_BATCHES = 10_000, 5
 N_VALIDATION = 5_000
 SPLIT_SEED = 42
+HINT = "run `attnprobe data verify image`, then get the file again"
 
 GREY_MEAN, GREY_STD = (122.6,), (61.0,)
 COLOUR_MEAN = tuple(255 * m for m in (0.4914, 0.4822, 0.4465))
@@ -105,7 +107,8 @@ def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     record = 1 + 3 * SIDE**2
     content = np.frombuffer(read_bytes(path, PER_BATCH * record), np.uint8)
     if len(content) != PER_BATCH * record:
-        raise ArtifactError(f"{path} has {len(content)} bytes, expected {PER_BATCH} images of {record} bytes each")
+        found = f"{path} has {len(content)} bytes, expected {PER_BATCH} images of {record} bytes each"
+        raise ArtifactError(found, hint=HINT)
     rows = content.reshape(PER_BATCH, record)
     return rows[:, 1:], checked_labels(rows[:, 0], path)
 
@@ -115,20 +118,17 @@ def read_pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read_batch(read_bytes(path, 2 * PER_BATCH * 3 * SIDE**2), str(path))
     if images.shape != (PER_BATCH, 3 * SIDE**2) or len(labels) != PER_BATCH:
         found = f"images of shape {images.shape} and {len(labels)} labels"
-        raise ArtifactError(f"{path} holds {found}, expected {PER_BATCH} images of {3 * SIDE**2} bytes")
+        raise ArtifactError(f"{path} holds {found}, expected {PER_BATCH} images of {3 * SIDE**2} bytes", hint=HINT)
     return images, checked_labels(labels, path)
 
 
 def checked_labels(labels: np.ndarray, path: Path) -> np.ndarray:
     if labels.max() >= CLASSES:
-        raise ArtifactError(f"{path} has a label {labels.max()}, expected 0 to {CLASSES - 1}")
+        raise ArtifactError(f"{path} has a label {labels.max()}, expected 0 to {CLASSES - 1}", hint=HINT)
     return labels
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """At most one byte more than ``limit``: enough to notice a file that is too long."""
-    try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
+    with reading(path, HINT), path.open("rb") as file:
+        return file.read(limit + 1)

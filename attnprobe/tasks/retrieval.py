@@ -4,6 +4,7 @@ Every sample is a pair, so inputs are (n, 2, length); see ``Spec.pairs``.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from attnprobe.tasks.subset import Subset
 CLASSES = 2
 COLUMNS = ("label", "first id", "second id", "first text", "second text")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+
+# Published texts may hold line breaks, but none that begins like a row: there, an open quote has swallowed one.
+ANOTHER_ROW = re.compile(r"[\r\n][01](\.0)?\t[^\t\r\n]*\t[^\t\r\n]*\t")
+HINT = "run `attnprobe data verify retrieval`, then mend the row or get the file again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,9 +83,13 @@ def read_pairs(path: Path) -> Iterator[list[str]]:
     number = 0
     for number, row in enumerate(read_rows(path), start=1):
         if len(row) != len(COLUMNS):
-            raise ArtifactError(f"{path}, row {number} has {len(row)} columns, expected {', '.join(COLUMNS)}")
+            raise ArtifactError(
+                f"{path}, row {number} has {len(row)} columns, expected {', '.join(COLUMNS)}", hint=HINT
+            )
         if row[0] not in LABELS:
-            raise ArtifactError(f"{path}, row {number} has the label {row[0]!r}, expected 0.0 or 1.0")
+            raise ArtifactError(f"{path}, row {number} has the label {row[0]!r}, expected 0.0 or 1.0", hint=HINT)
+        if any(ANOTHER_ROW.search(field) for field in row[3:]):
+            raise ArtifactError(f"{path}, row {number} has another row in a quoted text: its quote is open", hint=HINT)
         yield row
     if number == 0:
-        raise ArtifactError(f"{path} holds no pairs")
+        raise ArtifactError(f"{path} holds no pairs", hint=HINT)

@@ -6,23 +6,25 @@ Runs on a few processor cores can average neighbouring samples first (``downsamp
 """
 
 import dataclasses
-import warnings
+import wave
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from scipy.io import wavfile
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pooling import require_downsample, shorten
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
-from attnprobe.tasks.sources.copies import find
+from attnprobe.tasks.sources.copies import files_of, find, require_inside
 from attnprobe.tasks.subset import Subset
 
 RATE = LENGTH = 16_000
+BITS = 16
+HINT = "run `attnprobe data verify speech-commands`, then get the data again"
 FULL_SCALE = float(1 << 15)  # 16-bit samples / FULL_SCALE lie in [-1, 1)
 EPSILON = 1e-5
 BLOCK = 256  # clips standardised at once
@@ -83,45 +85,61 @@ class SpeechCommands(Subset):
 
 
 def list_clips(folder: Path) -> dict[str, list[Path]]:
-    """The clips of each split, word by word and by name; the official lists must name clips that exist."""
+    """The clips of each split, word by word and by name; the official lists must name clips that exist, and once."""
     lists = {"validation": "validation_list.txt", "test": "testing_list.txt"}
-    split_of = {name: split for split, file in lists.items() for name in read_list(folder / file)}
+    split_of: dict[str, str] = {}
+    for split, file in lists.items():
+        for name in read_list(folder / file):
+            if name in split_of:
+                raise ArtifactError(f"{folder / file} names {name}, which was named before", hint=HINT)
+            split_of[name] = split
+    require_no_other_words(folder)
     splits: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
     for word in WORDS:
-        paths = sorted((folder / word).glob("*.wav"))
+        paths = files_of(require_inside(folder / word, folder), ".wav") if (folder / word).is_dir() else []
         if not paths:
-            raise ArtifactError(f"{folder} has no clips of the word {word!r}")
+            raise ArtifactError(f"{folder} has no clips of the word {word!r}", hint=HINT)
         for path in paths:
             splits[split_of.pop(f"{word}/{path.name}", "train")].append(path)
     if split_of:
-        raise ArtifactError(f"{folder} lacks {len(split_of)} listed clips, such as {next(iter(split_of))}")
+        raise ArtifactError(f"{folder} lacks {len(split_of)} listed clips, such as {next(iter(split_of))}", hint=HINT)
     empty = [name for name, paths in splits.items() if not paths]
     if empty:
-        raise ArtifactError(f"{folder} has no clips for {empty[0]}")
+        raise ArtifactError(f"{folder} has no clips for {empty[0]}", hint=HINT)
     return splits
 
 
+def require_no_other_words(folder: Path) -> None:
+    """Clips of words without a label would be left out; only folders such as _background_noise_ may be."""
+    for path in sorted(folder.iterdir()):
+        if (
+            path.is_dir()
+            and path.name not in WORDS
+            and not path.name.startswith(("_", "."))
+            and any(path.glob("*.wav"))
+        ):
+            hint = "move them elsewhere; the version v0.02 has 35 words"
+            raise ArtifactError(f"{folder} has clips of {path.name!r}, which is none of the words", hint=hint)
+
+
 def read_list(path: Path) -> list[str]:
-    try:
+    with reading(path, HINT):
         return path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"cannot read {path}: {error}") from None
 
 
 def read_clip(path: Path) -> np.ndarray:
-    """(at most 16000,) int16 samples."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that hold no sound
-            warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
-            rate, samples = wavfile.read(path)
-    except Exception as error:  # scipy fails in many ways on damaged files
-        raise ArtifactError(f"{path} is not a readable sound file: {error}") from None
-    if rate != RATE or samples.dtype != np.int16 or samples.ndim != 1:
-        found = f"{rate} Hz, {samples.dtype}, {samples.ndim} axes"
-        raise ArtifactError(f"{path} is not 16-bit mono sound at {RATE} Hz: {found}")
-    if not 0 < len(samples) <= LENGTH:
-        raise ArtifactError(f"{path} has {len(samples)} samples, expected 1 to {LENGTH}")
+    """(at most 16000,) int16 samples; what the header says is checked before they are read."""
+    with reading(path, HINT), wave.open(str(path), "rb") as sound:
+        form = (sound.getframerate(), 8 * sound.getsampwidth(), sound.getnchannels())
+        if form != (RATE, BITS, 1):
+            found = f"{form[0]} Hz, {form[1]} bits, {form[2]} channels"
+            raise ArtifactError(f"{path} is not {BITS}-bit mono sound at {RATE} Hz: {found}", hint=HINT)
+        declared = sound.getnframes()
+        if not 0 < declared <= LENGTH:
+            raise ArtifactError(f"{path} has {declared} samples, expected 1 to {LENGTH}", hint=HINT)
+        samples = np.frombuffer(sound.readframes(declared), np.int16)
+    if len(samples) != declared:
+        raise ArtifactError(f"{path} declares {declared} samples but holds {len(samples)}", hint=HINT)
     return samples
 
 

@@ -9,16 +9,19 @@ import torch
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabulary
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
-from attnprobe.tasks.sources.copies import find
+from attnprobe.tasks.sources.copies import files_of, find
 from attnprobe.tasks.subset import Subset
 
 LABELS = ("neg", "pos")
 PER_CLASS = 12_500  # reviews of each split
 HELD_OUT = 0.1
 SPLIT_SEED = 42
+MAX_BYTES = 1 << 20  # of one review; the longest published one has about 14 000
+HINT = "run `attnprobe data verify text`, then get the data again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,17 +72,18 @@ def read_reviews(folder: Path) -> tuple[list[str], np.ndarray]:
     """The texts of one split, negative ones first and by file name, and their labels (n,): 0 negative, 1 positive."""
     texts: list[str] = []
     for label in LABELS:
-        paths = sorted((folder / label).glob("*.txt"))
+        paths = files_of(folder / label, ".txt")
         if len(paths) != PER_CLASS:
-            raise ArtifactError(f"{folder / label} holds {len(paths)} reviews, expected {PER_CLASS}")
+            raise ArtifactError(f"{folder / label} holds {len(paths)} reviews, expected {PER_CLASS}", hint=HINT)
         texts += [read_review(path) for path in paths]
     return texts, np.repeat(np.arange(len(LABELS)), PER_CLASS)
 
 
 def read_review(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{path} is not UTF-8 text: {error.reason}") from None
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
+    """One review, its line ends as they are stored."""
+    with reading(path, HINT), path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+        if not 0 < len(content) <= MAX_BYTES:
+            found = "is empty" if not content else f"has more than {MAX_BYTES} bytes, which no review has"
+            raise ArtifactError(f"{path} {found}", hint=HINT)
+        return content.decode("utf-8")

@@ -116,3 +116,82 @@ def test_missing_files_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no complete copy of BIDMC SpO2") as error:
         BIDMC(target="SpO2").load(tmp_path)
     assert "attnprobe data fetch bidmc-spo2" in error.value.hint
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_cut_within_the_last_label_is_noticed(tmp_path: Path, lost: int) -> None:
+    """80.123 would pass for 80.12 or 80.1."""
+    write_bidmc(tmp_path / "data")
+    path = tmp_path / "data" / "BIDMC32HR_TEST.ts"
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(ArtifactError, match="line 15 has no end: its label may be cut") as error:
+        BIDMC().load(tmp_path / "data")
+    assert "add a line end" in error.value.hint
+
+
+# --- a copy that published code has split ----------------------------------------------------------------------------
+
+
+def write_prepared(folder: Path, target: str = "HR") -> None:
+    """What the published process_data.py leaves: (n, length, 2) and (n,) float64 arrays of each split."""
+    signals, labels = write_bidmc(folder / "made", target)
+    (folder / target / "reshuffle").mkdir(parents=True)
+    for part, index in zip(("train", "valid", "test"), split_indices(len(labels)), strict=True):
+        channels_first = signals[index].astype(np.float64).swapaxes(-1, -2).copy()
+        np.save(folder / target / "reshuffle" / f"{part}x.npy", channels_first.swapaxes(-1, -2))
+        np.save(folder / target / "reshuffle" / f"{part}y.npy", labels[index])
+
+
+@pytest.mark.parametrize("place", ["data", "data/bidmc"])
+def test_a_prepared_copy_gives_the_same_data(tmp_path: Path, place: str) -> None:
+    write_prepared(tmp_path / place)
+    for settings in ({}, {"standardise": True, "downsample": 2}, {"rescale_targets": False, "n_train": 5}):
+        prepared = BIDMC(**settings).load(tmp_path / "data")
+        original = BIDMC(**settings).load(tmp_path / place / "made")
+        assert prepared.fingerprint() == original.fingerprint()
+        assert prepared.spec == original.spec
+
+
+def test_a_prepared_copy_of_another_target_is_none(tmp_path: Path) -> None:
+    write_prepared(tmp_path / "data", "RR")
+    with pytest.raises(ArtifactError, match="no complete copy of BIDMC HR"):
+        BIDMC(target="HR").load(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "message"),
+    [
+        ("trainx", np.zeros((14, 2, LENGTH)), r"shape \(14, 2, 37\), expected"),
+        ("trainx", np.zeros((14, LENGTH, 2), np.int16), "int16"),
+        ("validx", np.full((3, LENGTH, 2), np.nan), "validx.npy holds a value that is not finite"),
+        ("validx", np.zeros((2, LENGTH, 2)), "has 2 signals and 3 labels in valid"),
+        ("testy", np.full(3, np.inf), "testy.npy holds a value that is not finite"),
+        ("testy", np.float64(3), "expected numbers"),
+        ("testy", np.array(["1"] * 3), "expected numbers"),
+        ("testy", np.zeros(0), "has 3 signals and 0 labels in test"),
+    ],
+)
+def test_wrong_arrays_are_artifact_errors(tmp_path: Path, file: str, array: np.ndarray, message: str) -> None:
+    write_prepared(tmp_path / "data")
+    np.save(tmp_path / "data" / "HR" / "reshuffle" / f"{file}.npy", array)
+    with pytest.raises(ArtifactError, match=message) as error:
+        BIDMC().load(tmp_path / "data")
+    assert error.value.hint
+
+
+def test_damaged_arrays_are_artifact_errors(tmp_path: Path) -> None:
+    write_prepared(tmp_path / "data")
+    path = tmp_path / "data" / "HR" / "reshuffle" / "testx.npy"
+    whole = path.read_bytes()
+    huge = whole.replace(b"(3, 37, 2), }", b"(3000000000000, 37, 2), }")
+    huge = huge[:118].rstrip() + b" " * (127 - len(huge[:118].rstrip())) + b"\n" + whole[128:]
+    wrong = {"cut": whole[:-1], "long": whole + b"1", "empty": b"", "other": b"PK\x03\x04", "huge": huge}
+    for name, content in wrong.items():
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"testx\.npy"):
+            BIDMC().load(tmp_path / "data")
+        assert name
+    objects = np.array([{"a": 1}, None, 2], object)
+    np.save(path, objects, allow_pickle=True)
+    with pytest.raises(ArtifactError, match=r"testx\.npy cannot be read"):
+        BIDMC().load(tmp_path / "data")

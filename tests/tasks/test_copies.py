@@ -111,6 +111,29 @@ def test_nothing_found_says_where_and_what_to_do(tmp_path: Path, cache: Path, pa
     assert f"data.tar.gz into {cache / 'packed'}" in error.value.hint
 
 
+def test_an_incomplete_copy_is_not_passed_over(tmp_path: Path, cache: Path, packed: str) -> None:
+    put_files(cache / "packed")
+    put_files(tmp_path / "mine")
+    (tmp_path / "mine" / "b.txt").unlink()
+    assert status(packed, tmp_path / "mine") == "incomplete"
+    assert locate((packed,), tmp_path / "mine") is None
+    with pytest.raises(ArtifactError, match=r"no complete copy of Packed data: .*mine lacks b\.txt$"):
+        find((packed,), tmp_path / "mine")
+    put_files(tmp_path / "mine" / "packed")  # theirs as well
+    assert find((packed,), tmp_path / "mine") == (packed, tmp_path / "mine" / "packed")
+
+
+def test_a_link_may_lead_to_the_folder_but_not_out_of_it(tmp_path: Path, packed: str) -> None:
+    put_files(tmp_path / "disk")
+    (tmp_path / "mine" / "packed").symlink_to(tmp_path / "disk")
+    assert find((packed,), tmp_path / "mine") == (packed, tmp_path / "mine" / "packed")
+    (tmp_path / "disk" / "a.tsv").rename(tmp_path / "a.tsv")
+    (tmp_path / "disk" / "a.tsv").symlink_to(tmp_path / "a.tsv")
+    with pytest.raises(ArtifactError, match=r"a\.tsv is a link that leads out of") as error:
+        find((packed,), tmp_path / "mine")
+    assert error.value.hint
+
+
 # --- verifying a copy ------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +159,14 @@ def test_every_deviation_is_named(tmp_path: Path, packed: str, change: dict[str,
         (tmp_path / "mine" / name).write_bytes(content)
     failed = [check for check in verify(packed, tmp_path / "mine") if check.ok is False]
     assert [(check.what, check.found) for check in failed] == [(what, found)]
+
+
+@pytest.mark.parametrize("text", ['a\tb\n"c\td\n', 'a\tb\n"', 'a\tb\n"c""', 'a\tb\nc\t"d\ne\tf'])
+def test_an_open_quote_is_an_artifact_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text(text)
+    with pytest.raises(ArtifactError, match="ends within a quoted field"):
+        list(read_rows(path))
 
 
 def test_rows_may_hold_tabs_and_breaks_in_quotes(tmp_path: Path) -> None:

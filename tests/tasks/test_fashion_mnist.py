@@ -73,6 +73,18 @@ def test_environment_variable_and_missing_files(folder: Path, tmp_path: Path, mo
         FashionMNIST(n_train=10).load()
 
 
+@pytest.mark.parametrize("place", ["data", "data/fashion-mnist"])
+def test_another_copy_is_not_taken_for_an_incomplete_one(folder: Path, tmp_path: Path, place: str) -> None:
+    """The system has a whole copy; the person's own lacks one file."""
+    write_fashion(tmp_path / "nothing" / "fashion-mnist")
+    (tmp_path / "data").mkdir()
+    assert len(FashionMNIST(n_train=10).load(tmp_path / "data").train) == 10  # nothing of theirs: the system's
+    write_fashion(tmp_path / place)
+    (tmp_path / place / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(ArtifactError, match=rf"{place} lacks t10k-labels-idx1-ubyte\.gz$"):
+        FashionMNIST(n_train=10).load(tmp_path / "data")
+
+
 def damage(path: Path, change) -> None:
     path.write_bytes(change(path.read_bytes()))
 

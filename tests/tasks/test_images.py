@@ -246,3 +246,54 @@ def test_every_cut_of_a_batch_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
         path.write_bytes(raw[:stop])
         with pytest.raises(ArtifactError):
             read_pickled(path)
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("text", [False, True])
+def test_batches_rewritten_by_newer_versions_are_read(core: str, protocol: int, text: bool) -> None:
+    """NumPy 2 names numpy._core where NumPy 1 named numpy.core; Python 3 names things of its own."""
+    pixels, labels = cifar_batches()["data_batch_4"]
+    names = ("data", "labels", "batch_label") if text else (b"data", b"labels", b"batch_label")
+    raw = pickle.dumps(dict(zip(names, (pixels, labels.tolist(), b"training batch 4"), strict=True)), protocol)
+    ours = b"_core" if b"numpy._core" in raw else b"core"
+    name, other = (b"numpy." + part for part in (ours, core.encode()))
+    if protocol >= 4:  # names carry their length
+        for ending in (b".multiarray", b".numeric"):
+            old, new = (b"\x8c" + bytes([len(n + ending)]) + n + ending for n in (name, other))
+            raw = raw.replace(old, new)
+        raw = raw[:3] + (int.from_bytes(raw[3:11], "little") + len(other) - len(name)).to_bytes(8, "little") + raw[11:]
+    else:
+        raw = raw.replace(name, other)
+    assert b"numpy." + core.encode() + b"." in raw
+    found, found_labels = read_batch(raw, "here")
+    np.testing.assert_array_equal(found, pixels)
+    np.testing.assert_array_equal(found_labels, labels)
+
+
+def test_a_batch_that_numpy_2_writes_is_read(tmp_path: Path) -> None:
+    write_cifar_python(tmp_path / "data")
+    expected = Image().load(tmp_path / "data").fingerprint()
+    for name, (pixels, labels) in cifar_batches().items():
+        (tmp_path / "data" / name).write_bytes(pickle.dumps({b"data": pixels, b"labels": labels.tolist()}))
+    assert Image().load(tmp_path / "data").fingerprint() == expected
+
+
+def test_every_error_of_a_pickle_has_a_reason() -> None:
+    pixels, labels = cifar_batches(2)["test_batch"]
+    raw = python2_pickle(pixels, labels.tolist())
+    for stop in (0, 2, 40, len(raw) // 2, len(raw) - 1):
+        with pytest.raises(ArtifactError, match=r"is not a batch of CIFAR-10: \w") as error:
+            read_batch(raw[:stop], "here")
+        assert error.value.hint
+    with pytest.raises(ArtifactError, match="it ends too early"):
+        read_batch(raw[:-1], "here")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\x80\x02c_codecs\nencode\nX\x02\x00\x00\x00abX\x05\x00\x00\x00utf-8\x86R.", b"\x80\x02c_codecs\nlookup\n."],
+)
+def test_the_codec_is_no_way_out(raw: bytes) -> None:
+    with pytest.raises(ArtifactError, match="is not a batch"):
+        read_batch(raw, "here")

@@ -73,11 +73,12 @@ def test_the_release_archive_is_read(folder: Path) -> None:
     [
         ("1\tP\tQ\tonly one text", "row 2 has 4 columns"),
         ("1\tP\tQ\ta\tb\tc", "row 2 has 6 columns"),
+        ("1\tP\tQ\ta\tb\rc", "row 3 has 1 columns"),  # mixed line ends
         ("2.0\tP\tQ\ta\tb", "label '2.0'"),
     ],
 )
 def test_damaged_rows_are_artifact_errors(folder: Path, row: str, message: str) -> None:
-    (folder / "new_aan_pairs.test.tsv").write_text(f"1\tP\tQ\ta\tb\n{row}\n")
+    (folder / "new_aan_pairs.test.tsv").write_bytes(f"1\tP\tQ\ta\tb\n{row}\n".encode())
     with pytest.raises(ArtifactError, match=message):
         Retrieval().load(folder)
 
@@ -85,4 +86,28 @@ def test_damaged_rows_are_artifact_errors(folder: Path, row: str, message: str) 
 def test_an_empty_file_is_an_artifact_error(folder: Path) -> None:
     (folder / "new_aan_pairs.train.tsv").write_text("")
     with pytest.raises(ArtifactError, match="holds no pairs"):
+        Retrieval().load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('1\tP\tQ\ta\t"b\n0\tR\tS\tc\td\n0\tT\tU\te\tf\n', "ends within a quoted field"),
+        ('1\tP\tQ\ta\t"b\n0\tR\tS\tc\td"\n0\tT\tU\te\tf\n', "row 1 has another row in a quoted text"),
+        ('1\tP\tQ\ta\t"b\n0.0\tR\tS\tc\t"d"\n0\tT\tU\te\tf\n', "row 1 has another row in a quoted text"),
+        ('1\tP\tQ\ta\t"b\r\n1.0\tR\tS\tc\td"\r\n0\tT\tU\te\tf\r\n', "row 1 has another row"),
+    ],
+)
+def test_an_open_quote_loses_no_rows(folder: Path, text: str, message: str) -> None:
+    (folder / "new_aan_pairs.test.tsv").write_bytes(text.encode())
+    with pytest.raises(ArtifactError, match=message) as error:
+        Retrieval().load(folder)
+    assert "new_aan_pairs.test.tsv" in str(error.value)
+    assert error.value.hint
+
+
+def test_a_byte_order_mark_is_named(folder: Path) -> None:
+    path = folder / "new_aan_pairs.test.tsv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    with pytest.raises(ArtifactError, match=r"row 1 has the label '\\ufeff"):
         Retrieval().load(folder)

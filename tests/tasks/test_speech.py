@@ -123,8 +123,9 @@ def test_double_scaling_needs_positions() -> None:
     ("rate", "samples", "message"),
     [
         (8_000, np.zeros(LENGTH, np.int16), "8000 Hz"),
-        (16_000, np.zeros((LENGTH, 2), np.int16), "2 axes"),
-        (16_000, np.zeros(LENGTH, np.float32), "float32"),
+        (16_000, np.zeros((LENGTH, 2), np.int16), "2 channels"),
+        (16_000, np.zeros(LENGTH, np.float32), "unknown format: 3"),
+        (16_000, np.zeros(LENGTH, np.uint8), "8 bits"),
         (16_000, np.zeros(LENGTH + 1, np.int16), f"{LENGTH + 1} samples"),
     ],
 )
@@ -152,4 +153,52 @@ def test_every_word_must_exist(folder: Path) -> None:
     for path in (folder / "cat").iterdir():
         path.unlink()
     with pytest.raises(ArtifactError, match="no clips of the word 'cat'"):
+        SpeechCommands().load(folder)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 2 * LENGTH - 1, 2 * LENGTH])
+def test_a_clip_that_declares_more_than_it_holds_is_refused(folder: Path, lost: int) -> None:
+    path = folder / "cat" / "0_nohash_0.wav"
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(ArtifactError, match=r"cat/0_nohash_0\.wav") as error:
+        SpeechCommands().load(folder)
+    assert error.value.hint
+
+
+def test_a_clip_that_declares_gigabytes_is_refused_before_they_are_read(folder: Path) -> None:
+    path = folder / "cat" / "0_nohash_0.wav"
+    content = bytearray(path.read_bytes())
+    content[40:44] = (0xFFFFFFF0).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"2147483640 samples, expected 1 to"):
+        SpeechCommands().load(folder)
+
+
+def test_no_clip_is_in_two_lists(folder: Path) -> None:
+    with (folder / "testing_list.txt").open("a") as file:
+        file.write("cat/1_nohash_0.wav\n")
+    with pytest.raises(ArtifactError, match=r"testing_list\.txt names cat/1_nohash_0\.wav, which was named before"):
+        SpeechCommands().load(folder)
+
+
+def test_clips_of_unknown_words_are_not_left_out(folder: Path) -> None:
+    (folder / "learned").mkdir()
+    SpeechCommands().load(folder)  # a folder without clips is nothing to lose
+    (folder / "cat" / "0_nohash_0.wav").rename(folder / "learned" / "0_nohash_0.wav")
+    with pytest.raises(ArtifactError, match="has clips of 'learned'"):
+        SpeechCommands().load(folder)
+
+
+def test_links_that_lead_out_are_refused(folder: Path) -> None:
+    path = folder / "cat" / "0_nohash_0.wav"
+    path.rename(folder.parent / "elsewhere.wav")
+    path.symlink_to(folder.parent / "elsewhere.wav")
+    with pytest.raises(ArtifactError, match="is a link that leads out of"):
+        SpeechCommands().load(folder)
+    path.unlink()
+    path.symlink_to(folder / "cat" / "2_nohash_0.wav")
+    SpeechCommands().load(folder)
+    (folder / "cat").rename(folder.parent / "cat")
+    (folder / "cat").symlink_to(folder.parent / "cat")
+    with pytest.raises(ArtifactError, match="is a link that leads out of"):
         SpeechCommands().load(folder)

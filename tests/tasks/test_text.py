@@ -113,7 +113,7 @@ def test_impossible_settings_are_refused(settings: dict[str, int], message: str)
 def test_damaged_copies_are_artifact_errors(folder: Path) -> None:
     path = folder / "aclImdb/test/neg/0_7.txt"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ArtifactError, match="not UTF-8"):
+    with pytest.raises(ArtifactError, match=r"0_7\.txt cannot be read: .*utf-8"):
         Text().load(folder)
     path.unlink()
     with pytest.raises(ArtifactError, match="holds 9 reviews, expected 10"):
@@ -141,3 +141,29 @@ def test_wide_vocabularies_get_wider_ids() -> None:
     encoded = vocabulary.encode([text], 1, 301)
     assert encoded.ids.dtype.itemsize == 2
     assert encoded.ids[0].tolist() == [*range(4, 304), END_ID]
+
+
+def test_line_ends_are_kept(folder: Path) -> None:
+    path = folder / "aclImdb/train/pos/0_7.txt"
+    path.write_bytes(b"one\rtwo\r\nthree\nfour")
+    assert module.read_review(path) == "one\rtwo\r\nthree\nfour"
+    data = Text(max_length=128, min_frequency=1, validation="test").load(folder)
+    assert data.train.lengths is not None
+    assert 20 in data.train.lengths.tolist()  # 19 characters and the end sign
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"x" * (module.MAX_BYTES + 1), "more than")])
+def test_reviews_of_impossible_length_are_refused(folder: Path, content: bytes, message: str) -> None:
+    path = folder / "aclImdb/train/pos/0_7.txt"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=message) as error:
+        Text().load(folder)
+    assert error.value.hint
+
+
+def test_links_that_lead_out_are_refused(folder: Path) -> None:
+    path = folder / "aclImdb/train/pos/0_7.txt"
+    path.rename(folder / "secret")
+    path.symlink_to(folder / "secret")
+    with pytest.raises(ArtifactError, match="is a link that leads out of"):
+        Text().load(folder)

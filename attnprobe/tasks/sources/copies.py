@@ -6,6 +6,7 @@ import functools
 import glob
 import hashlib
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from attnprobe.tasks.sources.catalogue import SOURCES, Source
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")  # where Debian's dataset-* packages put their files
 CSV_FIELD_LIMIT = 1 << 24
-END_OF_ROWS = "\0end of rows\0"  # read as a row of its own unless a quoted field is still open
+END = "\0end of rows\0"  # after the last line: a row of its own unless a quoted field is still open
 
 
 def places(source: Source, data_dir: Path | None) -> list[list[Path]]:
@@ -99,11 +100,26 @@ def find(
     return found
 
 
-def require_inside(path: Path, folder: Path) -> None:
-    """Refuse a link that leads out of ``folder``; the folder itself may be reached through links."""
+def require_inside(path: Path, folder: Path) -> Path:
+    """``path``, unless it is a link that leads out of ``folder``; the folder itself may be reached through links."""
     if not path.resolve().is_relative_to(folder.resolve()):
         hint = "copy the file to where the link is, or link the data set's whole folder"
         raise ArtifactError(f"{path} is a link that leads out of {folder}", hint=hint)
+    return path
+
+
+def files_of(folder: Path, ending: str) -> list[Path]:
+    """The files of a data set's folder with this ending, by name; none may be a link that leads out of the folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_symlink()) for entry in entries if entry.name.endswith(ending))
+    except OSError as error:
+        hint = "check the folder's name and rights"
+        raise ArtifactError(f"cannot read {folder}: {error.strerror}", hint=hint) from None
+    for name, is_link in found:
+        if is_link:
+            require_inside(folder / name, folder)
+    return [folder / name for name, _ in found]
 
 
 def _incomplete(names: Sequence[str], where: list[Path]) -> str:
@@ -251,11 +267,11 @@ def read_rows(path: Path) -> Iterator[list[str]]:
     reader = None
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(itertools.chain(file, [END_OF_ROWS]), delimiter="\t")
+            reader = csv.reader(itertools.chain(file, [f"{END}\t{END}"]), delimiter="\t")
             for row in reader:
-                if row == [END_OF_ROWS]:
+                if row == [END, END]:
                     return
-                if row and row[-1].endswith(END_OF_ROWS):
+                if row and row[-1].endswith(END):
                     raise ArtifactError(f"{path} ends within a quoted field", hint=hint)
                 yield row
     except (csv.Error, UnicodeDecodeError) as error:
