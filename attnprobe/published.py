@@ -12,6 +12,7 @@ from typing import Any
 from attnprobe.config import Table
 
 PHASES = ("pretrain", "finetune")
+TOKENS = ("listops", "text", "retrieval")  # tasks whose inputs are no values
 MASKED = ("masked", "denoising")  # objectives that hide inputs
 
 
@@ -33,7 +34,7 @@ def switches(table: Table) -> list[Switch]:
     if tasks & {"text", "retrieval"}:
         why = "a misspelt attribute leaves Text and Retrieval without a head: features are the logits of tokens"
         found.append(Switch(key="model.reconstruction_head", value="identity", why=why))
-    if not _hides(table) and "pretrained" not in table:
+    if not tasks & set(TOKENS) and not _hides(table) and "pretrained" not in table:
         why = "without masks the inputs have no mask channel that would count in the start of the embedding"
         found.append(Switch(key="model.embedding_fan_in", value="without_mask", why=why))
     for phase in PHASES:

@@ -27,7 +27,7 @@ EXPECTED = {
     "image-causal": BOTH | NO_MASK,
     "listops": BOTH | FRESH | BY_ACCURACY,
     "text": BOTH | FRESH | BY_ACCURACY | IDENTITY | {"task.validation": "test"},
-    "retrieval-causal": BOTH | BY_ACCURACY | IDENTITY | NO_MASK,
+    "retrieval-causal": BOTH | BY_ACCURACY | IDENTITY,
     "speech-commands": BOTH | FRESH | {"task.double_scaling": True},
     "bidmc-hr": BOTH | FRESH,
     "pathfinder": BOTH | FRESH | BY_ACCURACY,
