@@ -64,3 +64,12 @@ def build_once(target: Path, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def discard(target: Path) -> None:
+    """Remove a folder that ``build_once`` made, so that it is made again; who reads its files may go on doing so."""
+    with locked(target), writable(target.parent):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            target.rename(target.parent / f".{target.name}-old-{os.getpid()}")
+        for remains in target.parent.glob(f".{target.name}-*"):
+            shutil.rmtree(remains, ignore_errors=True)

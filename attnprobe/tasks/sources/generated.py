@@ -5,6 +5,7 @@ samples asked for changes any of them.
 """
 
 import concurrent.futures
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -15,14 +16,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from attnprobe.errors import ArtifactError
+from attnprobe.files import read_json, reading
 from attnprobe.machine import cores
-from attnprobe.tasks.sources.cache import build_once, cache_dir
+from attnprobe.tasks.sources.cache import build_once, cache_dir, discard
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 LARGE = 10_000  # samples from which several processes draw them and a file keeps them
-SETTINGS = "settings.json"
+SETTINGS, CHECKSUMS = "settings.json", "checksums.json"
 
 
 def in_blocks(
@@ -45,7 +47,8 @@ def in_blocks(
 def keep(name: str, settings: dict[str, Any], write: Callable[[Path], None]) -> Path:
     """The cache's folder for ``settings`` (plain data), filled by ``write(folder)`` the first time.
 
-    Raises ArtifactError if the folder says that it was made with other settings.
+    Beside the arrays it holds the settings and a checksum of each array. A folder without checksums, which earlier
+    versions left, is made anew. Raises ArtifactError if the folder says that it was made with other settings.
     """
     text = json.dumps(settings, sort_keys=True)
     folder = cache_dir() / "generated" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -53,19 +56,42 @@ def keep(name: str, settings: dict[str, Any], write: Callable[[Path], None]) -> 
     def make(path: Path) -> None:
         path.mkdir()
         write(path)
+        sums = {file.name: checksum(file) for file in sorted(path.glob("*.npy"))}
+        (path / CHECKSUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
         (path / SETTINGS).write_text(text, encoding="utf-8")
 
+    def is_ours() -> bool:
+        return (folder / SETTINGS).is_file() and (folder / SETTINGS).read_bytes() == text.encode()
+
+    if folder.exists() and not (folder / CHECKSUMS).exists() and is_ours():
+        discard(folder)
     build_once(folder, make)
-    header = folder / SETTINGS
-    if not header.is_file() or header.read_text(encoding="utf-8") != text:
-        raise ArtifactError(f"{folder} was not made with the settings it is named after", hint="delete it")
+    if not is_ours():
+        raise ArtifactError(f"{folder} was not made with the settings it is named after", hint=f"delete {folder}")
     return folder
 
 
 def read_kept(folder: Path, name: str) -> np.ndarray:
-    """The array ``name`` of a kept folder, read when it is used; changes to it stay in memory."""
+    """The array ``name`` of a kept folder, read when it is used; changes to it stay in memory.
+
+    ArtifactError if its bytes are not those that were written: they are compared when a process first opens them.
+    """
     path = folder / f"{name}.npy"
-    try:
+    hint = f"delete {folder}, and it is made again"
+    with reading(path, hint):
+        facts = path.stat()
+        sums = read_json(folder / CHECKSUMS, hint)
+        if sums.get(path.name) != _known_checksum(path, facts.st_size, facts.st_mtime_ns, facts.st_ino):
+            raise ArtifactError(f"{path} is damaged: its bytes are not those that were written", hint=hint)
         return np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} is missing or damaged: {error}", hint=f"delete {folder}") from None
+
+
+@functools.lru_cache
+def _known_checksum(path: Path, *_facts: int) -> str:
+    """Once per process and state of the file."""
+    return checksum(path)
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
