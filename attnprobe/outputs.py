@@ -84,7 +84,7 @@ def _try_to_write(folder: Path, option: str, file: Path) -> None:
 def _is_ours(path: Path, kind: Kind) -> bool:
     try:
         return SIGNS[kind](path)
-    except (OSError, ValueError, zipfile.BadZipFile, RecursionError):  # not even of that format
+    except Exception:  # not even of that format, which parsers say in many ways
         return False
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 import gzip
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
 from attnprobe.tasks.pooling import require_side, shorten
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
@@ -75,21 +75,19 @@ def read_idx(path: Path, count: int) -> np.ndarray:
     shape = (count, SIDE, SIDE) if "images" in path.name else (count,)
     header = struct.pack(f">{1 + len(shape)}I", 0x0800 + len(shape), *shape)
     expected = len(header) + int(np.prod(shape))
-    try:
-        with gzip.open(path) as file:
-            content = file.read(expected + 1)  # one byte more, to notice files that are too long
-    except (OSError, EOFError, zlib.error) as error:
-        raise ArtifactError(f"{path} is damaged or truncated: {error}", hint=HINT) from None
+    with reading(path, HINT), gzip.open(path) as file:
+        content = file.read(expected + 1)  # one byte more, to notice files that are too long
     if content[:4] != header[:4]:
         raise ArtifactError(f"{path} has magic number {content[:4].hex()}, expected {header[:4].hex()}", hint=HINT)
     if content[: len(header)] != header:
-        found = struct.unpack(f">{len(shape)}I", content[4 : len(header)].ljust(4 * len(shape), b"\0"))
+        found = np.ndarray(len(shape), ">u4", content[4 : len(header)].ljust(4 * len(shape), b"\0"))
+        found = tuple(found.tolist())
         raise ArtifactError(f"{path} holds an array of shape {found}, expected {shape}", hint=HINT)
     if len(content) != expected:
         raise ArtifactError(
             f"{path} has {'more' if len(content) > expected else 'fewer'} bytes than it announces", hint=HINT
         )
-    values = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()  # tensors must be writable
+    values = np.ndarray(shape, np.uint8, content, offset=len(header)).copy()  # tensors must be writable
     if values.ndim == 1 and values.max() >= CLASSES:
         raise ArtifactError(f"{path} has a label {values.max()}, expected 0 to {CLASSES - 1}", hint=HINT)
     return values

@@ -105,7 +105,8 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One batch of the binary version: for every image a label byte and 3072 pixel bytes."""
     record = 1 + 3 * SIDE**2
-    content = np.frombuffer(read_bytes(path, PER_BATCH * record), np.uint8)
+    with reading(path, HINT):
+        content = np.frombuffer(read_bytes(path, PER_BATCH * record), np.uint8)
     if len(content) != PER_BATCH * record:
         found = f"{path} has {len(content)} bytes, expected {PER_BATCH} images of {record} bytes each"
         raise ArtifactError(found, hint=HINT)
