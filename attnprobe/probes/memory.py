@@ -6,10 +6,23 @@ import math
 from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer
 from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.statistics import RESAMPLES
 
 # A tile of this size stays in the cache of a CPU core; a GPU wants fewer, larger kernels.
 CPU_TILE, GPU_TILE = 2**19, 2**26
+WORK_SPACE = 2**24  # bytes that any probe may take for blocks and batches, however little there is to measure
 TILE_COPIES = 6  # scores, pattern, their product, the padded copy that folding makes, and slack
+
+
+def check_least(n: int, memory_limit: int) -> None:
+    """Raises ConfigError if ``memory_limit`` bytes hold not even what every probe of ``n`` sequences needs.
+
+    That is the draws of a bootstrap (the units, how often each draw takes each, and their weights), and work space.
+    """
+    least = 3 * 8 * RESAMPLES * n + WORK_SPACE
+    if memory_limit < least:
+        reason = f"memory_limit is too small: {n} sequences need at least {math.ceil(least / 2**20)} MiB"
+        raise ConfigError(reason, hint="raise it, or measure fewer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

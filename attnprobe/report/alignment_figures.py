@@ -1,6 +1,5 @@
 """Figures of the alignment probe: t along directions, t at every offset, cosines of the two losses' gradients."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -142,7 +141,7 @@ def _offset_maps(profiles: dict[str, np.ndarray], axes: list[np.ndarray]) -> Fig
         for panel, (layer, head) in zip(row, cells, strict=True):
             image = panel.imshow(cropped[layer, head], extent=extent, cmap=DIVERGING, vmin=-limit, vmax=limit)
             if row is panels[0]:
-                panel.set_title(f"layer {layer}, head {head}")
+                panel.set_title(f"layer {layer}\nhead {head}")
             for axis in (panel.xaxis, panel.yaxis):
                 axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
             if panel is not row[0]:
@@ -189,8 +188,8 @@ def draw_cosines(result: Alignment, stem: Path) -> list[Path]:
 
 
 def is_resolved(cosine: Interval) -> bool:
-    """Whether the interval is known and leaves out a part of what a cosine can be."""
-    return math.isfinite(cosine.low) and math.isfinite(cosine.high) and (cosine.low > -1 or cosine.high < 1)
+    """Whether the interval is known, is shorter than what a cosine can span, and holds something a cosine can be."""
+    return cosine.high - cosine.low < 2 and cosine.low <= 1 and cosine.high >= -1  # false for NaN
 
 
 def _draw_heatmap(panel: Axes, estimates: np.ndarray, texts: np.ndarray, columns: list[str], rows: list[str]) -> None:

@@ -23,6 +23,7 @@ from attnprobe.report.style import (
     save_figure,
 )
 
+WIDE = 5.0  # inches: panels from here on stand one below the other
 # Where a quantity of no effect would stand.
 REFERENCES = {"proximity_bias": 0.0, "near_mass": 1.0}
 
@@ -96,8 +97,8 @@ def draw_proximity_maps(results: Mapping[str, Proximity], stem: Path) -> list[Pa
                 panel.yaxis.set_major_locator(MaxNLocator(3, integer=True))
                 panel.add_patch(Circle((0, 0), first.radius, fill=False, edgecolor="black", linewidth=0.6))
                 if row == 0:
-                    panel.set_title(f"layer {layer}, head {head}")
-            panels[row][0].set_ylabel(name)
+                    panel.set_title(f"layer {layer}\nhead {head}")
+            panels[row][0].set_ylabel(name.replace("/", "/\n"))
         assert image is not None
         figure.supxlabel("key - query, columns (pixels)", fontsize="medium")
         figure.supylabel("key - query, rows (pixels)", fontsize="medium")
@@ -112,10 +113,11 @@ def draw_quantities(rows: Mapping[str, Sequence[Measurement]], stem: Path) -> li
     every = [row for part in rows.values() for row in part]
     quantities = list(dict.fromkeys(row.quantity for row in every))
     places = list(dict.fromkeys((row.layer, row.head) for row in every))
-    columns = min(2, len(quantities))
+    width = max(PANEL[0] * 1.4, 0.09 * len(places) * (len(names) + 1))
+    columns = 1 if width > WIDE else 3 if len(quantities) == 3 else min(2, len(quantities))  # no panel is left empty
     colors = checkpoint_colors(names)
     with figure_style():
-        panel = (max(PANEL[0] * 1.4, 0.09 * len(places) * (len(names) + 1)), PANEL[1] * 1.1)
+        panel = (width, PANEL[1] * 1.1)
         figure, panels = panel_grid(-(-len(quantities) // columns), columns, panel=panel, share=False)
         cells = [cell for row in panels for cell in row]
         for cell, quantity in zip(cells, quantities, strict=False):
@@ -152,7 +154,10 @@ def _draw_intervals(
     )
     # Unknown bounds (NaN) leave the bare point.
     error = np.nan_to_num(np.maximum([estimate - low, high - estimate], 0.0))
-    panel.errorbar(x, estimate, yerr=error, fmt="o", markersize=3, linewidth=1.2, color=color, label=name)
+    # A thin dash hides no interval, however short.
+    panel.errorbar(
+        x, estimate, yerr=error, fmt="_", markersize=7, markeredgewidth=0.8, linewidth=1.8, color=color, label=name
+    )
 
 
 def _place(layer: int | None, head: int | None) -> str:

@@ -50,14 +50,14 @@ def panel_grid(
     return figure, axes.tolist()
 
 
-def legend_above(figure: Figure, axes: Axes) -> None:
+def legend_above(figure: Figure, axes: Axes, *, title: str | None = None) -> None:
     """One legend for all panels, above them, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     characters = max(12, int(figure.get_figwidth() * 11))
     columns, longest = 1, max(map(len, labels)) + 6
     while columns < len(labels) and (columns + 1) * longest <= characters:
         columns += 1
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, title=title)
 
 
 def save_figure(figure: Figure, name: Path) -> list[Path]:

@@ -1,11 +1,13 @@
 """Proximity, and gradients along a proximity direction, against the training step, phase after phase."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from attnprobe.report.style import BAND_ALPHA, checkpoint_colors, figure_style, legend_above, panel_grid, save_figure
 
@@ -28,8 +30,8 @@ def draw_telemetry(records: Sequence[Record], stem: Path) -> list[Path]:
     rows = [quantity for quantity in ROWS if any(r["quantity"] == quantity for r in records)]
     several = len({r["run"] for r in records}) > 1
     name: Callable[[Record], str] = (lambda r: r["run"]) if several else (lambda r: head_name(r["layer"], r["head"]))
-    colors = checkpoint_colors(sorted({name(r) for r in records}))
-    lines = sorted({(r["run"], r["layer"], r["head"]) for r in records})
+    lines = sorted({(r["run"], r["layer"], r["head"]) for r in records}, key=lambda line: (natural(line[0]), *line[1:]))
+    colors = checkpoint_colors(list(dict.fromkeys(run if several else head_name(*head) for run, *head in lines)))
     with figure_style():
         figure, panels = panel_grid(len(rows), len(phases), panel=(3.0, 1.7), share=False)
         for panel_row, quantity in zip(panels, rows, strict=True):
@@ -42,15 +44,14 @@ def draw_telemetry(records: Sequence[Record], stem: Path) -> list[Path]:
                     if points:
                         draw_line(panel, points, name(points[0]), colors, band=not several)
                 panel.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-                panel.set_xscale("symlog", linthresh=1)
-                panel.set_xlim(left=0)
+                scale_steps(panel, max((r["step"] for r in mine), default=1))
                 panel.set_ylim(*limits)
             panel_row[0].set_ylabel(ROWS[quantity])
         for panel, phase in zip(panels[0], phases, strict=True):
             panel.set_title("self-pretraining" if phase == "pretrained" else "training on labels")
         for panel in panels[-1]:
             panel.set_xlabel("step")
-        legend_above(figure, panels[0][0])
+        legend_above(figure, panels[0][0], title="every line is a head of a run" if several else "every line is a head")
         return save_figure(figure, stem)
 
 
@@ -67,6 +68,21 @@ def draw_line(
     panel.plot(steps, estimate, color=colors[name], label=label, marker="o", markersize=2, linewidth=1)
     if band:
         panel.fill_between(steps, low, high, color=colors[name], alpha=BAND_ALPHA, linewidth=0)
+
+
+def scale_steps(panel: Axes, last: int) -> None:
+    """Step 0, then a logarithmic scale; ticks in plain numbers, 1, 2, 5, 10, ... or, for long runs, 1, 10, 100, ..."""
+    ticks = [1, 2, 5, 10, 20, 50, 100, 200] if last <= 200 else [10**power for power in range(len(str(last)))]
+    panel.set_xscale("symlog", linthresh=1, linscale=0.4)
+    panel.set_xlim(left=0)
+    panel.xaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if tick <= max(last, 1))]))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Sorts run 2 before run 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def span(values: Sequence[float | None]) -> tuple[float, float]:

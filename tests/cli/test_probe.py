@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnprobe.cli.probe.opening import labels
 from attnprobe.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROW_KEYS = {
@@ -47,6 +48,16 @@ def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
     [mean] = [row for row in pooled if row["quantity"] == "proximity_bias.mean"]
     assert mean["estimate"] == pytest.approx(np.mean([row["estimate"] for row in single]))
     assert mean["low"] < mean["estimate"] < mean["high"]
+
+
+def test_labels_name_the_run_where_there_are_several() -> None:
+    init, final, other = (
+        Path(f"runs/{name}.pt") for name in ("a/checkpoints/init", "a/checkpoints/final", "b/checkpoints/x")
+    )
+    assert labels([init]) == ["init"]
+    assert labels([init, final]) == ["init", "final"]
+    assert labels([init, other]) == ["a/init", "b/x"]
+    assert labels([init, Path("old/a/checkpoints/init.pt")]) == [str(init), "old/a/checkpoints/init.pt"]
 
 
 def test_pooled_seeds_bear_the_name_of_their_run_and_phase(attnprobe, tiny) -> None:
@@ -185,9 +196,10 @@ def test_impossible_questions(attnprobe, checkpoints) -> None:
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--figure", "/proc/nowhere/x", "-n", 20, "-q")
     assert outcome.code == 2
     outcome.complains("--figure", "cannot be written")
-    outcome = attnprobe("probe", "alignment", checkpoints[0], "--memory-limit", 0.001, "-n", 20)
-    assert outcome.code == 2
-    outcome.complains("memory_limit is too small", "MiB", "hint:")
+    for probe in ("proximity", "alignment", "intervene", "decompose"):
+        outcome = attnprobe("probe", probe, checkpoints[0], "--memory-limit", 0.001, "-n", 20)
+        assert outcome.code == 2
+        outcome.complains("memory_limit is too small: 20 sequences need at least 17 MiB", "hint:")
     outcome = attnprobe("probe", "proximity", checkpoints[0], "--csv", "/proc/nowhere/x.csv", "-n", 20, "-q")
     assert outcome.code == 2
     outcome.complains("--csv", "cannot be written")

@@ -85,7 +85,7 @@ def test_cosines_are_clipped_and_what_is_not_resolved_is_hatched(
     figures = []
     monkeypatch.setattr(alignment_figures, "save_figure", lambda figure, stem: figures.append(figure) or [])
     nan = float("nan")
-    cosines = {"W_Q": (0.5, 0.2, 0.7), "W_K": (1.04, 0.8, 1.2), "offsets": (1.9, nan, nan), "scores": (0.3, -2.0, 2.5)}
+    cosines = {"W_Q": (0.5, 0.2, 0.7), "W_K": (1.04, 0.8, 1.2), "offsets": (1.9, nan, nan), "scores": (3.2, 0.5, 9.0)}
     rows = [
         AlignmentRow(
             layer=0,

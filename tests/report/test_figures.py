@@ -145,7 +145,60 @@ def test_telemetry_tells_heads_of_one_run_or_several_runs_apart(
     lines = [line for line in figure.axes[0].get_lines() if len(np.asarray(line.get_xdata())) == 4]
     assert len(lines) == 2 * runs
     assert len({line.get_color() for line in lines}) == (2 if runs == 1 else 3)
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [
+        "0",
+        "1",
+        "2",
+        "5",
+        "10",
+        "20",
+        "50",
+        "100",
+    ]
+    title = figure.legends[0].get_title().get_text()
+    assert title == ("every line is a head" if runs == 1 else "every line is a head of a run")
     assert (figure.axes[0].get_ylim()[1] > 40) == (runs == 1)  # intervals are drawn where they can be told apart
+
+
+def test_telemetry_sorts_runs_and_heads_as_numbers_and_long_runs_have_few_ticks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(runs: list[str], heads: list[int]) -> Figure:
+        records = [
+            {"run": run, "phase": "pretrained", "step": step, "layer": 0, "head": head, "quantity": "proximity_bias",
+             "estimate": 1.0, "low": 0.0, "high": 2.0}
+            for run in runs for head in heads for step in (0, 1, 70_000)
+        ]  # fmt: skip
+        return draw(
+            lambda stem: telemetry_figures.draw_telemetry(records, stem), tmp_path, monkeypatch, telemetry_figures
+        )
+
+    figure = drawn(["s10", "s2"], [0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s2", "s10"]
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert ticks == ["0", "1", "10", "100", "1,000", "10,000"]
+    figure = drawn(["s"], [10, 2])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["layer 0, head 2", "layer 0, head 10"]
+
+
+def test_three_quantities_leave_no_panel_empty_and_intervals_are_wider_than_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        Measurement(
+            layer=0, head=0, quantity=f"{part}_share",
+            interval=Interval(estimate=0.3, low=0.25, high=0.35, level=0.95, n=9, unit="share"),
+        )
+        for part in ("position", "content", "interaction")
+    ]  # fmt: skip
+    figure = draw(lambda stem: figures.draw_quantities({"a": rows}, stem), tmp_path, monkeypatch)
+    check_layout(figure)
+    rows_of_panels = {round(panel.get_position().y0, 3) for panel in figure.axes}
+    assert (len(figure.axes), len(rows_of_panels)) == (3, 1)
+    mark, _, (bar,) = figure.axes[0].containers[0]
+    (low, high) = bar.get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((0.25, 0.35))
+    assert bar.get_linewidth()[0] > mark.get_markeredgewidth()
 
 
 def test_the_same_figure_gives_the_same_bytes(results: dict[str, proximity.Proximity], tmp_path: Path) -> None:

@@ -53,10 +53,13 @@ class Request:
         self, paths: Sequence[Path], measure: "Callable[[Opened, Progress], Any]", **options: Any
     ) -> "Found":
         """Open one checkpoint after the other, say if there are fewer sequences than were asked for, and measure."""
+        from attnprobe.probes.memory import check_least
+
         found = Found()
         for path, label in zip(paths, labels(paths), strict=True):
             opened = self.opener.open(path, label, **options)
             note_sequences(opened, self.sequences, quiet=self.quiet)
+            check_least(min(self.sequences, len(opened.split)), self.sampling()["memory_limit"])
             with self.progress(label) as report:
                 found.results[label] = measure(opened, report)
             found.opened.append(opened)

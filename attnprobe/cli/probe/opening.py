@@ -80,15 +80,19 @@ class Opener:
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """File stems where they tell the checkpoints apart, else with the run's name before them, else whole paths.
+    """File stems of checkpoints of one run, else with the run's name before them, else whole paths.
 
     ConfigError if a checkpoint is given twice.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError("the same checkpoint is given twice", hint="leave one of them out")
-    for name in (lambda p: p.stem, lambda p: f"{_run(p).name}/{p.stem}", str):
+
+    def stem(path: Path) -> str:
+        return path.stem
+
+    for name in (stem, lambda p: f"{_run(p).name}/{p.stem}", str):
         found = [name(path) for path in paths]
-        if len(set(found)) == len(found):
+        if len(set(found)) == len(found) and (name is not stem or len({path.resolve().parent for path in paths}) == 1):
             break
     return found
 
