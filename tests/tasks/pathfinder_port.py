@@ -18,6 +18,7 @@ DRAWS, TRIES = 3, 5  # of a paddle, of a distractor
 CLOSED, CLASH, LEAST_WEIGHT, LEAST_ROOM = 0.3, 1.8, 1e-4, 0.01
 
 
+@functools.cache
 def disk(radius: int) -> np.ndarray:
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return y**2 + x**2 <= radius**2
@@ -106,7 +107,11 @@ class Port:
         return np.argwhere(seen <= CLOSED)
 
     def _middle(self, degree: int) -> np.ndarray:
-        return self.room(self.framed(self.empty, 2 * self.scene.seed_distance), math.radians(degree))
+        border = 2 * self.scene.seed_distance
+        places = self.room(self.framed(self.empty, border), math.radians(degree))
+        return places[
+            ((places >= border) & (places < self.side - border)).all(1)
+        ]  # not where the zone is off the image
 
     def first(self, tail: tuple[int, int], angle: float) -> Snake | None:
         scene = self.scene
@@ -151,7 +156,8 @@ class Port:
         radius = self.scene.paddle_length + self.margin
         around = np.deg2rad(np.arange(0, 360, 360 / (2 * math.pi * radius)))
         exact = np.stack([pivot[0] + radius * np.sin(around), pivot[1] + radius * np.cos(around)], 1)
-        heads = np.unique(exact[((exact >= 0) & (exact < self.side)).all(1)].astype(int), axis=0)
+        inside = exact[((exact >= 0) & (exact < self.side)).all(1)].astype(int)
+        heads = np.stack(np.divmod(np.unique(inside[:, 0] * self.side + inside[:, 1]), self.side), 1)
         if not len(heads):
             return heads, np.zeros(0)
         low, high = np.maximum(heads.min(0) - self.margin, 0), heads.max(0) + self.margin + 1
