@@ -106,7 +106,7 @@ def train(
         return
     watches = None
     if probe_every is not None:
-        from attnprobe.cli.watching import TelemetryWriter
+        from attnprobe.launch.telemetry import TelemetryWriter
 
         watches = [
             TelemetryWriter(config=config, folder=folder, factor=probe_every, sequences=probe_sequences)

@@ -50,6 +50,8 @@ class Execution:
     monitor: Monitor
     should_stop: Callable[[], bool] = lambda: False
     data_dir: Path | None = None
+    resume: bool = False  # continue an interrupted run exactly
+    overwrite: bool = False  # replace an earlier run when this one is finished
     watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
     attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
     modes: dict[str, Choice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
@@ -76,45 +78,29 @@ class Execution:
         return self.seconds_before + time.perf_counter() - self.started
 
 
-def execute(
-    config: RunConfig,
-    out: Path,
-    *,
-    device: torch.device,
-    monitor: Monitor,
-    should_stop: Callable[[], bool] = lambda: False,
-    data_dir: Path | None = None,
-    watch: Watch | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so."""
-    execution = Execution(
-        config=config,
-        directory=RunDirectory(out),
-        device=device,
-        monitor=monitor,
-        should_stop=should_stop,
-        data_dir=data_dir,
-        watch=watch,
-    )
-    return alone(updates(execution, resume=resume, overwrite=overwrite))
+def execute(config: RunConfig, out: Path, **fields: Any) -> dict[str, Any]:
+    """Run all phases and return the content of result.json; Interrupted if ``should_stop`` said so.
+
+    fields: the others of ``Execution``; device and monitor are needed.
+    """
+    return alone(updates(Execution(config=config, directory=RunDirectory(out), **fields)))
 
 
-def updates(execution: Execution, *, resume: bool, overwrite: bool) -> Training[dict[str, Any]]:
+def updates(execution: Execution) -> Training[dict[str, Any]]:
     """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
     config, directory = execution.config, execution.directory
-    check_claim(directory, config, resume=resume, overwrite=overwrite)
+    claim = {"resume": execution.resume, "overwrite": execution.overwrite}
+    check_claim(directory, config, **claim)
     start = starting_point(config)
     check_run(config, start, execution.data)
     source, execution.pretrain = start
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
-    earlier = directory.read_manifest().get("attention", {}) if resume else {}
+    earlier = directory.read_manifest().get("attention", {}) if execution.resume else {}
     chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.team.size)
     chosen = execution.team.agreed(chosen)
     execution.attention = {name: choice.kernel for name, choice in chosen.items()}
     manifest = make_manifest(config, execution.device, data, chosen)
-    with claimed(directory, config, resume=resume, overwrite=overwrite) as continued:
+    with claimed(directory, config, **claim) as continued:
         if continued:
             finished = directory.read_result()
             if finished is not None:  # the folder may have moved since

@@ -21,12 +21,12 @@ Place = tuple[int, int]  # phase, updates made in it
 class GroupSaves:
     """The saves of runs that go in step."""
 
-    def __init__(self, executions: Sequence[Execution], *, resume: bool) -> None:
+    def __init__(self, executions: Sequence[Execution]) -> None:
         self.executions = executions
         self.last = time.perf_counter()
         for execution in executions:
             execution.in_group = True
-        if resume:
+        if all(execution.resume for execution in executions):
             self._go_on_from_one_step()
 
     def due(self) -> bool:

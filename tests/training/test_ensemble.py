@@ -25,11 +25,11 @@ MEMBERS = (  # each with a seed, data, rate, decay and mask ratio of its own; th
 
 @pytest.fixture
 def executions(small, monitor, tmp_path):
-    def make(name: str, should_stop=lambda: False, changes=MEMBERS, watch=None) -> list[Execution]:
+    def make(name: str, should_stop=lambda: False, changes=MEMBERS, watch=None, resume=False) -> list[Execution]:
         return [
             Execution(
                 config=small(*change), directory=RunDirectory(tmp_path / name / str(n)), device=CPU, monitor=monitor,
-                should_stop=should_stop, watch=watch,
+                should_stop=should_stop, watch=watch, resume=resume,
             )
             for n, change in enumerate(changes)
         ]  # fmt: skip
@@ -37,9 +37,8 @@ def executions(small, monitor, tmp_path):
     return make
 
 
-def train(executions: list[Execution], resume: bool = False) -> list[dict]:
-    saves = GroupSaves(executions, resume=resume)
-    return together([updates(e, resume=resume, overwrite=False) for e in executions], saves)
+def train(executions: list[Execution]) -> list[dict]:
+    return together([updates(e) for e in executions], GroupSaves(executions))
 
 
 def assert_same(a: dict, b: dict, rel: float) -> None:
@@ -70,7 +69,7 @@ def test_an_interrupted_ensemble_goes_on_exactly(executions) -> None:
     for s in saved:
         tensors = [*s["model"].values(), *(t for own in s["optimizer"]["state"].values() for t in own.values())]
         assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors), "nobody saves the others' numbers"
-    for a, b in zip(whole, train(executions("halves"), resume=True), strict=True):
+    for a, b in zip(whole, train(executions("halves", resume=True)), strict=True):
         assert_equal(a, b)
 
 
@@ -97,7 +96,7 @@ def test_a_killed_ensemble_goes_on_exactly(executions, tmp_path, monkeypatch, wr
             patch.setattr(module, name, kill_before(getattr(module, name)))
         with pytest.raises(Killed):
             train(executions("killed"))
-    for a, b in zip(whole, train(executions("killed"), resume=True), strict=True):
+    for a, b in zip(whole, train(executions("killed", resume=True)), strict=True):
         assert_equal(a, b)
         assert not list(Path(b["run_dir"]).glob("resume*"))
 
@@ -124,7 +123,7 @@ def test_a_member_that_is_behind_catches_up(executions, small, monitor, tmp_path
     others = executions("late", should_stop=lambda: next(asked_others) >= 12)[1:]
     with pytest.raises(Interrupted):
         train(others)
-    got = train(executions("late"), resume=True)
+    got = train(executions("late", resume=True))
     for number, change in enumerate(MEMBERS):
         alone = execute(small(*change), tmp_path / f"alone{number}", device=CPU, monitor=monitor)
         assert_same(got[number], alone, rel=1e-4)

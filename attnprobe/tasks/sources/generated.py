@@ -17,7 +17,7 @@ import numpy as np
 
 from attnprobe.errors import ArtifactError
 from attnprobe.files import read_json, reading
-from attnprobe.machine import cores
+from attnprobe.machine import cores, end_with_parent
 from attnprobe.tasks.sources.cache import build_once, cache_dir, discard
 
 S = TypeVar("S")
@@ -40,7 +40,8 @@ def in_blocks(
         yield from (draw(settings, block) for block in blocks)
         return
     # Forking a process that has run PyTorch can deadlock.
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, spawn, initializer=end_with_parent) as pool:
         yield from pool.map(draw, [settings] * len(blocks), blocks)
 
 

@@ -1,4 +1,4 @@
-"""What ``--probe-every`` does between two steps."""
+"""Probing between two steps of a run that is being trained."""
 
 import dataclasses
 from functools import cache

@@ -1,0 +1,123 @@
+"""Carry out runs: one after the other, side by side, as one ensemble, or one run shared by torchrun's processes."""
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from attnprobe.errors import ConfigError
+from attnprobe.launch.processes import in_processes
+from attnprobe.launch.signals import stop_on_signal
+from attnprobe.machine import choose_device, cores
+from attnprobe.run import RunConfig
+from attnprobe.training import distributed
+from attnprobe.training.allocator import keep_freed_memory
+from attnprobe.training.claim import check_claim
+from attnprobe.training.ensemble import check_alike, together
+from attnprobe.training.execute import Execution, Watch, execute, updates
+from attnprobe.training.group_saves import GroupSaves
+from attnprobe.training.loop import Monitor
+from attnprobe.training.run_directory import RunDirectory
+
+Result = dict[str, Any]
+Run = tuple[RunConfig, Path, Watch | None]  # what is run, its folder, what looks on
+
+
+class MakeMonitor(Protocol):
+    """Makes what hears of a run's progress; must travel to other processes."""
+
+    def __call__(self, *, quiet: bool, live: bool = True, prefix: str = "") -> AbstractContextManager[Monitor]: ...
+
+
+def launch(
+    runs: Sequence[Run],
+    *,
+    device: str,
+    make_monitor: MakeMonitor,
+    say: Callable[[str], None],
+    quiet: bool,
+    as_ensemble: bool = False,
+    **options: Any,
+) -> list[Result]:
+    """The content of every result.json; Interrupted if a first SIGINT or SIGTERM stopped the runs, which have saved.
+
+    options: data_dir, resume and overwrite, as of ``Execution``. All folders are checked before anything is begun.
+    Under torchrun all processes but the first return nothing.
+    """
+    keep_freed_memory()
+    shared = distributed.started_by_torchrun()
+    if shared and len(runs) > 1:
+        raise ConfigError("torchrun trains one run at a time", hint="leave out --seeds, or leave out torchrun")
+    chosen = choose_device(distributed.local_device(device) if shared else device)
+    claim = {key: options.get(key, False) for key in ("resume", "overwrite")}
+    for config, folder, _ in runs if distributed.rank() == 0 else ():
+        check_claim(RunDirectory(folder), config, **claim)
+    alone = functools.partial(run_alone, device=chosen, make_monitor=make_monitor, quiet=quiet, **options)
+    with stop_on_signal(second_ends=not shared) as stop:  # torchrun passes on a signal that we have had already
+        if shared:
+            return run_shared(runs[0], alone, chosen, stop, quiet=quiet)
+        if as_ensemble and len(runs) > 1:
+            say(f"{len(runs)} runs in step; the progress of the first one is shown")
+            return run_together(runs, chosen, stop, make_monitor, quiet=quiet, **options)
+        workers = min(len(runs), cores())
+        if chosen.type == "cpu" and workers > 1:
+            say(f"{len(runs)} runs, {workers} at a time")
+            names = [f"seed {config.seed}" for config, _, _ in runs]
+            works = [functools.partial(alone, r, live=False, prefix=f"{n} ") for r, n in zip(runs, names, strict=True)]
+            return in_processes(works, names, workers=workers, threads=max(1, cores() // workers), stop=stop)
+        return [alone(run, stop.is_set) for run in runs]
+
+
+def run_alone(
+    run: Run,
+    should_stop: Callable[[], bool],
+    *,
+    device: torch.device,
+    make_monitor: MakeMonitor,
+    quiet: bool,
+    live: bool = True,
+    prefix: str = "",
+    **options: Any,
+) -> Result:
+    config, folder, watch = run
+    with make_monitor(quiet=quiet, live=live, prefix=prefix) as monitor:
+        return execute(
+            config, folder, device=device, monitor=monitor, should_stop=should_stop, watch=watch, **options
+        )  # fmt: skip
+
+
+def run_together(
+    runs: Sequence[Run],
+    device: torch.device,
+    stop: threading.Event,
+    make_monitor: MakeMonitor,
+    *,
+    quiet: bool,
+    **options: Any,
+) -> list[Result]:
+    """All runs as one ensemble; they go in step, so the first one's progress is everybody's."""
+    check_alike([config for config, _, _ in runs])
+    common = {"device": device, "should_stop": stop.is_set, "datasets": {}, **options}
+    with make_monitor(quiet=quiet) as shown, make_monitor(quiet=True) as silent:
+        executions = [
+            Execution(
+                config=config, directory=RunDirectory(folder), watch=watch, monitor=silent if n else shown, **common
+            )
+            for n, (config, folder, watch) in enumerate(runs)
+        ]  # fmt: skip
+        return together([updates(e) for e in executions], GroupSaves(executions))
+
+
+def run_shared(
+    run: Run, alone: Callable[..., Result], device: torch.device, stop: threading.Event, *, quiet: bool
+) -> list[Result]:
+    """One run on all processes of torchrun; only the first one speaks, writes and returns a result."""
+    config, folder, watch = run
+    with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
+        helper = rank > 0
+        result = alone((config, own, None if helper else watch), stop.is_set, quiet=quiet or helper)
+    return [] if helper else [result]
