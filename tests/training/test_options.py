@@ -56,7 +56,7 @@ def test_a_member_of_an_ensemble_is_its_solo_run(option: str, small, monitor, tm
         Execution(config=config, directory=RunDirectory(tmp_path / f"member{n}"), device=CPU, monitor=monitor)
         for n, config in enumerate(members)
     ]
-    together([updates(run, resume=False, overwrite=False) for run in runs])
+    together([updates(run) for run in runs])
     for number, config in enumerate(members):
         execute(config, tmp_path / f"alone{number}", device=CPU, monitor=monitor)
         for phase in ("pretrained", "finetuned"):
