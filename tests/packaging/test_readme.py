@@ -1,0 +1,50 @@
+"""The commands of the README run from top to bottom, as a newcomer would type them, on runs made small."""
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tasks.true_formats import idx_bytes
+
+ROOT = Path(__file__).parents[2]
+SMALL = "model.d_model=8 model.heads=2 model.d_mlp=8 pretrain.epochs=1 finetune.epochs=1 task.n_train=40"
+
+
+def shell_block(heading: str) -> str:
+    """The first sh block below a heading of the README."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0]
+
+
+def write_fashion_mnist(folder: Path) -> None:
+    """Files of the published format and size; all images of a class are alike."""
+    folder.mkdir(parents=True)
+    classes = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
+    for stem, n in (("train", 60_000), ("t10k", 10_000)):
+        labels = np.arange(n, dtype=np.uint8) % 10
+        for kind, array in (("images-idx3", classes[labels]), ("labels-idx1", labels)):
+            (folder / f"{stem}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(array), compresslevel=1))
+
+
+@pytest.mark.slow
+def test_commands_run_in_order(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path / "data" / "fashion-mnist")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "attnprobe"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m attnprobe "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "ATTNPROBE_SET": SMALL,
+        "ATTNPROBE_DATA": str(tmp_path / "data"),
+    }
+    script = "set -ex\n" + shell_block("What it can do")
+    finished = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
