@@ -21,9 +21,11 @@ from attnprobe.bench.fresh import peak_resident
 from attnprobe.errors import RunError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
-from attnprobe.probes import alignment, alignment_change, decomposition, interventions, proximity
-from attnprobe.probes.score_profiles import Layout, score_moments
-from attnprobe.probes.streaming import fold
+from attnprobe.probes import alignment, decomposition, interventions, proximity
+from attnprobe.probes.alignment.probe import change
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import score_moments
+from attnprobe.scores.pattern_sums import fold
 from attnprobe.tasks import Spec, Split
 
 MIB = 2**20
@@ -81,7 +83,7 @@ PROBES: dict[str, Measure] = {
     "alignment": lambda m, s, limit, g: alignment.measure(
         m, s, label=Classification(), reconstruction=MaskedReconstruction(), memory_limit=limit, generator=g
     ),
-    "alignment --change-to": lambda m, s, limit, g: alignment_change.change_of_scores(m, m, s, memory_limit=limit),
+    "alignment --change-to": lambda m, s, limit, g: change.change_of_scores(m, m, s, memory_limit=limit),
     "intervene": lambda m, s, limit, g: interventions.dose_response(
         m, s, objective=Classification(), doses=(-1.0, 0.0, 1.0), controls=2, memory_limit=limit, generator=g
     ),

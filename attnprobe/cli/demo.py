@@ -138,7 +138,7 @@ def gain(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def proximity_rows(label: str, proximity: "Proximity") -> list[dict[str, Any]]:
-    from attnprobe.probes.statistics import rows_to_records
+    from attnprobe.probes.rows import rows_to_records
 
     return [r for r in rows_to_records(proximity.rows, label) if r["quantity"] == "proximity_bias"]
 

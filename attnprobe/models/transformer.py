@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
-from attnprobe.models.attention import Attention, Observer, attention_site
+from attnprobe.models.attention import Attention, attention_site
 from attnprobe.models.dropout import Dropout
 from attnprobe.models.embeddings import ClassToken, TokenEmbedding, ValueEmbedding
 from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_head
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
+from attnprobe.scores.call import Observer
 from attnprobe.tasks import Spec
 
 

@@ -20,12 +20,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, MaskedReconstruction, label_outputs
-from attnprobe.probes.alignment import check_labels
-from attnprobe.probes.directions import Direction, Projector, ScoreSpace
+from attnprobe.probes.alignment.probe import check_labels
 from attnprobe.probes.intervention_profiles import batches, dense_space
+from attnprobe.probes.rows import Measurement
 from attnprobe.probes.score_gradients import tapped
 from attnprobe.probes.sequences import Progress
-from attnprobe.probes.statistics import Interval, Measurement, band_from_replicates, bootstrap, permutation_p_value
+from attnprobe.scores.directions import Direction, Projector, ScoreSpace
+from attnprobe.statistics.intervals import Interval, band_from_replicates, bootstrap
+from attnprobe.statistics.permutations import permutation_p_value
 from attnprobe.tasks import Batch, Split
 
 LARGEST_STEP = 3e-3  # eps times the largest entry of Delta: scores move by at most this much

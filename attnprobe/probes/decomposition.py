@@ -18,7 +18,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.models.positions import BASE, Rotary
 from attnprobe.probes.memory import plan_memory
-from attnprobe.probes.score_profiles import Layout, centre, product_sum, square_sum
+from attnprobe.probes.rows import Measurement
 from attnprobe.probes.sequences import (
     Progress,
     by_sample,
@@ -28,7 +28,9 @@ from attnprobe.probes.sequences import (
     part_of,
     position_channels,
 )
-from attnprobe.probes.statistics import Band, Measurement, bootstrap
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import centre, product_sum, square_sum
+from attnprobe.statistics.intervals import Band, bootstrap
 from attnprobe.tasks import Split
 
 PARTS = ("position", "content", "interaction")

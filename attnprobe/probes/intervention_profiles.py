@@ -11,15 +11,15 @@ from torch import Tensor
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
-from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
-from attnprobe.probes.score_profiles import pair_counts, score_moments
-from attnprobe.probes.sequences import Progress, check_finite
+from attnprobe.probes.sequences import Progress, check_finite, space_of
+from attnprobe.scores.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
+from attnprobe.scores.offset_sums import pair_counts, score_moments
 from attnprobe.tasks import Batch, Split
 
 
 def dense_space(model: Transformer) -> ScoreSpace:
     """Raises NotApplicableError above 1024 positions, with the memory that would take."""
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     if space.length > DENSE_LIMIT:
         gib = len(model.blocks) * model.config.heads * space.size**2 * 4 / 2**30
         reason = f"an intervention on {space.length} positions needs {gib:.1f} GiB of score offsets"
@@ -52,7 +52,7 @@ def offset_profile(
 
     Each query's scores are centred over the keys it can see. Class tokens are left out as queries and as keys.
     """
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     calls: list[AttentionCall] = []
     shape = (len(model.blocks), model.config.heads, *space.layout.offsets)
     sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(space.layout.offsets, dtype=torch.float64)

@@ -17,7 +17,6 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, Objective
-from attnprobe.probes.directions import ScoreSpace
 from attnprobe.probes.intervention_profiles import (
     batch_size,
     batches,
@@ -28,9 +27,11 @@ from attnprobe.probes.intervention_profiles import (
     selection,
     shuffled_profiles,
 )
+from attnprobe.probes.rows import Measurement, rows_to_records
 from attnprobe.probes.score_gradients import attentions, tapped
-from attnprobe.probes.sequences import Progress
-from attnprobe.probes.statistics import Measurement, bootstrap, rows_to_records
+from attnprobe.probes.sequences import Progress, space_of
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.statistics.intervals import bootstrap
 from attnprobe.tasks import Split
 
 DOSES = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
@@ -163,7 +164,7 @@ def swap_response(
 
     progress: is told (runs of a model done, runs in all).
     """
-    space = ScoreSpace.of(first)
+    space = space_of(first)
     chosen, batch = _choose(split, n, generator), batch_size(first, space, memory_limit)
     rows = []
     pairs = (("first", first, "second", second), ("second", second, "first", first))

@@ -5,8 +5,8 @@ import math
 
 from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer
-from attnprobe.probes.score_profiles import Layout
-from attnprobe.probes.statistics import RESAMPLES
+from attnprobe.scores.layout import Layout
+from attnprobe.statistics.intervals import RESAMPLES
 
 # A tile of this size stays in the cache of a CPU core; a GPU wants fewer, larger kernels.
 CPU_TILE, GPU_TILE = 2**19, 2**26

@@ -10,13 +10,15 @@ import torch
 
 from attnprobe.config import require
 from attnprobe.models import Transformer
-from attnprobe.probes.key_permutation import KeyPermutationNull
 from attnprobe.probes.memory import plan_memory
-from attnprobe.probes.profile_bands import Profile
 from attnprobe.probes.proximity_sums import ProximitySums
-from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.rows import Measurement
 from attnprobe.probes.sequences import Progress, draw_samples, layout_of, load_sequences
-from attnprobe.probes.statistics import Measurement, Statistic, bootstrap, hierarchical_bootstrap, permutation_p_value
+from attnprobe.scores.layout import Layout
+from attnprobe.statistics.bands import Profile
+from attnprobe.statistics.intervals import Statistic, bootstrap, hierarchical_bootstrap
+from attnprobe.statistics.key_permutation import KeyPermutationNull
+from attnprobe.statistics.permutations import permutation_p_value
 from attnprobe.tasks import Split
 
 SEQUENCE_RADIUS, GRID_RADIUS = 3.0, 1.5  # positions; pixels: the eight neighbours

@@ -5,12 +5,13 @@ from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
-from attnprobe.probes.key_permutation import KeyPermutationNull
 from attnprobe.probes.memory import Plan
-from attnprobe.probes.profile_bands import Profile, RatioBands
-from attnprobe.probes.score_profiles import Layout, contrast_keys, pair_counts, row_means, score_moments, square_sum
 from attnprobe.probes.sequences import by_sample, position_channels
-from attnprobe.probes.streaming import pattern_moments
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import contrast_keys, pair_counts, row_means, score_moments, square_sum
+from attnprobe.scores.pattern_sums import pattern_moments
+from attnprobe.statistics.bands import Profile, RatioBands
+from attnprobe.statistics.key_permutation import KeyPermutationNull
 
 PER_HEAD = ("near_score", "far_score", "squares", "near_mass", "distance", "entropy")
 PER_SAMPLE = ("near_pairs", "far_pairs", "pairs", "queries", "uniform")

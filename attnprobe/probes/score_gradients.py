@@ -18,8 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.models import Attention, AttentionCall, Observer, Transformer
-from attnprobe.probes.directions import ScoreSpace
-from attnprobe.probes.sequences import check_finite
+from attnprobe.probes.sequences import check_finite, space_of
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.gradients import ROW_SUM_TOLERANCE, GradientBlock, streamed_gradient
 from attnprobe.tasks import Batch
 
 Method = Literal["dense", "streamed"]
@@ -27,16 +28,6 @@ Forward = Callable[[Transformer, Batch], Tensor]  # -> (batch, target): one numb
 
 # Allowed row sum of a score gradient, as a share of the largest |dO_i| |v_j| in the row (what the terms that cancel
 # are made of). float32 leaves room for tensor cores.
-ROW_SUM_TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GradientBlock:
-    """d target / d scores for some queries of one layer, class token excluded."""
-
-    layer: int
-    rows: slice  # of the sequence's queries
-    values: Tensor  # (target, batch, head, rows, length)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +75,8 @@ class Trace:
                 f"layer {call.layer}: the rows of the score gradient do not sum to zero",
                 hint="the attention output is not softmax(scores) times the values that were observed",
             )
-        hidden = ~visible_rows(call, queries)
+        visible = call.visible_to(queries)
+        hidden = torch.zeros((), dtype=torch.bool, device=values.device) if visible is None else ~visible
         if self.valid is not None:  # nothing reads a padded query
             padded = F.pad(~self.valid, (self.space.leading, 0))
             hidden = hidden | padded[:, None, queries, None]
@@ -97,7 +89,7 @@ def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method)
 
     Raises NotApplicableError naming layer and head if a query, key, value or output is not finite.
     """
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     calls: list[AttentionCall] = []
     offsets = None
     if method == "dense":
@@ -117,28 +109,6 @@ def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method)
         check_finite(call)
     valid = None if model.config.padding == "attended" else batch.valid
     return Trace(space=space, targets=targets, calls=calls, offsets=offsets, valid=valid)
-
-
-@torch.no_grad()
-def streamed_gradient(call: AttentionCall, of_output: Tensor, queries: slice) -> Tensor:
-    """dS = P o (dO V^T - rowsum(dO o O)) at some queries: (target, batch, head, query, d_head) -> (..., rows, key)."""
-    dtype = torch.promote_types(call.q.dtype, torch.float32)
-    q, k, v, output = (x.to(dtype) for x in (call.q[..., queries, :], call.k, call.v, call.output[..., queries, :]))
-    gradient = of_output[..., queries, :].to(dtype)
-    scores = q @ k.mT * call.scale
-    pattern = scores.masked_fill(~visible_rows(call, queries), -torch.inf).softmax(-1)
-    return pattern * (gradient @ v.mT - (gradient * output).sum(-1, keepdim=True))
-
-
-def visible_rows(call: AttentionCall, queries: slice) -> Tensor:
-    """Which keys these queries see: bool, broadcastable to (batch, head, rows, key)."""
-    visible = torch.ones((), dtype=torch.bool, device=call.q.device)
-    if call.valid is not None:
-        visible = call.valid[:, None, None, :]
-    if call.causal:
-        position = torch.arange(call.k.shape[-2], device=call.q.device)
-        visible = visible & (position <= position[queries, None])
-    return visible
 
 
 def attentions(model: Transformer) -> list[Attention]:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
-from attnprobe.probes.score_profiles import Layout
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.layout import Layout
 from attnprobe.tasks import Split
 
 Progress = Callable[[int, int], None]  # is told (what is done, what there is to do)
@@ -29,6 +30,16 @@ def layout_of(model: Transformer, split: Split) -> Layout:
     if layout.length < 2:
         raise NotApplicableError("this probe needs at least two positions", hint="use a task with longer sequences")
     return layout
+
+
+def space_of(model: Transformer) -> ScoreSpace:
+    """Raises NotApplicableError where scores cannot matter: no attention layer, or a single position."""
+    if len(getattr(model, "blocks", ())) == 0:
+        raise NotApplicableError("this model has no attention layer, so it has no scores")
+    if model.spec.length < 2:
+        raise NotApplicableError("a sequence of one position has one score per head: its softmax is always 1")
+    layout = Layout(shape=model.spec.grid or (model.spec.length,), causal=model.config.causal)
+    return ScoreSpace(layout=layout, leading=int(model.config.readout == "token"))
 
 
 def draw_samples(split: Split, n: int, generator: np.random.Generator) -> Tensor:

@@ -11,8 +11,9 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes import alignment, proximity
-from attnprobe.probes.directions import Direction, ScoreSpace
-from attnprobe.probes.statistics import rows_to_records
+from attnprobe.probes.rows import rows_to_records
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import Direction
 from attnprobe.tasks import Data
 
 QUANTITIES = ("label.t", "label.t.null", "label.dependent.mean", "label.dependent.t", "reconstruction.t")
@@ -65,7 +66,7 @@ class Telemetry:
         return [record | {"direction": None} for record in rows_to_records(rows, "")]
 
     def _alignment(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
-        distance = ScoreSpace.of(model).layout.distance()
+        distance = space_of(model).layout.distance()
         direction = Direction(name=f"proximity r={self.radius:g}", profile=torch.exp(-distance / self.radius))
         found = alignment.measure(
             model,

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from attnprobe.outputs import further_figure
-from attnprobe.probes.alignment import Alignment
-from attnprobe.probes.statistics import Interval
+from attnprobe.probes.alignment.probe import Alignment
 from attnprobe.report.style import DIVERGING, figure_style, legend_above, panel_grid, save_figure
+from attnprobe.statistics.intervals import Interval
 
 LOSSES = ("label", "reconstruction")
 PART = "label, minus what\nshuffled labels do"

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from attnprobe.errors import NotApplicableError
 from attnprobe.outputs import further_figure
 from attnprobe.probes.proximity import Proximity
-from attnprobe.probes.statistics import Measurement
+from attnprobe.probes.rows import Measurement
 from attnprobe.report.style import (
     BAND_ALPHA,
     DIVERGING,

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from attnprobe.models.attention import visible_keys
 from attnprobe.run import Precision
+from attnprobe.scores.visibility import Visibility
 
 ROWS = 256
 REMAINDERS, TILE = (32, 64, 96), 128
@@ -92,7 +92,7 @@ def computed(case: Case, backend: SDPBackend) -> tuple[Tensor, ...]:
     """Output at ``rows`` and the gradients of q (at ``rows``), k and v, by torch's kernel."""
     q, k, v = (t.clone().requires_grad_() for t in (case.q, case.k, case.v))
     length, device = q.shape[2], q.device
-    mask = None if case.valid is None else visible_keys(length, case.valid, causal=case.causal, device=device)
+    mask = None if case.valid is None else Visibility(causal=case.causal, valid=case.valid).whole(length, device)
     with sdpa_kernel(backend):
         output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=case.causal and mask is None)
     found = torch.autograd.grad(output, (q, k, v), case.gradient)
@@ -116,7 +116,7 @@ def formula(case: Case) -> list[tuple[Tensor, Tensor]]:
     """What ``computed`` should be, in float64, each with the sum of the absolute values of its terms."""
     q, gradient = (t.index_select(2, case.rows).double() for t in (case.q, case.gradient))
     k, v, scale = case.k.double(), case.v.double(), case.q.shape[-1] ** -0.5
-    visible = visible_keys(k.shape[2], case.valid, causal=case.causal, device=k.device)
+    visible = Visibility(causal=case.causal, valid=case.valid).whole(k.shape[2], k.device)
     if visible is not None and visible.shape[-2] > 1:
         visible = visible.index_select(-2, case.rows)
     scores = q @ k.mT * scale

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.errors import ConfigError
-from attnprobe.models.attention import visible_keys
 from attnprobe.run import AttentionKernel, Engine, Phase, Precision, RunConfig
+from attnprobe.scores.visibility import Visibility
 from attnprobe.tasks import Data
 from attnprobe.training import attention_check
 from attnprobe.training.arithmetic import check_precision, process_settings
@@ -181,7 +181,8 @@ def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
         _wait(device)
         start = time.perf_counter()
         for _ in range(times):
-            mask = visible_keys(shape.length, valid, causal=shape.causal, device=device) if shape.masked else None
+            visibility = Visibility(causal=shape.causal, valid=valid)
+            mask = visibility.whole(shape.length, device) if shape.masked else None
             causal = shape.causal and mask is None
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).backward(gradient)
         _wait(device)

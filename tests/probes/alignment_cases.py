@@ -4,12 +4,13 @@ import numpy as np
 import torch
 
 from attnprobe.models import Transformer, TransformerConfig, make_model
-from attnprobe.probes.alignment_gather import gather
-from attnprobe.probes.alignment_memory import Plan
-from attnprobe.probes.alignment_statistics import (
+from attnprobe.probes.alignment.probe.gather import gather
+from attnprobe.probes.alignment.probe.memory import Plan
+from attnprobe.probes.alignment.probe.statistics import (
     Settings,
 )
-from attnprobe.probes.directions import Projector, ScoreSpace, named_directions
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import Projector, named_directions
 from attnprobe.tasks import Spec, Split
 
 LENGTH, CLASSES = 11, 3
@@ -30,7 +31,7 @@ def make_settings(seed: int = 0, shuffles: int = 99) -> Settings:
 
 
 def gather_all(model: Transformer, split: Split, probed, *, groups: int = 4, rows: int = 100, batch: int = 3):
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     directions = named_directions(space, reach=2, generator=np.random.default_rng(0))
     projector = Projector(space, directions, layers=len(model.blocks), heads=model.config.heads)
     plan = Plan(method="streamed", batch=batch, rows=rows, keep_scores=True)

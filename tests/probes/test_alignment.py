@@ -12,13 +12,14 @@ from scipy import stats
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
-from attnprobe.probes import alignment_memory
-from attnprobe.probes.alignment import Alignment, label_loss, measure, reconstruction_loss
-from attnprobe.probes.alignment_change import change_of_scores, mean_scores
-from attnprobe.probes.alignment_memory import fitting_groups, make_plan
-from attnprobe.probes.directions import Direction, ScoreSpace, named_directions
+from attnprobe.probes.alignment.probe import Alignment, label_loss, measure, reconstruction_loss
+from attnprobe.probes.alignment.probe import memory as alignment_memory
+from attnprobe.probes.alignment.probe.change import change_of_scores, mean_scores
+from attnprobe.probes.alignment.probe.memory import fitting_groups, make_plan
 from attnprobe.probes.score_gradients import trace
-from attnprobe.probes.statistics import Interval
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import Direction, named_directions
+from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 from tests.probes.alignment_cases import LENGTH, gather_all, make_case
 
@@ -184,7 +185,7 @@ def test_long_sequences_are_measured_without_matrices() -> None:
     inputs = torch.randn(4, length, 1, generator=torch.Generator().manual_seed(0))
     split = Split(inputs=inputs, labels=torch.tensor([0, 1, 0, 1]))
     done = []
-    few = named_directions(ScoreSpace.of(model), reach=1, radii=(2.0,), generator=np.random.default_rng(0))
+    few = named_directions(space_of(model), reach=1, radii=(2.0,), generator=np.random.default_rng(0))
     result = run(model, split, groups=2, shuffles=19, directions=few, progress=lambda *at: done.append(at))
     assert done[-1] == (8, 8)
     quantities = {r.quantity for r in result.rows}
@@ -214,7 +215,7 @@ def test_token_tasks_are_measured_like_any_other(causal: bool) -> None:
 
 def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
     model, _ = make_case(4)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     group = 2 * 8 * 2 * 3 * LENGTH**2  # both losses, float64, layers, heads, scores
     assert fitting_groups(model, space, 20, 2**30) == 20
     assert fitting_groups(model, space, 20, 3 * 7 * group) == 7

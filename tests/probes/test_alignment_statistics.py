@@ -9,17 +9,17 @@ import torch
 from scipy import stats
 
 from attnprobe.objectives import MaskedReconstruction
-from attnprobe.probes.alignment import label_loss, reconstruction_loss
-from attnprobe.probes.alignment_gather import Gathered
-from attnprobe.probes.alignment_statistics import (
+from attnprobe.probes.alignment.probe import label_loss, reconstruction_loss
+from attnprobe.probes.alignment.probe.gather import Gathered
+from attnprobe.probes.alignment.probe.statistics import (
     chance_share,
     cosine_rows,
     label_dependence,
     label_rows,
     shuffled_labels,
 )
-from attnprobe.probes.directions import ScoreSpace
-from attnprobe.probes.score_profiles import Layout
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.layout import Layout
 from tests.probes.alignment_cases import CLASSES, gather_all, make_case, make_settings
 
 

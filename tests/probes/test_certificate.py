@@ -8,7 +8,8 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, MaskedReconstruction
 from attnprobe.probes.certificate import blindness_directions, measure
-from attnprobe.probes.directions import Projector, ScoreSpace
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import Projector
 from attnprobe.tasks import Spec, Split
 
 SPEC = Spec(length=7, classes=3, channels=2)
@@ -35,7 +36,7 @@ def test_every_derivative_equals_a_direct_one() -> None:
     """Slope and curvature along one direction of one head, from the mean loss as a function of one number."""
     model = make_model(CONFIG, SPEC, "values", seed=0).double()
     rows = certify(model, batch=4)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     directions = blindness_directions(space, np.random.default_rng(0))
     projector = Projector(space, directions, layers=2, heads=3)
     data = split().batch(torch.arange(N))
@@ -70,7 +71,7 @@ def test_every_derivative_equals_a_direct_one() -> None:
 
 
 def test_blind_directions_have_no_column_sums_and_controls_do() -> None:
-    space = ScoreSpace.of(make_model(CONFIG, SPEC, "values", seed=0))
+    space = space_of(make_model(CONFIG, SPEC, "values", seed=0))
     projector = Projector(space, blindness_directions(space, np.random.default_rng(1)), layers=1, heads=1)
     sums = {name: projector.matrix(name)[0, 0].sum(0).abs().max().item() for name in projector.names}
     assert sums["random blind"] < 1e-12
@@ -83,7 +84,7 @@ def test_labels_are_detected_exactly_when_they_depend_on_the_direction() -> None
     model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=7, classes=2), "values", seed=3)
     model = model.double()
     inputs = torch.randn(60, 7, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     directions = blindness_directions(space, np.random.default_rng(0))[:1]
     step = 1e-3 * Projector(space, directions, layers=1, heads=1).matrix("proximity r=1")
     with torch.no_grad():

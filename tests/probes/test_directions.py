@@ -11,8 +11,9 @@ from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.probes.directions import Direction, Projector, ScoreSpace, named_directions
-from attnprobe.probes.score_profiles import Layout
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import Direction, Projector, ScoreSpace, named_directions
+from attnprobe.scores.layout import Layout
 from attnprobe.tasks import Spec
 
 SPACES = {
@@ -155,11 +156,11 @@ def test_two_directions_of_one_name_are_refused() -> None:
 def test_a_sequence_of_one_position_has_no_scores_to_speak_of() -> None:
     model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=1, classes=2), "values", seed=0)
     with pytest.raises(NotApplicableError, match="one position"):
-        ScoreSpace.of(model)
+        space_of(model)
 
 
 def test_a_model_without_attention_has_no_scores() -> None:
     model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=3, classes=2), "values", seed=0)
     model.blocks = torch.nn.ModuleList()
     with pytest.raises(NotApplicableError, match="no attention"):
-        ScoreSpace.of(model)
+        space_of(model)

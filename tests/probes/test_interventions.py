@@ -11,7 +11,6 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, Classification, MaskedReconstruction
-from attnprobe.probes.directions import ScoreSpace
 from attnprobe.probes.intervention_profiles import offset_profile, offset_profile_of, score_offsets, shuffled_profiles
 from attnprobe.probes.interventions import (
     dose_response,
@@ -19,8 +18,10 @@ from attnprobe.probes.interventions import (
     swap_projections,
     swap_response,
 )
+from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import attentions
-from attnprobe.probes.statistics import rows_to_records
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import ScoreSpace
 from attnprobe.tasks import Spec, Split
 
 LENGTH = 13
@@ -59,7 +60,7 @@ def offset_of(space: ScoreSpace, i: int, j: int) -> tuple[int, ...]:
 @pytest.mark.parametrize("name", CASES)
 def test_own_profile_is_the_mean_centred_score_pair_by_pair(name: str) -> None:
     model, split = make_case(name)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     index = np.array([3, 0, 5, 6])
     found = offset_profile(model, split, index=index, batch=3)
     assert found.dtype == torch.float64
@@ -87,7 +88,7 @@ def test_own_profile_is_the_mean_centred_score_pair_by_pair(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_score_offsets_lay_the_profile_along_the_diagonals(name: str) -> None:
     model, _ = make_case(name)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     profile = torch.randn(2, 3, *space.layout.offsets, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     offsets = score_offsets(model, space, profile)
     for layer in range(2):
@@ -104,7 +105,7 @@ def test_score_offsets_lay_the_profile_along_the_diagonals(name: str) -> None:
 def test_removing_the_profile_leaves_scores_without_one(name: str) -> None:
     model, split = make_case(name)
     split = dataclasses.replace(split, lengths=None)  # so that the mean row is the same for every sequence
-    space, index = ScoreSpace.of(model), np.arange(7)
+    space, index = space_of(model), np.arange(7)
     own = offset_profile(model, split, index=index, batch=7)
     offsets = score_offsets(model, space, -own)
     batch = split.batch(torch.arange(7))
@@ -128,7 +129,7 @@ def test_removing_the_profile_leaves_scores_without_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["line", "causal", "grid"])
 def test_control_has_the_same_values_up_to_one_factor_and_the_same_norm(name: str) -> None:
     model, split = make_case(name)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     own = offset_profile(model, split, index=np.arange(7), batch=7)
     rows, reachable = slice(0, space.length), space.layout.reachable()
     visible = space.visible(rows)
@@ -234,7 +235,7 @@ def test_only_the_chosen_layers_and_heads_are_touched() -> None:
     own = offset_profile(model, split, index=np.arange(7), batch=7)
     own[0] = 0
     own[1, [0, 2]] = 0
-    offsets = score_offsets(model, ScoreSpace.of(model), 2 * own)
+    offsets = score_offsets(model, space_of(model), 2 * own)
     batch = split.batch(torch.arange(7))
     with torch.no_grad():
         logits = model.classify(model(batch.inputs, score_offsets=offsets))

@@ -13,7 +13,8 @@ torch.set_num_threads(1)
 from attnprobe.bench.fresh import peak_resident
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
-from attnprobe.probes import alignment, alignment_change, decomposition, interventions, proximity
+from attnprobe.probes.alignment.probe import change
+from attnprobe.probes import alignment, decomposition, interventions, proximity
 from attnprobe.tasks import Spec, Split
 def go(length, n, limit):
     model = make_model(TransformerConfig(), Spec(length=length, classes=2), "values", seed=0)
@@ -42,7 +43,7 @@ CASES = {
         "memory_limit=limit, generator=draw)",
         768, 60, 96,
     ),
-    "change": ("alignment_change.change_of_scores(model, model, split, memory_limit=limit)", 384, 30, 48),
+    "change": ("change.change_of_scores(model, model, split, memory_limit=limit)", 384, 30, 48),
 }  # fmt: skip
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
-from attnprobe.probes.key_permutation import KeyPermutationNull
-from attnprobe.probes.profile_bands import RatioBands
 from attnprobe.probes.proximity import Proximity, measure
-from attnprobe.probes.score_profiles import Layout, contrast_keys
-from attnprobe.probes.statistics import permutation_p_value
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import contrast_keys
+from attnprobe.statistics.bands import RatioBands
+from attnprobe.statistics.key_permutation import KeyPermutationNull
+from attnprobe.statistics.permutations import permutation_p_value
 from attnprobe.tasks import Spec, Split
 
 N = 7

@@ -14,8 +14,9 @@ from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, label_outputs
 from attnprobe.probes import score_gradients
-from attnprobe.probes.directions import Projector, ScoreSpace, named_directions
 from attnprobe.probes.score_gradients import tapped, trace
+from attnprobe.probes.sequences import space_of
+from attnprobe.scores.directions import Projector, named_directions
 from attnprobe.tasks import Batch, Spec, Split
 
 LENGTH, BATCH, CLASSES = 13, 5, 3
@@ -84,7 +85,7 @@ def test_streamed_and_dense_gradients_agree(name: str, loss: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_projections_agree_with_central_finite_differences(name: str, loss: str) -> None:
     model, batch = make_case(name)
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     directions = named_directions(space, reach=1, radii=(2.0,), controls=1, generator=np.random.default_rng(0))
     layers, heads = len(model.blocks), model.config.heads
     projector = Projector(space, directions, layers=layers, heads=heads)
@@ -159,7 +160,7 @@ def test_gradient_at_hidden_keys_is_noticed() -> None:
     traced = trace(model, batch, label_outputs, method="dense")
     call = traced.calls[0]
     first_hidden = torch.arange(call.k.shape[-2]).expand(len(call.k), -1) > 0
-    wrong = dataclasses.replace(call, valid=first_hidden)
+    wrong = dataclasses.replace(call, visibility=dataclasses.replace(call.visibility, valid=first_hidden))
     with pytest.raises(RunError, match="layer 0: the score gradient is not zero at hidden keys"):
         list(dataclasses.replace(traced, calls=[wrong, traced.calls[1]]).blocks(4))
 
@@ -184,7 +185,7 @@ def test_streaming_a_long_sequence_never_makes_a_matrix_of_its_length_squared() 
     spec = Spec(length=length, classes=2)
     model = make_model(TransformerConfig(d_model=4, heads=2, d_mlp=4), spec, "values", seed=0)
     split = Split(inputs=torch.randn(1, length, 1), labels=torch.zeros(1, dtype=torch.int64))
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     with LargestTensor() as largest:
         traced = trace(model, split.batch(torch.arange(1)), label_outputs, method="streamed")
         for block in traced.blocks(64):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnprobe.probes.score_profiles import Layout, centre, contrast_keys, pair_counts, score_moments, square_sum
-from attnprobe.probes.streaming import fold, pattern_moments, tile_rows
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import centre, contrast_keys, pair_counts, score_moments, square_sum
+from attnprobe.scores.pattern_sums import fold, pattern_moments, tile_rows
 
 BATCH, HEADS, D_HEAD = 2, 3, 5
 SCALE = D_HEAD**-0.5

@@ -7,10 +7,10 @@ from scipy import stats
 
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
-from attnprobe.probes.alignment import measure
-from attnprobe.probes.directions import Direction, ScoreSpace, norm_and_means
-from attnprobe.probes.score_profiles import Layout
-from attnprobe.probes.specificity import centred_norm, specificity
+from attnprobe.probes.alignment.probe import measure
+from attnprobe.probes.alignment.probe.specificity import centred_norm, specificity
+from attnprobe.scores.directions import Direction, ScoreSpace, norm_and_means
+from attnprobe.scores.layout import Layout
 from attnprobe.tasks import Spec, Split
 
 LAYOUTS = [

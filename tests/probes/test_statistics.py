@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from attnprobe.probes import cosines
-from attnprobe.probes import statistics as s
+from attnprobe.probes.rows import Measurement, rows_to_records
+from attnprobe.statistics import cosines, permutations
+from attnprobe.statistics import intervals as s
 
 DATA_SETS = 1000
 
@@ -153,7 +154,7 @@ def test_bounds_enclose_the_estimate_and_scale_with_the_data(n: int, seed: int) 
 
 def test_permutation_p_values_are_uniform_under_the_null() -> None:
     g = np.random.default_rng(11)
-    p = s.permutation_p_value(g.normal(size=DATA_SETS), g.normal(size=(199, DATA_SETS)))
+    p = permutations.permutation_p_value(g.normal(size=DATA_SETS), g.normal(size=(199, DATA_SETS)))
     assert p.min() >= 1 / 200
     jitter = p - g.uniform(size=DATA_SETS) / 200  # p lives on a grid of 1/200
     assert stats.kstest(jitter, "uniform").pvalue > 0.01
@@ -162,9 +163,9 @@ def test_permutation_p_values_are_uniform_under_the_null() -> None:
 def test_sign_flip_p_values_are_uniform_under_the_null_and_small_under_an_effect() -> None:
     g = np.random.default_rng(12)
     x = g.laplace(size=(25, DATA_SETS))
-    p = s.sign_flip_p_value(x, permutations=199, generator=g)
+    p = permutations.sign_flip_p_value(x, permutations=199, generator=g)
     assert stats.kstest(p - g.uniform(size=DATA_SETS) / 200, "uniform").pvalue > 0.01
-    assert np.mean(s.sign_flip_p_value(x + 1.5, permutations=199, generator=g) < 0.05) > 0.95
+    assert np.mean(permutations.sign_flip_p_value(x + 1.5, permutations=199, generator=g) < 0.05) > 0.95
 
 
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
@@ -174,23 +175,23 @@ def test_sign_flips_agree_with_the_exact_test_of_scipy(alternative: str) -> None
     exact = stats.permutation_test(
         (x,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative, vectorized=False
     ).pvalue
-    p = s.sign_flip_p_value(x, permutations=20_000, alternative=alternative, generator=g)  # type: ignore[arg-type]
+    p = permutations.sign_flip_p_value(x, permutations=20_000, alternative=alternative, generator=g)  # type: ignore[arg-type]
     assert float(p) == pytest.approx(exact, abs=0.015)
 
 
 def test_a_p_value_counts_itself_and_its_ties() -> None:
     null = np.array([0.0, 1.0, 2.0, 3.0])
-    assert s.permutation_p_value(5.0, null) == pytest.approx(1 / 5)
-    assert s.permutation_p_value(2.0, null, alternative="greater") == pytest.approx(3 / 5)
-    assert s.permutation_p_value(2.0, null, alternative="less") == pytest.approx(4 / 5)
-    assert s.permutation_p_value(-2.0, -null) == pytest.approx(3 / 5)
-    assert np.isnan(s.permutation_p_value(np.nan, null))
+    assert permutations.permutation_p_value(5.0, null) == pytest.approx(1 / 5)
+    assert permutations.permutation_p_value(2.0, null, alternative="greater") == pytest.approx(3 / 5)
+    assert permutations.permutation_p_value(2.0, null, alternative="less") == pytest.approx(4 / 5)
+    assert permutations.permutation_p_value(-2.0, -null) == pytest.approx(3 / 5)
+    assert np.isnan(permutations.permutation_p_value(np.nan, null))
 
 
 def test_false_discovery_rate_by_hand_and_with_gaps() -> None:
     p = np.array([[0.01, np.nan], [0.04, 0.03]])
-    assert s.false_discovery_rate(p) == pytest.approx(np.array([[0.03, np.nan], [0.04, 0.04]]), nan_ok=True)
-    assert np.isnan(s.false_discovery_rate([np.nan])).all()
+    assert permutations.false_discovery_rate(p) == pytest.approx(np.array([[0.03, np.nan], [0.04, 0.04]]), nan_ok=True)
+    assert np.isnan(permutations.false_discovery_rate([np.nan])).all()
 
 
 def corrected_cosine(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> s.Interval:
@@ -238,8 +239,8 @@ def test_an_unresolved_mean_has_no_cosine() -> None:
 
 def test_records_are_tidy_and_strict_json() -> None:
     interval = s.Interval(estimate=1.5, low=math.nan, high=math.inf, level=0.95, n=1, unit="nats")
-    rows = [s.Measurement(layer=0, head=2, quantity="entropy", interval=interval)]
-    (record,) = s.rows_to_records(rows, "final")
+    rows = [Measurement(layer=0, head=2, quantity="entropy", interval=interval)]
+    (record,) = rows_to_records(rows, "final")
     keys = ["checkpoint", "layer", "head", "quantity", "estimate", "low", "high", "level", "n", "unit", "p_value"]
     assert list(record) == keys
     assert json.loads(json.dumps(record, allow_nan=False)) == record

@@ -10,15 +10,15 @@ from PIL import Image
 
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
-from attnprobe.probes.alignment import Alignment, measure
-from attnprobe.probes.alignment_statistics import AlignmentRow
-from attnprobe.probes.directions import ScoreSpace
+from attnprobe.probes.alignment.probe import Alignment, measure
+from attnprobe.probes.alignment.probe.statistics import AlignmentRow
 from attnprobe.probes.interventions import DoseResponse, dose_response
-from attnprobe.probes.score_profiles import Layout
-from attnprobe.probes.statistics import Interval
 from attnprobe.report import alignment_figures, intervention_figures
 from attnprobe.report.alignment_figures import draw_alignment
 from attnprobe.report.intervention_figures import draw_dose_response
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.layout import Layout
+from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 
 

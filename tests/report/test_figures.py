@@ -16,8 +16,10 @@ from matplotlib.transforms import Bbox
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.probes import Interval, Measurement, proximity
+from attnprobe.probes import proximity
+from attnprobe.probes.rows import Measurement
 from attnprobe.report import figures, telemetry_figures
+from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 
 CHECKPOINTS = ("initial", "pretrained")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend
 
 from attnprobe.errors import ConfigError
-from attnprobe.models.attention import visible_keys
 from attnprobe.run import Engine
+from attnprobe.scores.visibility import Visibility
 from attnprobe.training import attention_check, attention_kernels
 from attnprobe.training.attention_check import (
     TOLERANCE,
@@ -53,7 +53,7 @@ def test_the_formula_is_what_autograd_finds_in_float64(length, d_head, masked, c
     size = Size(sequences=2, heads=2, length=length, d_head=d_head)
     case = make_case(size, "float32", CPU, masked=masked, causal=causal, low=low)
     q, k, v = (t.double().requires_grad_() for t in (case.q, case.k, case.v))
-    visible = visible_keys(length, case.valid, causal=causal, device=CPU)
+    visible = Visibility(causal=causal, valid=case.valid).whole(length, CPU)
     scores = q @ k.mT * d_head**-0.5
     output = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1) @ v
     q_gradient, k_gradient, v_gradient = torch.autograd.grad(output, (q, k, v), case.gradient.double())

@@ -11,9 +11,10 @@ from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.opening import Opened, SplitName
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
+from attnprobe.probes.sequences import space_of
 
 if TYPE_CHECKING:
-    from attnprobe.probes.alignment import Alignment
+    from attnprobe.probes.alignment.probe import Alignment
     from attnprobe.probes.sequences import Progress
 
 MAIN = ("proximity r=2", "change", "change by offset")  # the directions that are shown without --full
@@ -98,13 +99,13 @@ def measure_alignment(
     import numpy as np
 
     from attnprobe.objectives import Classification
-    from attnprobe.probes.alignment import measure
-    from attnprobe.probes.alignment_change import change_of_scores
-    from attnprobe.probes.directions import ScoreSpace, named_directions
+    from attnprobe.probes.alignment.probe import measure
+    from attnprobe.probes.alignment.probe.change import change_of_scores
+    from attnprobe.scores.directions import named_directions
     from attnprobe.training.checkpoint import load_checkpoint
 
     generator = np.random.default_rng(request.seed)
-    directions = named_directions(ScoreSpace.of(opened.model), generator=generator)
+    directions = named_directions(space_of(opened.model), generator=generator)
     common = {"seed": request.seed, "progress": progress} | request.sampling()
     if change_to is not None:
         goal = load_checkpoint(change_to).make_model().to(next(opened.model.parameters()).device)

@@ -78,7 +78,7 @@ class Found:
 
     def records(self, *fields: str) -> list[Record]:
         """Tidy records; fields: what the rows of this probe have beside those of every measurement."""
-        from attnprobe.probes.statistics import rows_to_records
+        from attnprobe.probes.rows import rows_to_records
 
         return [
             opened.origin() | record
@@ -140,7 +140,7 @@ def make_command(
 
 def deliver(request: Request, paths: Sequence[Path], findings: Findings) -> None:
     """Show, draw and write what was found; every record gains q_value, its p-value adjusted across layers and heads."""
-    from attnprobe.probes.statistics import with_q_values
+    from attnprobe.probes.rows import with_q_values
 
     records = with_q_values(findings.records)
     names = dict(zip(map(str, paths), labels(paths), strict=True))

@@ -99,7 +99,7 @@ def pooled(found: Found, request: Request) -> list[Record]:
     import numpy as np
 
     from attnprobe.probes.proximity import pool
-    from attnprobe.probes.statistics import rows_to_records
+    from attnprobe.probes.rows import rows_to_records
 
     settings: dict[str, list[Opened]] = {}
     for opened in found.opened:

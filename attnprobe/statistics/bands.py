@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
-from attnprobe.probes.statistics import Band
+from attnprobe.statistics.intervals import Band
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attnprobe.probes.statistics import RESAMPLES, Interval, band_from_replicates, drawn_counts
+from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, drawn_counts
 
 
 def noise_corrected_cosine_from_products(

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from attnprobe.models import Transformer
-from attnprobe.probes.alignment_memory import Plan
-from attnprobe.probes.directions import Projector
+from attnprobe.probes.alignment.probe.memory import Plan
 from attnprobe.probes.score_gradients import Forward, attentions, trace
-from attnprobe.probes.score_profiles import pair_counts
 from attnprobe.probes.sequences import Progress
+from attnprobe.scores.directions import Projector
+from attnprobe.scores.offset_sums import pair_counts
 from attnprobe.tasks import Batch, Split
 
 

@@ -8,21 +8,14 @@ import numpy as np
 from scipy import stats
 from scipy.special import softmax
 
-from attnprobe.probes.alignment_gather import Gathered
-from attnprobe.probes.cosines import noise_corrected_cosine_from_products
-from attnprobe.probes.directions import BLOCK, Direction, ScoreSpace
-from attnprobe.probes.score_profiles import pair_counts
-from attnprobe.probes.specificity import ranked, specificity
-from attnprobe.probes.statistics import (
-    RESAMPLES,
-    Interval,
-    Measurement,
-    band_from_replicates,
-    bootstrap,
-    drawn_counts,
-    permutation_p_value,
-    sign_flip_p_value,
-)
+from attnprobe.probes.alignment.probe.gather import Gathered
+from attnprobe.probes.alignment.probe.specificity import ranked, specificity
+from attnprobe.probes.rows import Measurement
+from attnprobe.scores.directions import BLOCK, Direction, ScoreSpace
+from attnprobe.scores.offset_sums import pair_counts
+from attnprobe.statistics.cosines import noise_corrected_cosine_from_products
+from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, bootstrap, drawn_counts
+from attnprobe.statistics.permutations import permutation_p_value, sign_flip_p_value
 
 SHUFFLES_AT_ONCE = 64
 COLUMNS = 2**16

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.models import Transformer
-from attnprobe.probes.score_profiles import Layout
-from attnprobe.probes.streaming import fold
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.pattern_sums import fold
+from attnprobe.scores.visibility import Visibility
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
 BLOCK = 2**18  # scores per block when norms are computed; larger ones leave holes in the heap
@@ -30,16 +30,6 @@ class ScoreSpace:
 
     layout: Layout
     leading: int = 0
-
-    @classmethod
-    def of(cls, model: Transformer) -> "ScoreSpace":
-        """Raises NotApplicableError where scores cannot matter: no attention layer, or a single position."""
-        if len(getattr(model, "blocks", ())) == 0:
-            raise NotApplicableError("this model has no attention layer, so it has no scores")
-        if model.spec.length < 2:
-            raise NotApplicableError("a sequence of one position has one score per head: its softmax is always 1")
-        layout = Layout(shape=model.spec.grid or (model.spec.length,), causal=model.config.causal)
-        return cls(layout=layout, leading=int(model.config.readout == "token"))
 
     @property
     def length(self) -> int:
@@ -64,9 +54,9 @@ class ScoreSpace:
 
     def visible(self, rows: slice, device: torch.device | None = None) -> Tensor:
         """(rows, length) bool: may the query see the key, padding aside?"""
-        key = torch.arange(self.length, device=device)
-        query = key[rows, None]
-        return key <= query if self.layout.causal else (key >= 0).expand(len(query), -1)
+        seen = Visibility(causal=self.layout.causal).mask(rows, slice(0, self.length), device)
+        whole = (rows.stop - rows.start, self.length)
+        return torch.ones(whole, dtype=torch.bool, device=device) if seen is None else seen.expand(whole)
 
     def expand(self, profile: Tensor, rows: slice) -> Tensor:
         """Profile (..., *layout.offsets) -> its matrix at these queries (..., rows, length)."""

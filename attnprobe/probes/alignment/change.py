@@ -7,9 +7,9 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, Transformer
 from attnprobe.objectives import sequences
-from attnprobe.probes.directions import DENSE_LIMIT, Direction, ScoreSpace
 from attnprobe.probes.intervention_profiles import batch_size, batches, offset_profile_of
-from attnprobe.probes.sequences import Progress, check_finite, part_of
+from attnprobe.probes.sequences import Progress, check_finite, part_of, space_of
+from attnprobe.scores.directions import DENSE_LIMIT, Direction
 from attnprobe.tasks import Split
 
 
@@ -30,8 +30,8 @@ def change_of_scores(
 
     Raises NotApplicableError if the two models' scores have different shapes.
     """
-    space = ScoreSpace.of(before)
-    shapes = [(ScoreSpace.of(model), len(model.blocks), model.config.heads) for model in (before, after)]
+    space = space_of(before)
+    shapes = [(space_of(model), len(model.blocks), model.config.heads) for model in (before, after)]
     if shapes[0] != shapes[1]:
         raise NotApplicableError("scores can only be compared between models of the same task, depth and heads")
     if space.length > DENSE_LIMIT:
@@ -60,7 +60,7 @@ def mean_scores(
 
     Class tokens are left out; pairs that no sequence has, and keys hidden by causality, are zero.
     """
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     calls: list[AttentionCall] = []
     sums = torch.zeros(len(model.blocks), model.config.heads, space.length, space.length, dtype=torch.float64)
     counts = torch.zeros(space.length, space.length, dtype=torch.float64)

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnprobe.probes.score_profiles import Layout, centre
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import centre
+from attnprobe.scores.visibility import Visibility
 
 Rows = slice  # image rows (or positions, where the layout is a sequence)
 
@@ -33,6 +35,7 @@ def pattern_moments(
     one image row against one image row is the least.
     """
     height, width = layout.shape if len(layout.shape) == 2 else (layout.length, 1)
+    visibility = Visibility(causal=layout.causal, valid=valid)
     q, k = centre(q, k, valid, causal=layout.causal)  # the softmax does not notice, the rounding does
     query_rows, key_rows = tile_rows(tile // (len(q) * q.shape[1] * width * width), height)
     mass = q.new_zeros(*q.shape[:2], 2 * height - 1, 2 * width - 1)
@@ -43,12 +46,12 @@ def pattern_moments(
         lse = q.new_full((*q.shape[:2], (rows.stop - rows.start) * width), -math.inf)
         scores = q.new_empty(0)
         for keys in spans:
-            scores = _scores(q, k, rows, keys, width, scale, valid, layout.causal)
+            scores = _scores(q, k, rows, keys, width, scale, visibility)
             lse = torch.logaddexp(lse, scores.logsumexp(-1))
         counted = _counted(valid, rows, width)
         for keys in reversed(spans):
             if keys is not spans[-1]:
-                scores = _scores(q, k, rows, keys, width, scale, valid, layout.causal)
+                scores = _scores(q, k, rows, keys, width, scale, visibility)
             pattern = (scores - lse[..., None]).exp_()
             if counted is not None:
                 pattern.masked_fill_(~counted[..., None], 0.0)
@@ -80,18 +83,12 @@ def _counted(valid: Tensor | None, rows: Rows, width: int) -> Tensor | None:
     return None if valid is None else valid[:, None, _positions(rows, width)]
 
 
-def _scores(
-    q: Tensor, k: Tensor, rows: Rows, keys: Rows, width: int, scale: float, valid: Tensor | None, causal: bool
-) -> Tensor:
+def _scores(q: Tensor, k: Tensor, rows: Rows, keys: Rows, width: int, scale: float, visibility: Visibility) -> Tensor:
     """One tile of scores (batch, head, query, key), -inf where a key is not visible."""
     queries, seen = _positions(rows, width), _positions(keys, width)
     scores = q[..., queries, :] @ k[..., seen, :].mT * scale
-    if valid is not None:
-        scores.masked_fill_(~valid[:, None, None, seen], -math.inf)
-    if causal and seen.stop > queries.start + 1:
-        position = torch.arange(max(queries.stop, seen.stop), device=q.device)
-        scores.masked_fill_(position[None, seen] > position[queries, None], -math.inf)
-    return scores
+    visible = visibility.mask(queries, seen, q.device)
+    return scores if visible is None else scores.masked_fill_(~visible, -math.inf)
 
 
 def _fold_grid(tile: Tensor, width: int) -> Tensor:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnprobe.probes.directions import Direction, ScoreSpace
-from attnprobe.probes.score_profiles import Layout, pair_counts, row_means
-from attnprobe.probes.statistics import permutation_p_value
+from attnprobe.scores.directions import Direction, ScoreSpace
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import pair_counts, row_means
+from attnprobe.statistics.permutations import permutation_p_value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

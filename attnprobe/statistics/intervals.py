@@ -7,8 +7,7 @@ sequences, so a bootstrap replicate is one weighted mean with multinomial weight
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -36,17 +35,6 @@ class Interval:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One number about one head; head (or layer) is None for a number about a whole layer (or model)."""
-
-    layer: int | None
-    head: int | None
-    quantity: str
-    interval: Interval
-    p_value: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Band:
     """Intervals of an array-valued statistic: estimate, low and high have the statistic's shape."""
 
@@ -59,25 +47,6 @@ class Band:
     def interval(self, *index: int, unit: str) -> Interval:
         estimate, low, high = (float(a[index]) for a in (self.estimate, self.low, self.high))
         return Interval(estimate=estimate, low=low, high=high, level=self.level, n=self.n, unit=unit)
-
-
-def rows_to_records(rows: Iterable[Measurement], checkpoint: str, *more: str) -> list[dict[str, Any]]:
-    """Tidy rows for CSV and strict JSON: one flat dict per measurement, None where a number is not finite.
-
-    more: names of further fields of the rows, such as direction.
-    """
-    records = []
-    for row in rows:
-        numbers = dataclasses.asdict(row.interval)
-        record = {"checkpoint": checkpoint, "layer": row.layer, "head": row.head, "quantity": row.quantity}
-        record |= {key: numbers[key] for key in ("estimate", "low", "high", "level", "n", "unit")}
-        record |= {"p_value": row.p_value} | {name: getattr(row, name) for name in more}
-        records.append({key: None if _not_finite(value) else value for key, value in record.items()})
-    return records
-
-
-def _not_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def mean(x: np.ndarray) -> np.ndarray:
@@ -112,7 +81,7 @@ def bootstrap(
     if n == 1:
         return unknown_band(estimate, level, n)
     weights = drawn_counts(n, resamples, generator) / n
-    replicates = statistic(*(_weighted_means(weights, x) for x in samples))
+    replicates = statistic(*(weighted_means(weights, x) for x in samples))
     plain = band_from_replicates(estimate, replicates, level=level, n=n)
     if n < FEWEST_STUDENTISED:
         return plain
@@ -135,7 +104,7 @@ def linearised_errors(statistic: Statistic, samples: Sequence[np.ndarray], weigh
     central differences. Zero where the weighted sample has no spread.
     """
     centred = [x - x.mean(0) for x in samples]
-    shifts = [_weighted_means(weights, x) for x in centred]
+    shifts = [weighted_means(weights, x) for x in centred]
     means = [shift + x.mean(0) for shift, x in zip(shifts, samples, strict=True)]
     gradients = []
     for i, x in enumerate(centred):
@@ -145,7 +114,7 @@ def linearised_errors(statistic: Statistic, samples: Sequence[np.ndarray], weigh
     variance = np.zeros_like(gradients[0])
     for i, j in itertools.combinations_with_replacement(range(len(samples)), 2):
         largest = np.sqrt(np.square(centred[i]).mean(0) * np.square(centred[j]).mean(0))
-        covariance = _weighted_means(weights, centred[i] * centred[j]) - shifts[i] * shifts[j]
+        covariance = weighted_means(weights, centred[i] * centred[j]) - shifts[i] * shifts[j]
         covariance = np.where(np.abs(covariance) > 1e-12 * largest, covariance, 0.0)  # less is rounding
         variance += (1 if i == j else 2) * gradients[i] * gradients[j] * covariance
     return np.sqrt(variance.clip(min=0) / (len(samples[0]) - 1))
@@ -173,7 +142,7 @@ def hierarchical_bootstrap(
     if seeds >= FEW:
         return bootstrap(per_seed, level=level, resamples=resamples, generator=generator)
     weights = drawn_counts(seeds, resamples, generator) / seeds
-    return band_from_replicates(per_seed.mean(0), _weighted_means(weights, per_seed), level=level, n=seeds)
+    return band_from_replicates(per_seed.mean(0), weighted_means(weights, per_seed), level=level, n=seeds)
 
 
 def drawn_counts(n: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
@@ -183,7 +152,7 @@ def drawn_counts(n: int, resamples: int, generator: np.random.Generator) -> np.n
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
 
 
-def _weighted_means(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+def weighted_means(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     means = weights @ x.reshape(len(x), -1).astype(np.float64)
     return means.reshape(len(weights), *x.shape[1:])
 
@@ -223,61 +192,3 @@ def unknown_band(estimate: np.ndarray, level: float, n: int) -> Band:
     """An estimate about whose error nothing is known."""
     nothing = np.full_like(estimate, np.nan, dtype=np.float64)
     return Band(estimate=np.asarray(estimate, dtype=np.float64), low=nothing, high=nothing, level=level, n=n)
-
-
-def permutation_p_value(
-    observed: np.ndarray | float,
-    null: np.ndarray,
-    *,
-    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
-) -> np.ndarray:
-    """(1 + how many null values are at least as extreme) / (1 + how many there are): never zero.
-
-    observed (...) and null (replicate, ...); two-sided compares absolute values, so the null must be centred on 0.
-    """
-    observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
-    if alternative == "less":
-        observed, null = -observed, -null
-    elif alternative == "two-sided":
-        observed, null = np.abs(observed), np.abs(null)
-    # Ties that differ by rounding only count as extreme: the conservative side.
-    slack = 1e-12 * np.abs(observed)
-    p = (1 + (null >= observed - slack).sum(0)) / (1 + len(null))
-    return np.where(np.isnan(observed) | np.isnan(null).any(0), np.nan, p)
-
-
-def sign_flip_p_value(
-    samples: np.ndarray,
-    *,
-    permutations: int = 999,
-    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Test that the mean of ``samples`` (n, ...) is zero; under the null each sequence's sign is a coin toss."""
-    n = len(samples)
-    signs = generator.integers(0, 2, size=(permutations, n)) * 2.0 - 1.0
-    return permutation_p_value(samples.mean(0), _weighted_means(signs / n, samples), alternative=alternative)
-
-
-def false_discovery_rate(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg adjusted p-values over all entries; undefined (NaN) entries are no tests and stay NaN."""
-    p = np.asarray(p_values, dtype=np.float64)
-    tested = ~np.isnan(p)
-    adjusted = np.full_like(p, np.nan)
-    if tested.any():
-        adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
-    return adjusted
-
-
-def with_q_values(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add q_value to tidy records: p-values adjusted across the layers and heads that were asked the same question."""
-    family = ("checkpoint", "quantity", "direction", "loss", "kind", "dose", "run", "phase", "step")
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for number, record in enumerate(records):
-        if record.get("p_value") is not None:
-            groups.setdefault(tuple(record.get(key) for key in family), []).append(number)
-    q_values: dict[int, float] = {}
-    for numbers in groups.values():
-        adjusted = false_discovery_rate([records[number]["p_value"] for number in numbers])
-        q_values |= dict(zip(numbers, map(float, adjusted), strict=True))
-    return [record | {"q_value": q_values.get(number)} for number, record in enumerate(records)]

@@ -18,13 +18,14 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
-from attnprobe.probes.alignment_gather import Gathered, ProbedLoss, gather
-from attnprobe.probes.alignment_memory import fitting_groups, make_plan
-from attnprobe.probes.alignment_statistics import AlignmentRow, Settings, all_rows
-from attnprobe.probes.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
+from attnprobe.probes.alignment.probe.gather import Gathered, ProbedLoss, gather
+from attnprobe.probes.alignment.probe.memory import fitting_groups, make_plan
+from attnprobe.probes.alignment.probe.statistics import AlignmentRow, Settings, all_rows
+from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method, trainable
-from attnprobe.probes.sequences import Progress, part_of
-from attnprobe.probes.statistics import RESAMPLES, rows_to_records
+from attnprobe.probes.sequences import Progress, part_of, space_of
+from attnprobe.scores.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
+from attnprobe.statistics.intervals import RESAMPLES
 from attnprobe.tasks import Batch, Split
 
 
@@ -101,7 +102,7 @@ def measure(
     Raises ConfigError if the limit is too small, NotApplicableError if the question has no meaning here or values are
     not finite, RunError on inconsistent gradients.
     """
-    space = ScoreSpace.of(model)
+    space = space_of(model)
     if method == "dense" and space.length > DENSE_LIMIT:
         raise NotApplicableError(f"the dense method keeps {space.length} x {space.length} scores; use streamed")
     n = len(split) if n is None else min(n, len(split))

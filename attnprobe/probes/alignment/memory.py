@@ -5,8 +5,8 @@ import math
 
 from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer
-from attnprobe.probes.directions import DENSE_LIMIT, ScoreSpace
 from attnprobe.probes.score_gradients import Method
+from attnprobe.scores.directions import DENSE_LIMIT, ScoreSpace
 
 SHARE = 3  # one part in so many may go to mean gradients over (query, key)
 FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name

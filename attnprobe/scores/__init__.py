@@ -1,0 +1,1 @@
+"""Arithmetic of attention scores, on arrays alone: nothing here knows a model, a loss or a file."""

@@ -1,0 +1,42 @@
+"""Where positions lie, and the offsets between them."""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How positions lie: one axis for a sequence, (height, width) for pixels row by row. offset = key - query."""
+
+    shape: tuple[int, ...]
+    causal: bool = False  # a query sees only itself and what comes before it in the sequence
+
+    @property
+    def length(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Shape of all arrays by offset; offset o sits at index o + size - 1 of its axis."""
+        return tuple(2 * size - 1 for size in self.shape)
+
+    def axes(self) -> list[Tensor]:
+        """The offsets along each axis, int64, shaped to broadcast to ``offsets``."""
+        ranges = [torch.arange(1 - size, size) for size in self.shape]
+        return list(torch.meshgrid(*ranges, indexing="ij"))
+
+    def distance(self) -> Tensor:
+        """|offset| in positions, or the Euclidean distance in pixels: float64 of shape ``offsets``."""
+        return torch.stack([axis.double() for axis in self.axes()]).square().sum(0).sqrt()
+
+    def reachable(self) -> Tensor:
+        """bool of shape ``offsets``: whether a query can see a key at that offset at all."""
+        if not self.causal:
+            return torch.ones(self.offsets, dtype=torch.bool)
+        axes = self.axes()
+        if len(axes) == 1:
+            return axes[0] <= 0
+        return (axes[0] < 0) | ((axes[0] == 0) & (axes[1] <= 0))

@@ -1,0 +1,38 @@
+"""Who sees whom: the one answer to which keys a query may attend to."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Visibility:
+    """A key is visible to a query if every rule that is given allows it; by default all keys are."""
+
+    causal: bool = False  # a query sees only itself and earlier keys
+    window: int | None = None  # keys at most so many positions away
+    valid: Tensor | None = None  # (batch, key) bool, False = padding, which no query sees
+    dense: Tensor | None = None  # bool, broadcastable to (batch, head, query, key): any other rule
+
+    def mask(self, queries: slice, keys: slice, device: torch.device | None = None) -> Tensor | None:
+        """bool, broadcastable to (batch, head, queries, keys), True = visible; None = every one of these pairs is."""
+        mask = None if self.valid is None else self.valid[:, None, None, keys]
+        if (self.causal and keys.stop > queries.start + 1) or self.window is not None:
+            query = torch.arange(queries.start, queries.stop, device=device)[:, None]
+            offset = torch.arange(keys.start, keys.stop, device=device) - query
+            if self.causal:
+                mask = _both(mask, offset <= 0)
+            if self.window is not None:
+                mask = _both(mask, offset.abs() <= self.window)
+        if self.dense is not None:
+            mask = _both(mask, self.dense[..., queries, keys])
+        return mask
+
+    def whole(self, length: int, device: torch.device | None = None) -> Tensor | None:
+        """``mask`` of all pairs of a sequence with itself."""
+        return self.mask(slice(0, length), slice(0, length), device)
+
+
+def _both(mask: Tensor | None, more: Tensor) -> Tensor:
+    return more if mask is None else mask & more

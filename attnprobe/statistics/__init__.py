@@ -1,0 +1,1 @@
+"""Error bars and nulls, on arrays alone."""

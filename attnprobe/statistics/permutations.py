@@ -1,0 +1,53 @@
+"""p-values from permutations, and their adjustment over families of tests."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from attnprobe.statistics.intervals import weighted_means
+
+
+def permutation_p_value(
+    observed: np.ndarray | float,
+    null: np.ndarray,
+    *,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+) -> np.ndarray:
+    """(1 + how many null values are at least as extreme) / (1 + how many there are): never zero.
+
+    observed (...) and null (replicate, ...); two-sided compares absolute values, so the null must be centred on 0.
+    """
+    observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
+    if alternative == "less":
+        observed, null = -observed, -null
+    elif alternative == "two-sided":
+        observed, null = np.abs(observed), np.abs(null)
+    # Ties that differ by rounding only count as extreme: the conservative side.
+    slack = 1e-12 * np.abs(observed)
+    p = (1 + (null >= observed - slack).sum(0)) / (1 + len(null))
+    return np.where(np.isnan(observed) | np.isnan(null).any(0), np.nan, p)
+
+
+def sign_flip_p_value(
+    samples: np.ndarray,
+    *,
+    permutations: int = 999,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Test that the mean of ``samples`` (n, ...) is zero; under the null each sequence's sign is a coin toss."""
+    n = len(samples)
+    signs = generator.integers(0, 2, size=(permutations, n)) * 2.0 - 1.0
+    return permutation_p_value(samples.mean(0), weighted_means(signs / n, samples), alternative=alternative)
+
+
+def false_discovery_rate(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Benjamini-Hochberg adjusted p-values over all entries; undefined (NaN) entries are no tests and stay NaN."""
+    p = np.asarray(p_values, dtype=np.float64)
+    tested = ~np.isnan(p)
+    adjusted = np.full_like(p, np.nan)
+    if tested.any():
+        adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
+    return adjusted
