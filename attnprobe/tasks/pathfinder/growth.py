@@ -78,7 +78,11 @@ def enter(paddles: Paddles, maps: np.ndarray, tips: Tips) -> None:
 def seed(
     paddles: Paddles, maps: np.ndarray, origin: np.ndarray, generator: np.random.Generator
 ) -> tuple[Tips, np.ndarray]:
-    """First paddles on maps (b,) wherever there is room; returns tips (b,) and where that succeeded (b,)."""
+    """First paddles on maps (b,) wherever there is room; returns tips (b,) and where that succeeded (b,).
+
+    A direction out of ``Paddles.starts`` ends the search at once, as a full map does; only a paddle that would leave
+    the image is drawn again.
+    """
     pose, tail = np.zeros_like(origin), np.zeros_like(origin)
     placed = np.zeros(len(origin), bool)
     waiting = np.arange(len(origin))

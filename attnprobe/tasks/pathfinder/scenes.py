@@ -169,7 +169,8 @@ def seed_targets(
     """First paddles of the two contours: one in the middle, the other ``seed_distance`` away in any direction.
 
     The middle is what is left after a border of twice that distance and the room a paddle needs; there is no need to
-    ask whether the second one still lies in the image.
+    ask whether the second one still lies in the image. Only the first one is held to ``Paddles.starts``: the published
+    generator asks for room for it alone.
     """
     n = len(origin)
     box = paddles.core_box
