@@ -52,6 +52,19 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def free_memory(device: "torch.device") -> int | None:
+    """Bytes that may still be asked for; None where the system does not say."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def processor_name() -> str:
     """The processor's own name where the system tells it (Linux), else its architecture."""
     try:

@@ -102,7 +102,7 @@ def train(
         raise ConfigError("--resume and --overwrite exclude each other")
     folders = run_folders(preset, configs, out, several=seeds is not None)
     if dry_run:
-        show_plan(configs, folders, data_dir, json)
+        show_plan(configs, folders, data_dir, device, json=json, quiet=quiet)
         return
     watches = None
     if probe_every is not None:

@@ -18,7 +18,7 @@ from attnprobe.files import reading, write_atomically
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
-from attnprobe.tasks import Data, Spec, Task
+from attnprobe.tasks import Data, Outline, Spec, Task
 from attnprobe.training.documents import read_document
 
 FORMAT = "attnprobe checkpoint"
@@ -209,7 +209,7 @@ def starting_point(config: RunConfig) -> Start:
     return checkpoint.state, checkpoint.pretrain
 
 
-def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data]) -> Transformer:
+def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Outline]) -> Transformer:
     """Refuse a run that could not be carried out, before anything is trained or written; returns its last model.
 
     Goes through the phases on untrained models: data, objective, transfer and freezing must fit. start: what

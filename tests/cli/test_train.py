@@ -75,6 +75,35 @@ def test_settings_file_and_environment(attnprobe, tiny, monkeypatch) -> None:
     assert not Path("runs").exists()
 
 
+def test_dry_run_estimates_memory_and_time(attnprobe, tiny, tmp_path) -> None:
+    document = attnprobe("train", *tiny, "--dry-run", "--json").document()
+    assert set(document) == {"run_dirs", "parameters", "phases", "memory", "seconds", "device", "settings", "published"}
+    numbers = document["phases"]["pretrained"]
+    assert document["memory"] >= numbers["memory"]["total"] > numbers["memory"]["activations"] > 0
+    assert document["seconds"] >= numbers["seconds"] >= numbers["steps"] * numbers["seconds_per_step"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_draws_no_data(attnprobe, monkeypatch) -> None:
+    """Millions of images: the sizes are told without them."""
+    monkeypatch.setattr("attnprobe.tasks.pathfinder.task.Pathfinder.load", None)
+    document = attnprobe("train", "pathfinder-small", "-s", "task.n_train=2000000", "--dry-run", "--json").document()
+    assert document["phases"]["finetuned"]["train_samples"] == 2_000_000
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_dry_run_and_results_fit_the_terminal(attnprobe, tiny, width: int, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for outcome in (attnprobe("train", *tiny, "--dry-run"), attnprobe("train", *tiny)):
+        assert max(map(len, outcome.out.splitlines())) <= width
+        assert {"pretrained", "finetuned"} & set(outcome.out.split())
+
+
+def test_dry_run_obeys_quiet(attnprobe, tiny) -> None:
+    outcome = attnprobe("train", *tiny, "--dry-run", "-q")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
 def test_dry_run_for_people(attnprobe, tiny) -> None:
     outcome = attnprobe("train", *tiny, "--dry-run")
     assert outcome.code == 0
