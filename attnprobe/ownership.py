@@ -21,9 +21,9 @@ PATIENCE = 0.3  # seconds; somebody may only be looking whether there is a write
 TEMPORARY = r"\.{name}\.[a-z0-9_]{{8}}"  # what a writer that was killed leaves of a file, see ``write_atomically``
 
 
-def mark(folder: Path, kind: str) -> None:
+def mark(folder: Path, kind: str, **more: Any) -> None:
     """Say that attnprobe made this folder, what for, and which process writes there; makes the folder."""
-    said = {"made by": "attnprobe", "kind": kind, "process": os.getpid(), "host": platform.node()}
+    said = {"made by": "attnprobe", "kind": kind, "process": os.getpid(), "host": platform.node(), **more}
     write_atomically(folder / MARKER, lambda file: file.write(to_json(said).encode()))
 
 
@@ -34,6 +34,16 @@ def read_marker(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         said = None
     return said if isinstance(said, dict) and said.get("made by") == "attnprobe" else {}
+
+
+@contextlib.contextmanager
+def held(folder: Path, kind: str) -> Iterator[None]:
+    """Mark a folder as one of this ``kind`` and keep other writers out; ConfigError if it is another command's."""
+    if os.path.lexists(folder / MARKER) and read_marker(folder).get("kind") != kind:
+        raise ConfigError(f"{folder} is no folder of a {kind}", hint="choose another --out")
+    with one_writer(folder):
+        mark(folder, kind)
+        yield
 
 
 def is_plain(path: Path) -> bool:

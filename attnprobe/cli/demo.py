@@ -9,6 +9,7 @@ from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, 
 from attnprobe.cli.runs import train_all
 from attnprobe.cli.train import parse_seeds
 from attnprobe.outputs import check_outputs, figure_files
+from attnprobe.ownership import held
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity
@@ -40,7 +41,18 @@ def demo(
     silent = quiet or json
     figures = [file for name in FIGURES for file in figure_files(out / name)]
     check_outputs([("--out", "figure", figures), ("--out", "demo summary", [out / SUMMARY])])
-    numbers = parse_seeds(seeds)
+    with held(out, "demo"):
+        summary = tell(out, parse_seeds(seeds), device, silent)
+    if json:
+        print_json(summary)
+    elif not quiet:
+        show(out, summary)
+    if not summary["theory"]["passed"]:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def tell(out: Path, numbers: list[int], device: str, silent: bool) -> dict[str, Any]:
+    """Train, measure, check, draw; returns what summary.json holds."""
     results = {arm: train_arm(arm, numbers, out, device, silent) for arm in ARMS}
     say("measuring proximity bias", quiet=silent)
     measured = measure_runs(results, device)
@@ -54,12 +66,7 @@ def demo(
         "runs": {arm: [r["run_dir"] for r in runs] for arm, runs in results.items()},
     }
     save_summary(out, summary)
-    if json:
-        print_json(summary)
-    elif not quiet:
-        show(out, summary)
-    if not summary["theory"]["passed"]:
-        raise typer.Exit(CHECK_FAILED)
+    return summary
 
 
 def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -> list[dict[str, Any]]:

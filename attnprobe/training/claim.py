@@ -56,9 +56,9 @@ def claimed(directory: RunDirectory, config: RunConfig, *, resume: bool, overwri
             for half in _kept(path, MOVING):
                 _move_back(path, half)
             continued = _continues(directory, config, resume=resume, overwrite=overwrite)
-            if overwrite and read_marker(path):
+            if overwrite and _is_run(path):
                 _set_aside(path)
-            if read_marker(path) or not continued:  # what another version left unmarked stays so
+            if _is_run(path) or not continued:  # what another version left unmarked stays so
                 mark(path, RUN)
             _remove_temporaries(path)
             if not continued:
@@ -97,7 +97,7 @@ def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, over
         return False
     _refuse_links(path)
     saved = directory.resume.exists() or directory.result.exists()
-    if not read_marker(path) and not (resume and started and saved):
+    if not _is_run(path) and not (resume and started and saved):
         _refuse_strangers_folder(path, resume=resume, overwrite=overwrite)
     if overwrite:
         _keep_source(path, config)
@@ -111,6 +111,10 @@ def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, over
     if started:
         _check_same(directory, config)
     return True
+
+
+def _is_run(path: Path) -> bool:
+    return read_marker(path).get("kind") in (RUN, REPLACED)
 
 
 def _is_blank(path: Path) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.tasks.sources.cache import build_once, cache_dir, locked
+from attnprobe.ownership import mark
+from attnprobe.tasks.sources.cache import REMAINS, build_once, cache_dir, discard, locked
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,7 @@ def test_a_failed_build_leaves_nothing(cache: Path) -> None:
 def test_what_a_killed_process_left_is_removed(cache: Path) -> None:
     remains = cache / ".target-abc123" / "content"
     remains.mkdir(parents=True)
+    mark(remains.parent, REMAINS)
     build_once(cache / "target", lambda path: path.mkdir())
     assert not remains.parent.exists()
 
@@ -77,7 +79,7 @@ def _slow_builder(target: Path, log: Path) -> None:
             time.sleep(0.02)
 
     build_once(target, make)
-    assert len(list(target.iterdir())) == 5  # never seen half done
+    assert len(list(target.glob("[0-9]"))) == 5  # never seen half done
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that start at once")
@@ -98,3 +100,28 @@ def test_the_lock_is_free_after_an_error(cache: Path) -> None:
         _ = 1 / 0
     with locked(cache / "target"):
         pass
+
+
+def test_only_folders_that_bear_the_marker_are_cleared(tmp_path: Path) -> None:
+    target = tmp_path / "entry"
+    for name in (".entry-mine", ".entry-empty", ".entry-killed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".entry-mine" / "thesis.tex").write_text("years of work")
+    (tmp_path / ".entry-link").symlink_to(tmp_path / ".entry-mine")
+    mark(tmp_path / ".entry-killed", REMAINS)
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "x.npy").write_text("x")
+
+    build_once(target, make)
+    assert (tmp_path / ".entry-mine" / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / ".entry-link").is_symlink()
+    assert not (tmp_path / ".entry-empty").exists()
+    assert not (tmp_path / ".entry-killed").exists()
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"it holds notes\.txt, which attnprobe did not write"):
+        discard(target)
+    (target / "notes.txt").unlink()
+    discard(target)
+    assert not target.exists()

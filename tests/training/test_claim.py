@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnprobe.errors import ArtifactError, ConfigError, RunError
-from attnprobe.ownership import LOCK, MARKER, one_writer, read_marker
+from attnprobe.ownership import LOCK, MARKER, held, one_writer, read_marker
 from attnprobe.training import claim
 from attnprobe.training.claim import check_claim, where_kept
 from attnprobe.training.execute import execute
@@ -122,6 +122,20 @@ def test_a_disk_that_fails_while_moving_leaves_the_earlier_run(train, tmp_path, 
     with pytest.raises(RunError, match="Read-only file system"):
         train("seed=1", overwrite=True)
     assert contents(tmp_path / "run") == before
+
+
+def test_another_commands_folder_is_no_run_directory(train, tmp_path) -> None:
+    with (
+        held(tmp_path / "demo", "demo"),
+        pytest.raises(ConfigError, match="is writing to"),
+        one_writer(tmp_path / "demo"),
+    ):
+        pass
+    (tmp_path / "demo" / "run.toml").write_text("mine")
+    with pytest.raises(ConfigError, match="no run directory that attnprobe made"):
+        train(out="demo", overwrite=True)
+    with pytest.raises(ConfigError, match="is no folder of a demo"), held(Path(train()["run_dir"]), "demo"):
+        pass
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

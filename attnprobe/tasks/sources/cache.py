@@ -10,9 +10,12 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from attnprobe.errors import RunError
+from attnprobe.errors import ArtifactError, RunError
+from attnprobe.ownership import MARKER, is_folder, mark, read_marker
 
 ENVIRONMENT = "ATTNPROBE_DATA"
+ENTRY, REMAINS = "cache entry", "unfinished cache entry"  # kinds of marked folders
+MOST_FILES = 1000  # whose names a marker keeps
 
 
 def cache_dir() -> Path:
@@ -55,11 +58,14 @@ def build_once(target: Path, make: Callable[[Path], None]) -> Path:
     with locked(target), writable(target.parent):
         if target.exists():
             return target
-        for remains in target.parent.glob(f".{target.name}-*"):
-            shutil.rmtree(remains, ignore_errors=True)
+        _remove_remains(target)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
+            mark(scratch, REMAINS)
             make(scratch / "content")
+            if (scratch / "content").is_dir():
+                files = sorted(path.name for path in (scratch / "content").iterdir())
+                mark(scratch / "content", ENTRY, files=files[:MOST_FILES])
             (scratch / "content").rename(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -67,9 +73,26 @@ def build_once(target: Path, make: Callable[[Path], None]) -> Path:
 
 
 def discard(target: Path) -> None:
-    """Remove a folder that ``build_once`` made, so that it is made again; who reads its files may go on doing so."""
+    """Remove a folder that ``build_once`` made, so that it is made again; who reads its files may go on doing so.
+
+    ArtifactError if it holds anything that ``build_once`` did not put there.
+    """
     with locked(target), writable(target.parent):
+        known = {MARKER, *read_marker(target).get("files", ())}
+        foreign = sorted(path.name for path in target.iterdir() if path.name not in known) if target.exists() else []
+        if foreign or target.is_symlink():
+            what = f"it holds {', '.join(foreign[:3])}, which attnprobe did not write" if foreign else "it is a link"
+            raise ArtifactError(f"{target} is damaged but not removed: {what}", hint="move it away and try again")
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             target.rename(target.parent / f".{target.name}-old-{os.getpid()}")
-        for remains in target.parent.glob(f".{target.name}-*"):
+        _remove_remains(target)
+
+
+def _remove_remains(target: Path) -> None:
+    """What killed builders left: folders beside the target that bear our marker, or are still empty."""
+    for remains in target.parent.glob(f".{target.name}-*"):
+        if is_folder(remains) and read_marker(remains).get("kind") in (ENTRY, REMAINS):
             shutil.rmtree(remains, ignore_errors=True)
+        elif is_folder(remains):
+            with contextlib.suppress(OSError):  # not empty: not ours
+                remains.rmdir()
