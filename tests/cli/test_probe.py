@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnprobe.cli.probe.opening import labels
+from attnprobe.cli.probe.opening import Opener, labels
+from attnprobe.objectives import MaskedReconstruction
 from attnprobe.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROW_KEYS = {
@@ -228,6 +229,18 @@ def test_decompose(attnprobe, checkpoints) -> None:
             assert sum(shares) == pytest.approx(1.0)
     assert Path("parts.png").exists()
     assert "position" in attnprobe("probe", "decompose", checkpoints[0], "-n", 20).out
+
+
+def test_a_finetuned_checkpoint_knows_the_reconstruction_of_the_run_it_started_from(attnprobe, tiny) -> None:
+    wanted = ["-s", "pretrain.objective.loss=l2", "-s", "pretrain.objective.ratio=0.3"]
+    assert attnprobe("train", *tiny, *wanted, "--no-finetune", "--out", "first", "-q").code == 0
+    finetune = [part for part in tiny if not part.startswith("pretrain")]
+    finetune = [part for i, part in enumerate(finetune) if part != "-s" or finetune[i + 1 : i + 2] not in ([], ["-s"])]
+    source = ["--pretrained", "first/checkpoints/pretrained.pt"]
+    assert attnprobe("train", *finetune, *source, "--out", "second", "-q").code == 0
+    for name in ("init", "finetuned"):
+        opened = Opener(device="cpu").open(Path(f"second/checkpoints/{name}.pt"))
+        assert opened.reconstruction() == MaskedReconstruction(ratio=0.3, loss="l2")
 
 
 def test_frozen_queries_and_keys_can_be_probed(attnprobe, tiny) -> None:
