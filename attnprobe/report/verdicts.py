@@ -145,12 +145,13 @@ def certify(records: list[Record]) -> str:
 def theory(rows: Iterable[Any], *, length: int, dim: int) -> str:
     """Of the rows of ``theory verify``."""
     rows = list(rows)
-    controls, failed = sum(row.control for row in rows), sum(not row.passed for row in rows)
+    failed = sum(not row.passed for row in rows)
+    predictions, controls = ([row.passed for row in rows if row.control == control] for control in (False, True))
     return (
-        f"{len(rows) - failed} of {len(rows)} rows pass{f', {failed} FAIL' if failed else ''}: {len(rows) - controls} "
-        f"predictions within their tolerances and {controls} negative controls that must break, at length {length} and "
-        f"dimension {dim}. This checks the formulas on data that obey their assumptions; it says nothing of a trained "
-        "model."
+        f"{len(rows) - failed} of {len(rows)} rows pass{f', {failed} FAIL' if failed else ''}: {sum(predictions)} of "
+        f"{len(predictions)} predictions lie within their tolerances and {sum(controls)} of {len(controls)} negative "
+        f"controls break as they must, at length {length} and dimension {dim}. This checks the formulas on data that "
+        "obey their assumptions; it says nothing of a trained model."
     )
 
 

@@ -1,5 +1,6 @@
 """Verdicts name the head that carries them, its numbers, and what they do not say."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from attnprobe.report import verdicts
@@ -86,3 +87,14 @@ def test_certify_says_whether_derivatives_agree_and_no_more() -> None:
     assert text.startswith("Failed: ")
     assert "1 of 2" in text
     assert "disagree in 1 of the reconstruction loss: do not use" in text
+
+
+def test_theory_counts_what_fails_among_predictions_and_controls() -> None:
+    rows = [SimpleNamespace(control=control, passed=passed) for control, passed in
+            ((False, True), (False, False), (False, True), (True, True))]  # fmt: skip
+    text = verdicts.theory(rows, length=7, dim=3)
+    assert text.startswith(
+        "3 of 4 rows pass, 1 FAIL: 2 of 3 predictions lie within their tolerances and 1 of 1 negative"
+    )
+    assert "length 7 and dimension 3" in text
+    assert "FAIL" not in verdicts.theory(rows[2:], length=7, dim=3)

@@ -5,19 +5,19 @@ from typing import Annotated
 import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
+from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.opening import SplitName
 from attnprobe.cli.probe.options import OneCheckpoint
 from attnprobe.cli.probe.table import Column, Table, interval, number, probability
-from attnprobe.cli.probe.table import Record as Row
 
 MAIN = "proximity r=2"  # the direction that is shown without --full
 
 
-def null(row: Row) -> str:
+def null(row: Record) -> str:
     return f"[{number(row['null_low'], '+.1e')}, {number(row['null_high'], '+.1e')}]"
 
 
-def agreement(row: Row) -> str:
+def agreement(row: Record) -> str:
     return number(row["difference"], ".0e") + ("" if row["agrees"] else " DISAGREES")
 
 
@@ -85,7 +85,7 @@ def certify(
     )
     records = found.records("direction", "loss", "null_low", "null_high", "difference", "agrees")
     passed = all(record["agrees"] for record in records)
-    return Findings(records=records, table=TABLE, verdict=verdicts.certify, passed=passed)
+    return Findings(records=records, table=TABLE, verdict=verdicts.certify, results=found.results, passed=passed)
 
 
 command = make_command(certify, without=("npz", "figure", "memory_limit"), sequences=200, split=SplitName.train)

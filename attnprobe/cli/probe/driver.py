@@ -143,10 +143,8 @@ def deliver(request: Request, paths: Sequence[Path], findings: Findings) -> None
     from attnprobe.probes.rows import with_q_values
 
     records = with_q_values(findings.records)
-    names = dict(zip(map(str, paths), labels(paths), strict=True))
-    shown = [
-        r | {"checkpoint": names.get(r["checkpoint"], r["checkpoint"])} if "checkpoint" in r else r for r in records
-    ]
+    names = dict(zip(map(str, paths), labels(paths), strict=True)) if findings.results else {}
+    shown = [r | {"checkpoint": names.get(r["checkpoint"], r["checkpoint"])} if names else r for r in records]
     verdict = findings.verdict(shown)
     if not (request.json or request.quiet):
         show(findings.table, shown, full=request.full)
