@@ -22,7 +22,7 @@ from attnprobe.errors import RunError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.probes import alignment, decomposition, interventions, proximity
-from attnprobe.probes.alignment.probe import change
+from attnprobe.probes.alignment import change
 from attnprobe.scores.layout import Layout
 from attnprobe.scores.offset_sums import score_moments
 from attnprobe.scores.pattern_sums import fold

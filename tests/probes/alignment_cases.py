@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from attnprobe.models import Transformer, TransformerConfig, make_model
-from attnprobe.probes.alignment.probe.gather import gather
-from attnprobe.probes.alignment.probe.memory import Plan
-from attnprobe.probes.alignment.probe.statistics import (
+from attnprobe.probes.alignment.gather import gather
+from attnprobe.probes.alignment.memory import Plan
+from attnprobe.probes.alignment.statistics import (
     Settings,
 )
 from attnprobe.probes.sequences import space_of

@@ -12,10 +12,10 @@ from scipy import stats
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.probes.alignment import memory as alignment_memory
+from attnprobe.probes.alignment.change import change_of_scores, mean_scores
+from attnprobe.probes.alignment.memory import fitting_groups, make_plan
 from attnprobe.probes.alignment.probe import Alignment, label_loss, measure, reconstruction_loss
-from attnprobe.probes.alignment.probe import memory as alignment_memory
-from attnprobe.probes.alignment.probe.change import change_of_scores, mean_scores
-from attnprobe.probes.alignment.probe.memory import fitting_groups, make_plan
 from attnprobe.probes.score_gradients import trace
 from attnprobe.probes.sequences import space_of
 from attnprobe.scores.directions import Direction, named_directions

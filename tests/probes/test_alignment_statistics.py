@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 
 from attnprobe.objectives import MaskedReconstruction
+from attnprobe.probes.alignment.gather import Gathered
 from attnprobe.probes.alignment.probe import label_loss, reconstruction_loss
-from attnprobe.probes.alignment.probe.gather import Gathered
-from attnprobe.probes.alignment.probe.statistics import (
+from attnprobe.probes.alignment.statistics import (
     chance_share,
     cosine_rows,
     label_dependence,

@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 from attnprobe.bench.fresh import peak_resident
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
-from attnprobe.probes.alignment.probe import change
+from attnprobe.probes.alignment import change
 from attnprobe.probes import alignment, decomposition, interventions, proximity
 from attnprobe.tasks import Spec, Split
 def go(length, n, limit):

@@ -8,7 +8,7 @@ from scipy import stats
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes.alignment.probe import measure
-from attnprobe.probes.alignment.probe.specificity import centred_norm, specificity
+from attnprobe.probes.alignment.specificity import centred_norm, specificity
 from attnprobe.scores.directions import Direction, ScoreSpace, norm_and_means
 from attnprobe.scores.layout import Layout
 from attnprobe.tasks import Spec, Split

@@ -99,8 +99,8 @@ def measure_alignment(
     import numpy as np
 
     from attnprobe.objectives import Classification
+    from attnprobe.probes.alignment.change import change_of_scores
     from attnprobe.probes.alignment.probe import measure
-    from attnprobe.probes.alignment.probe.change import change_of_scores
     from attnprobe.scores.directions import named_directions
     from attnprobe.training.checkpoint import load_checkpoint
 

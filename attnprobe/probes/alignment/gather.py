@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.models import Transformer
-from attnprobe.probes.alignment.probe.memory import Plan
+from attnprobe.probes.alignment.memory import Plan
 from attnprobe.probes.score_gradients import Forward, attentions, trace
 from attnprobe.probes.sequences import Progress
 from attnprobe.scores.directions import Projector

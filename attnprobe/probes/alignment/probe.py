@@ -18,9 +18,9 @@ from torch import Tensor
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Transformer
 from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
-from attnprobe.probes.alignment.probe.gather import Gathered, ProbedLoss, gather
-from attnprobe.probes.alignment.probe.memory import fitting_groups, make_plan
-from attnprobe.probes.alignment.probe.statistics import AlignmentRow, Settings, all_rows
+from attnprobe.probes.alignment.gather import Gathered, ProbedLoss, gather
+from attnprobe.probes.alignment.memory import fitting_groups, make_plan
+from attnprobe.probes.alignment.statistics import AlignmentRow, Settings, all_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method, trainable
 from attnprobe.probes.sequences import Progress, part_of, space_of

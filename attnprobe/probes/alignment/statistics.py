@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import softmax
 
-from attnprobe.probes.alignment.probe.gather import Gathered
-from attnprobe.probes.alignment.probe.specificity import ranked, specificity
+from attnprobe.probes.alignment.gather import Gathered
+from attnprobe.probes.alignment.specificity import ranked, specificity
 from attnprobe.probes.rows import Measurement
 from attnprobe.scores.directions import BLOCK, Direction, ScoreSpace
 from attnprobe.scores.offset_sums import pair_counts
