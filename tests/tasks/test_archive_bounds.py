@@ -3,7 +3,6 @@
 import gzip
 import io
 import tarfile
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -145,11 +144,10 @@ def test_long_names_are_read(tmp_path: Path) -> None:
 def test_a_chain_of_descriptions_is_one_line(tmp_path: Path) -> None:
     member = tarfile.TarInfo("name")
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 5
-    (tmp_path / "a.tar").write_bytes((member.tobuf(tarfile.GNU_FORMAT) + b"name\0".ljust(512, b"\0")) * 5000)
-    started = time.monotonic()
-    with pytest.raises(ArtifactError, match="damaged"):
+    chain = (member.tobuf(tarfile.GNU_FORMAT) + b"name\0".ljust(512, b"\0")) * 11
+    (tmp_path / "a.tar").write_bytes(tarfile.TarInfo("first").tobuf() + chain + plain_tar(tmp_path))
+    with pytest.raises(ArtifactError, match="takes too much to describe"):
         unpack(tmp_path / "a.tar", tmp_path / "out", limit=LIMIT)
-    assert time.monotonic() - started < 30
 
 
 def test_a_tar_with_a_zip_in_it_is_a_tar(tmp_path: Path) -> None:

@@ -216,7 +216,11 @@ def trees() -> st.SearchStrategy[list[str]]:
 @given(st.lists(trees(), min_size=1, max_size=6), st.integers(0, 5))
 def test_published_values_against_a_stack(expressions: list[list[str]], wrong: int) -> None:
     values = [value_of(tokens) for tokens in expressions]
-    rows = [published.Line(i, ids(tokens), v) for i, (tokens, v) in enumerate(zip(expressions, values, strict=True))]
+    texts = [(parenthesised(tokens), " ".join(tokens)) for tokens in expressions]
+    rows = [
+        published.Line(i, whole.encode(), bytes(published.IDS[t.encode()] for t in plain.split()), value)
+        for i, ((whole, plain), value) in enumerate(zip(texts, values, strict=True))
+    ]
     found = published.checked(rows, Path("file"))
     assert found.values.tolist() == values
     assert [listops.text(np.frombuffer(t, np.uint8)).split() for t, _ in found.each()] == expressions
@@ -224,10 +228,6 @@ def test_published_values_against_a_stack(expressions: list[list[str]], wrong: i
     rows[wrong] = rows[wrong]._replace(value=(values[wrong] + 1) % 10)
     with pytest.raises(ArtifactError, match=f"line {wrong} gives"):
         published.checked(rows, Path("file"))
-
-
-def ids(tokens: list[str]) -> bytes:
-    return bytes(published.IDS[token] for token in parenthesised(tokens).split())
 
 
 def test_missing_files_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ MAX_FILES = 2_000_000  # written
 MAX_ENTRIES = 20_000_000  # written and passed by
 MAX_BYTES = 1 << 40  # that are only passed by
 MAX_HEADER = 1 << 16  # bytes of a name or of other facts about one entry of a tar
+MAX_DESCRIPTIONS = 10  # of one entry: its name, where it links to, facts in pax form
 CHUNK = 1 << 20  # bytes
 REPORT_EVERY = 1000  # entries
 ZIP_MAGIC = b"PK"
@@ -175,13 +176,21 @@ class Member(tarfile.TarInfo):
             raise ReadError(str(error)) from None
 
     def _proc_member(self, tarfile_: TarFile) -> tarfile.TarInfo:
-        if self.type == tarfile.GNUTYPE_SPARSE or (self.type in DESCRIPTIONS and self.size > MAX_HEADER):
+        assert isinstance(tarfile_, Tar)
+        tarfile_.descriptions = tarfile_.descriptions + 1 if self.type in DESCRIPTIONS else 0
+        too_long = self.type in DESCRIPTIONS and self.size > MAX_HEADER
+        if too_long or tarfile_.descriptions > MAX_DESCRIPTIONS or self.type == tarfile.GNUTYPE_SPARSE:
             raise ReadError(f"{self.name!r} takes too much to describe")
         return super()._proc_member(tarfile_)  # pyright: ignore[reportAttributeAccessIssue] - made to be overridden
 
 
+class Tar(TarFile):
+    tarinfo = Member
+    descriptions = 0  # read one after the other without an entry
+
+
 def read_tar(archive: Path, raw: IO[bytes]) -> Iterator[Entry]:
-    with tarfile.open(fileobj=raw, mode="r:*", tarinfo=Member) as tar:
+    with Tar.open(fileobj=raw, mode="r:*") as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - or memory grows with their number
             if len(tar.pax_headers) > MAX_HEADER:
