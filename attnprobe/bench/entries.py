@@ -1,9 +1,9 @@
-"""The list of contestants and of the libraries that they need."""
+"""The list of peers and of the libraries that they need."""
 
 import importlib.util
 
-from attnprobe.bench.contestants import Maker, make_compiled, make_ours, make_plain
 from attnprobe.bench.libraries import BertTrainer, LightningLoop, make_x_transformers
+from attnprobe.bench.peers import Maker, make_compiled, make_ours, make_plain
 
 ENTRIES: dict[str, Maker] = {
     "ours": make_ours,
@@ -25,6 +25,6 @@ GATED = ("nn.TransformerEncoder + DataLoader", "the same, torch.compile")  # the
 
 
 def installed() -> dict[str, Maker]:
-    """The contestants whose libraries are there."""
+    """The peers whose libraries are there."""
     found = {module: importlib.util.find_spec(module) is not None for needs in NEEDS.values() for module in needs}
     return {name: make for name, make in ENTRIES.items() if all(found[m] for m in NEEDS.get(name, ()))}

@@ -1,6 +1,6 @@
 """What only a fresh process can tell: time from its start to the first step's end, and its peak memory.
 
-Run as a program with a contestant's name and a problem: ``python -m attnprobe.bench.fresh NAME JSON DEVICE PRECISION``.
+Run as a program with a peer's name and a problem: ``python -m attnprobe.bench.fresh NAME JSON DEVICE PRECISION``.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Fresh:
 
 
 def measure(name: str, problem: Problem, device: torch.device, precision: str) -> Fresh:
-    """Start a process for one contestant and let it take two steps."""
+    """Start a process for one peer and let it take two steps."""
     arguments = [name, json.dumps(dataclasses.asdict(problem)), str(device), precision]
     command = [sys.executable, "-m", "attnprobe.bench.fresh", *arguments]
     with tempfile.TemporaryDirectory() as cold:  # what was compiled before must not be found again
@@ -46,8 +46,8 @@ def main() -> None:
     from attnprobe.bench.entries import ENTRIES
 
     device = torch.device(device_name)
-    contestant = ENTRIES[name](Problem(**json.loads(problem)), device, precision)
-    contestant.run(2)  # two, since a framework's time is taken between steps
+    peer = ENTRIES[name](Problem(**json.loads(problem)), device, precision)
+    peer.run(2)  # two, since a framework's time is taken between steps
     moment = time.time()
     size = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
     print(json.dumps({"moment": moment, "megabytes": size / 1e6}))

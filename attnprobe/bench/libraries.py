@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from attnprobe.bench.contestants import MaskedEncoder, PlainLoop, dataset, synchronise, torch_encoder
+from attnprobe.bench.peers import MaskedEncoder, PlainLoop, dataset, synchronise, torch_encoder
 from attnprobe.bench.problem import LEARNING_RATE, Problem
 
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportCallIssue=false

@@ -1,4 +1,4 @@
-"""What every contestant trains: batches of random grey-level sequences, one objective, one optimizer."""
+"""What every peer trains: batches of random grey-level sequences, one objective, one optimizer."""
 
 import dataclasses
 from collections.abc import Iterator

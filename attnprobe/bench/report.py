@@ -45,7 +45,7 @@ def _version(package: str) -> str | None:
 def document(
     where: dict[str, Any], command: str, outcomes: list[Outcome], fresh: dict[str, dict[str, Fresh]]
 ) -> dict[str, Any]:
-    """Everything as plain data; fresh: problem -> contestant -> its numbers."""
+    """Everything as plain data; fresh: problem -> peer -> its numbers."""
     return {
         "command": command,
         "surroundings": where,
@@ -84,7 +84,7 @@ def markdown(where: dict[str, Any], command: str, outcomes: list[Outcome], fresh
     lines = [
         *heading(where, command),
         "",
-        "Ratio: time of this contestant / time of ours in the same round, above 1 = ours is faster; median (min-max). "
+        "Ratio: time of this peer / time of ours in the same round, above 1 = ours is faster; median (min-max). "
         "CPU ratio: the same with CPU seconds.",
     ]
     for outcome in outcomes:
@@ -95,7 +95,7 @@ def markdown(where: dict[str, Any], command: str, outcomes: list[Outcome], fresh
 
 
 def _table(outcome: Outcome, fresh: dict[str, Fresh]) -> list[str]:
-    titles = ["contestant", "tokens/s", "ms/step", "ratio", "CPU ratio", "loss differs by"]
+    titles = ["peer", "tokens/s", "ms/step", "ratio", "CPU ratio", "loss differs by"]
     titles += ["first step, s", "peak MB"] if fresh else []
     rows = []
     for row in outcome.rows:

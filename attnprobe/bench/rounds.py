@@ -1,4 +1,4 @@
-"""Gate, warm up, then interleave: every round times each contestant once, and ratios are taken within rounds."""
+"""Gate, warm up, then interleave: every round times each peer once, and ratios are taken within rounds."""
 
 import dataclasses
 import statistics
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from attnprobe.bench.contestants import Contestant, Maker
 from attnprobe.bench.entries import GATED
+from attnprobe.bench.peers import Maker, Peer
 from attnprobe.bench.problem import Problem
 from attnprobe.errors import RunError
 
@@ -26,12 +26,12 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One contestant on one problem. Ratios above 1 mean that ours was faster; None in its own row."""
+    """One peer on one problem. Ratios above 1 mean that ours was faster; None in its own row."""
 
     name: str
     tokens_per_second: Spread
     milliseconds_per_step: Spread
-    ratio: Spread | None  # seconds of this contestant / seconds of ours in the same round
+    ratio: Spread | None  # seconds of this peer / seconds of ours in the same round
     cpu_ratio: Spread | None  # the same with CPU seconds, which hardly notice other programs
     loss_difference: float | None  # largest relative one in the gate; None = not comparable by construction
 
@@ -43,7 +43,7 @@ class Outcome:
     rounds: int
     steps_per_round: int
     rows: tuple[Row, ...]
-    failed: dict[str, str]  # contestant -> why it is not in the table
+    failed: dict[str, str]  # peer -> why it is not in the table
 
 
 def compare(
@@ -56,19 +56,19 @@ def compare(
     seconds: float,
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
-    """Measure ``makers`` ("ours" among them) on one problem, each round about ``seconds`` long per contestant."""
-    contestants, differences, failed = _gate(problem, makers, device, precision, say)
-    first = contestants["ours"]
+    """Measure ``makers`` ("ours" among them) on one problem, each round about ``seconds`` long per peer."""
+    peers, differences, failed = _gate(problem, makers, device, precision, say)
+    first = peers["ours"]
     per_step = min(first.run(3)[0] / 3 for _ in range(4))  # a busy moment must not make all rounds short
     steps = max(3, round(seconds / per_step))
-    for contestant in contestants.values():
-        contestant.run(3)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    names = list(contestants)
+    for peer in peers.values():
+        peer.run(3)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+    names = list(peers)
     for number in range(rounds):
         say(f"{problem.name}: round {number + 1} of {rounds}")
         for name in names[number % len(names) :] + names[: number % len(names)]:  # no one is always first
-            times[name].append(contestants[name].run(steps))
+            times[name].append(peers[name].run(steps))
     rows = [_row(name, times, steps, problem, differences.get(name)) for name in names]
     return Outcome(
         problem=problem.name, precision=precision, rounds=rounds, steps_per_round=steps, rows=tuple(rows), failed=failed
@@ -81,34 +81,34 @@ def _gate(
     device: torch.device,
     precision: str,
     say: Callable[[str], None],
-) -> tuple[dict[str, Contestant], dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, Peer], dict[str, float], dict[str, str]]:
     """Start everyone; who begins with our weights must reproduce our losses, or its time (and ours) means nothing."""
-    contestants: dict[str, Contestant] = {}
+    peers: dict[str, Peer] = {}
     differences: dict[str, float] = {}
     failed: dict[str, str] = {}
     for name, make in makers.items():
         start = time.perf_counter()
         try:
-            contestant = make(problem, device, precision)
-            contestant.run(GATE_STEPS)
+            peer = make(problem, device, precision)
+            peer.run(GATE_STEPS)
         except (RuntimeError, ImportError, TypeError, ValueError) as error:  # a library of another version, no compiler
             if name == "ours":
                 raise
             failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             continue
-        losses = torch.stack(contestant.losses).double().cpu()
+        losses = torch.stack(peer.losses).double().cpu()
         if not bool(losses.isfinite().all()):
             failed[name] = "its loss is not finite"
             continue
-        contestants[name] = contestant
+        peers[name] = peer
         if name in GATED:
-            ours = torch.stack(contestants["ours"].losses).double().cpu()[:GATE_STEPS]
+            ours = torch.stack(peers["ours"].losses).double().cpu()[:GATE_STEPS]
             differences[name] = float(((losses - ours) / ours).abs().max())
             if differences[name] > TOLERANCE[precision]:
                 difference = f"{differences[name]:.1e}, allowed are {TOLERANCE[precision]:.0e}"
                 raise GateError(f"the losses of ours and of {name} differ by {difference} on {problem.name}")
         say(f"{problem.name}: {name} is ready after {time.perf_counter() - start:.1f} s")
-    return contestants, differences, failed
+    return peers, differences, failed
 
 
 class GateError(RunError):

@@ -17,9 +17,9 @@ from attnprobe.bench.rounds import Outcome, compare
 class Suite:
     problems: tuple[Problem, ...]
     rounds: int
-    seconds: float  # per contestant and round
-    fresh: bool  # also start every contestant in a process of its own
-    without: tuple[str, ...] = ()  # contestants left out
+    seconds: float  # per peer and round
+    fresh: bool  # also start every peer in a process of its own
+    without: tuple[str, ...] = ()  # peers left out
 
 
 SIZES = (Problem(length=100, batch=50, layers=1), Problem(length=256, batch=16), Problem(length=1024, batch=4))

@@ -15,7 +15,6 @@ from attnprobe.outputs import check_outputs
 class SuiteName(enum.StrEnum):
     quick = "quick"
     cpu = "cpu"
-    lengths = "lengths"
     gpu = "gpu"
 
 
@@ -26,13 +25,11 @@ class Precision(enum.StrEnum):
 
 def bench(
     suite: Annotated[
-        SuiteName, typer.Option(help="quick: seconds; cpu, lengths: minutes; gpu: needs one.")
+        SuiteName, typer.Option(help="quick: seconds; cpu: minutes; gpu: 5 minutes of one GPU.")
     ] = SuiteName.quick,
     out: Annotated[Path, typer.Option(help="Folder for bench-<suite>.json and bench-<suite>.md.")] = Path("bench"),
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every contestant.")] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Of every contestant; the gpu suite has its own.")
-    ] = Precision.float32,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every peer.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Of every peer; the gpu suite has its own.")] = Precision.float32,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -48,34 +45,31 @@ def bench(
 
         attnprobe bench --suite cpu --threads 2 --out results
 
-        attnprobe bench --suite lengths --threads 1
+        attnprobe bench --suite gpu
 
     The peers come with: pip install "attnprobe\\[bench]"
     """
     import torch
 
     from attnprobe.bench.gpu import run_gpu_suite
-    from attnprobe.bench.lengths import Lengths, run_lengths
     from attnprobe.bench.suites import SUITES, run_suite
     from attnprobe.files import to_json, write_atomically
     from attnprobe.machine import choose_device
 
+    chosen = choose_device(device)
+    if suite is SuiteName.gpu and chosen.type != "cuda":
+        raise RunError("the gpu suite needs a CUDA device", hint="use --suite cpu")
     names = {"json": out / f"bench-{suite}.json", "page": out / f"bench-{suite}.md"}
     check_outputs([("--out", "benchmark", list(names.values()))])
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = choose_device(device)
     command = " ".join(["attnprobe", *sys.argv[1:]])
 
     def report(text: str) -> None:
         say(text, quiet=quiet or json)
 
     if suite is SuiteName.gpu:
-        if chosen.type != "cuda":
-            raise RunError("the gpu suite needs a CUDA device", hint="use --suite cpu")
         document, page = run_gpu_suite(command, device=chosen, say=report)
-    elif suite is SuiteName.lengths:
-        document, page = run_lengths(Lengths(), command, device=chosen, precision=precision, say=report)
     else:
         document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
     for path, text in ((names["json"], to_json(document)), (names["page"], page)):
@@ -85,3 +79,5 @@ def bench(
     elif not quiet:
         stdout.out(page, end="")
         say(f"written to {out}")
+    if document.get("stopped"):
+        raise typer.Exit(130)

@@ -63,6 +63,16 @@ def train(
         Literal["auto", "eager", "compiled", "graph"] | None,
         typer.Option(help="How updates are carried out (engine.mode).", show_default="as the preset says"),
     ] = None,
+    precision: Annotated[
+        Literal["float32", "tf32", "bfloat16"] | None,
+        typer.Option(
+            help="Of matrix products (engine.precision); parameters stay float32. tf32 needs a GPU.",
+            show_default="as the preset says",
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Only kernels that repeat their bits (engine.deterministic).")
+    ] = False,
     device: Device = "auto",
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run exactly.")] = False,
@@ -96,7 +106,7 @@ def train(
     Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
-    settings = [*(settings or []), *([f"engine.mode={engine}"] if engine else [])]
+    settings = [*(settings or []), *engine_settings(engine, precision, deterministic)]
     configs = load_configs(preset, settings, seed, seeds, no_pretrain, no_finetune, pretrained)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
@@ -121,6 +131,12 @@ def train(
         print_json(results[0] if seeds is None else {"runs": results})
     elif not quiet:
         show_results(results)
+
+
+def engine_settings(mode: str | None, precision: str | None, deterministic: bool) -> list[str]:
+    """The assignments that the options of the engine stand for."""
+    named = {"mode": mode, "precision": precision, "deterministic": "true" if deterministic else None}
+    return [f"engine.{key}={value}" for key, value in named.items() if value is not None]
 
 
 def load_configs(

@@ -23,44 +23,68 @@ class KeyPermutationNull:
         """``matrix``: keep G (layers * heads * length^2 numbers) where sequences are not padded."""
         self.permutations, self.length = permutations, length
         self.seed = int(generator.integers(2**62))
-        self.observed = np.zeros((layers, heads))
-        self.null = np.zeros((permutations, layers, heads))
+        self.shape = (permutations, layers, heads)
+        self.sums: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> (heads,) and (permutations, heads), on the device
         self.matrices: dict[int, Tensor] | None = {} if matrix else None
 
     def add(self, layer: int, u: Tensor, k: Tensor, valid: Tensor | None) -> None:
         """u, k: (batch, head, length, d_head) on one device; u is zero at padded positions and sums to zero."""
         k = k - k.mean(-2, keepdim=True)  # changes no sum, because u sums to zero, but keeps rounding small
-        self.observed[layer] += (u * k).sum((0, 2, 3)).double().cpu().numpy()
+        if layer not in self.sums:
+            permutations, _, heads = self.shape
+            self.sums[layer] = (
+                torch.zeros(heads, dtype=torch.float64, device=u.device),
+                torch.zeros(permutations, heads, dtype=torch.float64, device=u.device),
+            )
+        observed, null = self.sums[layer]
+        observed += (u * k).sum((0, 2, 3))
         if self.matrices is not None and valid is None:
             # (head, length, batch * d_head) each: one matrix product per head.
             left, right = (t.permute(1, 2, 0, 3).flatten(2) for t in (u, k))
             product = left @ right.mT
             self.matrices[layer] = self.matrices[layer].add_(product) if layer in self.matrices else product
             return
+        places = None if valid is None else Places(valid)
         for r, order in enumerate(self._orders()):
-            self.null[r, layer] += self._permuted(u, k, valid, order.to(k.device)).double().cpu().numpy()
+            null[r] += self._permuted(u, k, places, order.to(k.device, non_blocking=True))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Observed contrast (layer, head) and its null (permutation, layer, head)."""
         for layer, matrix in (self.matrices or {}).items():
             position = torch.arange(self.length, device=matrix.device)
             for r, order in enumerate(self._orders()):
-                sums = matrix[:, position, order.to(matrix.device)].sum(-1)
-                self.null[r, layer] += sums.double().cpu().numpy()
+                self.sums[layer][1][r] += matrix[:, position, order.to(matrix.device, non_blocking=True)].sum(-1)
         self.matrices = None
-        return self.observed, self.null
+        found, permuted = np.zeros(self.shape[1:]), np.zeros(self.shape)
+        for layer, (observed, null) in self.sums.items():
+            found[layer], permuted[:, layer] = observed.cpu().numpy(), null.cpu().numpy()
+        return found, permuted
 
     def _orders(self) -> Iterator[Tensor]:
         """The same permutations at every call; they are not kept because there may be many of great length."""
         source = torch.Generator().manual_seed(self.seed)
         return (torch.randperm(self.length, generator=source) for _ in range(self.permutations))
 
-    def _permuted(self, u: Tensor, k: Tensor, valid: Tensor | None, order: Tensor) -> Tensor:
+    def _permuted(self, u: Tensor, k: Tensor, places: "Places | None", order: Tensor) -> Tensor:
         """(head,) sum over sequences and positions j of u_j . k_order(j)."""
-        if valid is None:
+        if places is None:
             return torch.einsum("bhjd,bhjd->h", u, k[..., order, :])
-        # The i-th real position takes the i-th real key in the shuffled order.
-        sequence, place = valid.nonzero(as_tuple=True)
-        rank = order.expand(len(valid), -1)
-        source = rank[valid.gather(1, rank)]  # sequence by sequence like place, with as many entries for each
-        return (u[sequence, :, place] * k[sequence, :, source]).sum((0, 2))
+        source = places.sources(order)
+        return (u[places.sequence, :, places.position] * k[places.sequence, :, source]).sum((0, 2))
+
+
+class Places:
+    """The real positions of all sequences, looked up once: to ask the device for them makes it wait."""
+
+    def __init__(self, valid: Tensor) -> None:
+        self.valid = valid
+        self.sequence, self.position = valid.nonzero(as_tuple=True)
+        self.number = (valid.cumsum(1) - 1)[self.sequence, self.position]  # how many real ones stand before each
+
+    def sources(self, order: Tensor) -> Tensor:
+        """(positions,): the i-th real position of a sequence takes its i-th real key in the shuffled ``order``."""
+        real = self.valid[:, order]
+        slot = torch.where(real, real.cumsum(1) - 1, real.shape[1])  # one more column takes what is not real
+        shuffled = order.new_empty(len(real), real.shape[1] + 1)
+        shuffled.scatter_(1, slot, order.expand(len(real), -1))
+        return shuffled[self.sequence, self.number]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attnprobe.bench.contestants import make_ours, make_plain, with_our_weights
 from attnprobe.bench.fresh import measure
+from attnprobe.bench.peers import make_ours, make_plain, with_our_weights
 from attnprobe.bench.problem import Problem
 from attnprobe.bench.report import markdown, surroundings
 from attnprobe.bench.rounds import GateError, compare, spread
@@ -47,9 +47,9 @@ def test_gate_rounds_and_report(loss: str) -> None:
 
 def test_another_computation_does_not_pass_the_gate(monkeypatch) -> None:
     def other(problem: Problem, device: torch.device, precision: str):
-        contestant = make_plain(problem, device, precision)
-        contestant.optimizer.param_groups[0]["lr"] *= 1.1
-        return contestant
+        peer = make_plain(problem, device, precision)
+        peer.optimizer.param_groups[0]["lr"] *= 1.1
+        return peer
 
     problem = Problem(length=13, batch=4, d_model=8, heads=2, d_mlp=11, layers=1)
     with pytest.raises(GateError, match="differ by"):

@@ -1,4 +1,4 @@
-"""The suite on padding: all contestants train on the same samples, and a sample's loss does not depend on its batch."""
+"""The suite on padding: all peers train on the same samples, and a sample's loss does not depend on its batch."""
 
 import dataclasses
 import json
@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 
-from attnprobe.bench import lengths
-from attnprobe.bench.lengths import Lengths, Packed, gate, make_contestants, rounds_of_buckets, run_lengths
 from attnprobe.bench.rounds import GateError
 from attnprobe.files import to_json
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import Classification
 from attnprobe.tasks.listops.task import ListOps
+from tests.benchmarks import lengths
+from tests.benchmarks.lengths import Lengths, Packed, gate, make_peers, rounds_of_buckets, run_lengths
 
 CPU = torch.device("cpu")
 TASK = ListOps(min_length=10, max_length=60, max_depth=4, max_args=4, n_train=120, n_validation=1, n_test=1)
@@ -35,15 +35,15 @@ def test_packing_changes_no_loss_and_no_gradient_in_float64() -> None:
 
 def test_everybody_trains_on_the_same_samples_of_all_lengths() -> None:
     data = SMALL.task.load(None)
-    contestants = make_contestants(SMALL, data, "float32")
+    peers = make_peers(SMALL, data, "float32")
     rounds = rounds_of_buckets(SMALL, data.train)
     assert len(rounds) == 3
     for buckets in rounds:
-        seen = [torch.cat(c.batches(buckets).index).sort().values for c in contestants.values()]
+        seen = [torch.cat(c.batches(buckets).index).sort().values for c in peers.values()]
         assert all(torch.equal(samples, seen[0]) for samples in seen)
         assert len(seen[0].unique()) == SMALL.steps * SMALL.batch
         assert buckets.lengths == tuple(sorted(buckets.lengths))
-    padded = contestants["padded, as published"].batches(rounds[0])
+    padded = peers["padded, as published"].batches(rounds[0])
     assert padded[0].inputs.shape[1] == data.spec.length
     assert not torch.equal(padded.index[0], rounds[0].index[0])
 
@@ -61,13 +61,13 @@ def test_the_record() -> None:
 
 def test_another_computation_does_not_pass_the_gate(monkeypatch) -> None:
     data = SMALL.task.load(None)
-    contestants = make_contestants(SMALL, data, "float32")
+    peers = make_peers(SMALL, data, "float32")
     buckets = rounds_of_buckets(SMALL, data.train)[0]
-    assert gate(contestants, buckets, 1e-5) < 1e-5
+    assert gate(peers, buckets, 1e-5) < 1e-5
     with torch.no_grad():
-        contestants["buckets"].trainer.model.label_head.bias[3] += 0.01
+        peers["buckets"].trainer.model.label_head.bias[3] += 0.01
     with pytest.raises(GateError, match="depends on its batch"):
-        gate(contestants, buckets, 1e-5)
+        gate(peers, buckets, 1e-5)
     monkeypatch.setattr(lengths, "TOLERANCE", {"float32": -1.0})
     with pytest.raises(GateError):
         run_lengths(dataclasses.replace(SMALL, rounds=1), "", device=CPU, precision="float32", say=lambda text: None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnprobe.bench import probes
+from tests.benchmarks import probes
 
 
 @pytest.mark.parametrize("squares", [False, True])

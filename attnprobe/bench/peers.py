@@ -1,6 +1,6 @@
 """Who competes: ourselves, and the plain torch loop that most people write, as it is and compiled.
 
-A contestant trains one model, step after step, through ``run``. Those in this file start from our model's weights.
+A peer trains one model, step after step, through ``run``. Those in this file start from our model's weights.
 """
 
 import time
@@ -18,7 +18,7 @@ from attnprobe.models.positions import sinusoidal_table
 from attnprobe.run import Engine
 
 
-class Contestant(Protocol):
+class Peer(Protocol):
     losses: list[Tensor]  # so far, on the device
 
     def run(self, steps: int) -> tuple[float, float]:
@@ -180,4 +180,4 @@ def make_compiled(problem: Problem, device: torch.device, precision: str) -> Pla
     return PlainLoop(problem, with_our_weights(problem), device, precision, compiled=True)
 
 
-Maker = Callable[[Problem, torch.device, str], Contestant]
+Maker = Callable[[Problem, torch.device, str], Peer]

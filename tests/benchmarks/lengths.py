@@ -1,19 +1,23 @@
 """What padding costs: ListOps in batches padded as published, in length buckets, and packed without any padding.
 
-Every round, all contestants train on the same samples, each in batches of its own making; so the ratio of their times
+A finished experiment; as a program, ``python -m tests.benchmarks.lengths [THREADS]`` prints its page.
+
+Every round, all peers train on the same samples, each in batches of its own making; so the ratio of their times
 is the ratio of their speeds per real token. Packing is a prototype that lives here only: it gains too little over
 buckets to be worth a second layout in the models (see tests/benchmarks/RESULTS.md).
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnprobe.bench.contestants import timed
+from attnprobe.bench.peers import timed
 from attnprobe.bench.report import heading, surroundings, table
 from attnprobe.bench.rounds import GateError, Spread, spread
 from attnprobe.models import Transformer, TransformerConfig, make_model
@@ -31,7 +35,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference of a sample
 TASK = ListOps(n_train=4096, n_validation=1, n_test=1)
 MODEL = TransformerConfig(d_model=64, layers=1, heads=4, d_mlp=128)
 
-Times = dict[str, list[tuple[float, float]]]  # contestant -> (seconds, CPU seconds) of each round
+Times = dict[str, list[tuple[float, float]]]  # peer -> (seconds, CPU seconds) of each round
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Packed:
         return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
 
 
-class Contestant:
+class Peer:
     """A trainer, and the batches it makes of what the buckets hold."""
 
     def __init__(self, setting: Lengths, data: Data, engine: Engine, *, packed: bool = False) -> None:
@@ -113,7 +117,7 @@ class Contestant:
         return timed(work, self.trainer.device)
 
 
-def make_contestants(setting: Lengths, data: Data, precision: str) -> dict[str, Contestant]:
+def make_peers(setting: Lengths, data: Data, precision: str) -> dict[str, Peer]:
     model, reduced = setting.model, precision == "bfloat16"
     shape = Shape(
         sequences=setting.batch, heads=model.heads, length=data.spec.length, d_head=model.d_model // model.heads,
@@ -124,10 +128,10 @@ def make_contestants(setting: Lengths, data: Data, precision: str) -> dict[str, 
     padded = dataclasses.replace(engine, batching="padded")
     packed = dataclasses.replace(padded, attention="flash")  # which needs no plan for every new length
     return {
-        "padded, as published": Contestant(setting, data, padded),
-        "buckets": Contestant(setting, data, engine),
-        "buckets again": Contestant(setting, data, engine),
-        "packed (prototype)": Contestant(setting, data, packed, packed=True),
+        "padded, as published": Peer(setting, data, padded),
+        "buckets": Peer(setting, data, engine),
+        "buckets again": Peer(setting, data, engine),
+        "packed (prototype)": Peer(setting, data, packed, packed=True),
     }
 
 
@@ -152,17 +156,17 @@ def run_lengths(
     """The record as plain data and as a Markdown page; GateError if a sample's loss depends on its batch."""
     where = surroundings(device)
     data = setting.task.load(None).to(device)
-    contestants = make_contestants(setting, data, precision)
+    peers = make_peers(setting, data, precision)
     warm_up, *rounds = rounds_of_buckets(setting, data.train)
-    difference = gate(contestants, warm_up, TOLERANCE[precision])
-    names = list(contestants)
+    difference = gate(peers, warm_up, TOLERANCE[precision])
+    names = list(peers)
     for name in names:
-        contestants[name].train(warm_up)
+        peers[name].train(warm_up)
     times: Times = {name: [] for name in names}
     for number, buckets in enumerate(rounds):
         say(f"lengths: round {number + 1} of {len(rounds)}")
         for name in names[number % len(names) :] + names[: number % len(names)]:  # no one is always first
-            times[name].append(contestants[name].train(buckets))
+            times[name].append(peers[name].train(buckets))
     tokens = [int(longest(data.train)[torch.cat(buckets.index).cpu()].sum()) for buckets in rounds]
     rows = [compared(name, times, tokens) for name in names]
     plain = [{k: dataclasses.asdict(v) if isinstance(v, Spread) else v for k, v in row.items()} for row in rows]
@@ -173,9 +177,9 @@ def run_lengths(
     return document, "\n".join([*lines, *table(rows)]) + "\n"
 
 
-def gate(contestants: dict[str, Contestant], buckets: Batches, tolerance: float) -> float:
-    """The largest difference of any sample's loss between the contestants, all with the same weights."""
-    losses = torch.stack([contestant.losses(buckets).double() for contestant in contestants.values()])
+def gate(peers: dict[str, Peer], buckets: Batches, tolerance: float) -> float:
+    """The largest difference of any sample's loss between the peers, all with the same weights."""
+    losses = torch.stack([peer.losses(buckets).double() for peer in peers.values()])
     difference = float((losses.amax(0) - losses.amin(0)).max())
     if not difference <= tolerance:
         raise GateError(
@@ -193,3 +197,16 @@ def compared(name: str, times: Times, tokens: list[int]) -> dict[str, Any]:
             pairs = zip(times[other], times[name], strict=True)
             row[title + kind] = spread([theirs[clock] / mine[clock] for theirs, mine in pairs])
     return row
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        torch.set_num_threads(int(sys.argv[1]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    command = " ".join(["python -m tests.benchmarks.lengths", *sys.argv[1:]])
+    say = partial(print, file=sys.stderr)
+    print(run_lengths(Lengths(), command, device=device, precision="float32", say=say)[1])
+
+
+if __name__ == "__main__":
+    main()

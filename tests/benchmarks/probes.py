@@ -1,6 +1,6 @@
 """What the probes take in time and memory: scores by offset against dense ones, and every probe under its limit.
 
-Run as a program: ``python -m attnprobe.bench.probes [--long]`` prints Markdown. Every line of its tables comes from a
+Run as a program: ``python -m tests.benchmarks.probes [--long]`` prints Markdown. Every line of its tables comes from a
 process of its own with one thread; seconds are processor time, and peaks are above what imports, a first call on
 64 positions, model and data took.
 """
@@ -128,7 +128,7 @@ def child(kind: str, name: str, rounds: int, *settings: Any) -> dict[str, Any]:
 
 
 def in_a_process(kind: str, name: str, rounds: int, *settings: Any) -> dict[str, Any]:
-    command = [sys.executable, "-m", "attnprobe.bench.probes", "child", json.dumps([kind, name, rounds, *settings])]
+    command = [sys.executable, "-m", "tests.benchmarks.probes", "child", json.dumps([kind, name, rounds, *settings])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
     if done.returncode:
         raise RunError(f"{name} failed in a process of its own: {done.stderr.strip().splitlines()[-1:]}")
