@@ -48,6 +48,7 @@ class KeyPermutationNull:
         for r, order in enumerate(self._orders()):
             null[r] += self._permuted(u, k, places, order.to(k.device, non_blocking=True))
 
+    @torch.inference_mode()  # as it may have been when the sums were made
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Observed contrast (layer, head) and its null (permutation, layer, head)."""
         for layer, matrix in (self.matrices or {}).items():
