@@ -15,10 +15,11 @@ class AttnprobeError(Exception):
     """Base of all errors that are the user's to mend. The message is one line; ``hint`` says what to do."""
 
     exit_code = 1
+    usual_hint = ""  # where nothing better is known
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(one_line(message))
-        self.hint = one_line(hint)
+        self.hint = one_line(hint or self.usual_hint)
 
 
 class ConfigError(AttnprobeError, ValueError):
@@ -37,6 +38,7 @@ class ArtifactError(AttnprobeError):
     """A file (data, checkpoint, run directory) is missing, damaged, of another version, or not what it should be."""
 
     exit_code = 3
+    usual_hint = "is it the file that was meant, and was it copied or downloaded completely?"
 
 
 class NotApplicableError(AttnprobeError):

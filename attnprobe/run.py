@@ -188,4 +188,5 @@ def from_checkpoint_table(table: Any, where: str) -> RunConfig:
     try:
         return from_table(table)
     except ConfigError as error:
-        raise ArtifactError(f"{where} holds settings this version does not understand: {error}") from None
+        message = f"{where} holds settings this version does not understand: {error}"
+        raise ArtifactError(message, hint=error.hint) from None
