@@ -36,8 +36,11 @@ from attnprobe.training.loop import Trainer
 from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
 from attnprobe.training.run_directory import RunDirectory
 from tests.fuzz.mutation import changed, damaged, pickle_damaged, saved
-from tests.tasks.true_formats import idx_bytes, python2_pickle
+from tests.tasks.true_formats import LENGTH, PER_BATCH, idx_bytes, python2_pickle
 from tests.training.conftest import SMALL
+
+images.PER_BATCH = PER_BATCH  # small files, for this process alone
+bidmc.LENGTH = speech.LENGTH = LENGTH
 
 Mutate = Callable[[random.Random], bytes]
 
