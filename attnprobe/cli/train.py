@@ -43,7 +43,10 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation, order and masks.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several runs: a number (5 = 0..4) or a list (0,3,7).")] = None,
     together: Annotated[
-        bool, typer.Option("--together", help="Train all seeds as one stacked model instead of side by side.")
+        bool,
+        typer.Option(
+            "--together", help="Train all seeds as one stacked model instead of side by side: equal up to rounding."
+        ),
     ] = False,
     no_pretrain: Annotated[bool, typer.Option("--no-pretrain", help="Train from scratch.")] = False,
     no_finetune: Annotated[bool, typer.Option("--no-finetune", help="Stop after self-pretraining.")] = False,

@@ -83,13 +83,14 @@ def test_a_right_file_is_not_fetched_again(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_wrong_file_is_replaced(server: Server, cache: Path) -> None:
+def test_a_wrong_file_is_set_aside(server: Server, cache: Path) -> None:
     for source in (make_source(server.url(PATH)), make_source(server.url(PATH), known=None)):
         path = cache / "test" / "data.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"something else")
         fetch(source)
         assert path.read_bytes() == CONTENT
+    assert [path.read_bytes() for path in sorted((cache / "test").glob("*.other*"))] == [b"something else"] * 2
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -1,5 +1,6 @@
 """Downloading a source: continued where it broke off, mirrors in turn, checked before it counts. Never unasked."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def _check_space(folder: Path, name: str, needed: int) -> None:
 
 def _fetch_from_any(file: File, target: Path, report: Report) -> None:
     pooch.get_logger().setLevel("ERROR")
-    target.unlink(missing_ok=True)  # wrong, or we would not be here; pooch would keep it if it has no checksum
+    _set_aside(target)  # wrong, or we would not be here; pooch would keep it if it has no checksum
     part = _part(target)
     reasons: list[str] = []
     for url in file.urls:
@@ -93,6 +94,13 @@ def _part(target: Path) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _set_aside(target: Path) -> None:
+    """Keep a file that is not what was published as NAME.other, NAME.other-2, ...: it may be somebody's own."""
+    names = (target.with_name(f"{target.name}.other" + (f"-{n}" if n > 1 else "")) for n in range(1, 10**6))
+    if os.path.lexists(target):
+        target.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def _reason(error: requests.exceptions.RequestException) -> str:
