@@ -22,7 +22,6 @@ ALLOWED = {
     ("config.py", "_parse_value"): "a word of the command line, refused as a setting",
     ("training/documents.py", "persistent_load"): "called by read_document, which stands within",
     ("bench/fresh.py", "*"): "words of our own child process",
-    ("bench/probes.py", "*"): "words of our own child process",
     ("tasks/characters.py", "*"): "bytes that were just encoded in memory",
     ("tasks/listops/task.py", "*"): "bytes that were just joined in memory",
     ("tasks/listops/published.py", "*"): "bytes that were just joined in memory",
