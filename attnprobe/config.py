@@ -161,15 +161,22 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
             raise ConfigError(f"{key} is a section, not a single value", hint=f"write {key}.<setting>=...")
         return build(typing.cast(type, hint), value, key)
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown(value)}")
+        raise ConfigError(
+            f"{key} must be a number of at most 64 bits, got {shown(value)}",
+            hint=f"see attnprobe settings {plain_key(key)}",
+        )
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and type(value) is int:
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{key} must be a finite number, got {value}")
+        raise ConfigError(
+            f"{key} must be a finite number, got {value}", hint=f"see attnprobe settings {plain_key(key)}"
+        )
     if type(value) is not hint:  # bool is an int to isinstance, but not to a person
-        raise ConfigError(f"{key} must be {_describe(hint)}, got {shown(value)}")
+        raise ConfigError(
+            f"{key} must be {_describe(hint)}, got {shown(value)}", hint=f"see attnprobe settings {plain_key(key)}"
+        )
     return value
 
 
@@ -193,11 +200,14 @@ def _convert_to_union(value: Any, arguments: tuple[Any, ...], key: str) -> Any:
 
 def _convert_to_tuple(value: Any, arguments: tuple[Any, ...], key: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{key} must be a list, got {shown(value)}")
+        raise ConfigError(f"{key} must be a list, got {shown(value)}", hint=f"see attnprobe settings {plain_key(key)}")
     if arguments[-1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(value) != len(arguments):
-        raise ConfigError(f"{key} must have {len(arguments)} entries, got {len(value)}")
+        raise ConfigError(
+            f"{key} must have {len(arguments)} entries, got {len(value)}",
+            hint=f"see attnprobe settings {plain_key(key)}",
+        )
     return tuple(_convert_to(v, a, f"{key}[{i}]") for i, (v, a) in enumerate(zip(value, arguments, strict=True)))
 
 
@@ -247,3 +257,8 @@ def _copy(table: Table) -> Table:
 
 def _join(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
+
+
+def plain_key(key: str) -> str:
+    """Without the number of an entry in a list."""
+    return key.partition("[")[0]

@@ -30,7 +30,10 @@ def choose_device(name: str) -> "torch.device":
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RunError(f"there is no {device.type} device on this machine", hint="use --device auto or --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunError(f"there are only {torch.cuda.device_count()} CUDA devices, so {name!r} does not exist")
+        raise RunError(
+            f"there are only {torch.cuda.device_count()} CUDA devices, so {name!r} does not exist",
+            hint="use --device auto, or a smaller number; they are counted from 0",
+        )
     return device
 
 

@@ -60,7 +60,10 @@ def check_replaceable(path: Path, kind: Kind, option: str = "") -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise ConfigError(f"{option} {path} cannot be read: {error.strerror}".lstrip()) from None
+        raise ConfigError(
+            f"{option} {path} cannot be read: {error.strerror}".lstrip(),
+            hint="choose another file name, or allow the file to be read",
+        ) from None
     plain = stat.S_ISREG(found.st_mode)
     if plain and (found.st_size == 0 or _is_ours(path, kind)):
         return

@@ -36,7 +36,10 @@ def measure(name: str, problem: Problem, device: torch.device, precision: str) -
         start = time.time()
         answer = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, env=environment, check=False)
     if answer.returncode:
-        raise RunError(f"{name} failed in a process of its own: {answer.stderr.strip().splitlines()[-1:]}")
+        raise RunError(
+            f"{name} failed in a process of its own: {answer.stderr.strip().splitlines()[-1:]}",
+            hint="run it alone to see the whole message: ATTNPROBE_DEBUG=1 attnprobe bench",
+        )
     document = json.loads(answer.stdout.splitlines()[-1])
     return Fresh(first_step_seconds=document["moment"] - start, peak_megabytes=document["megabytes"])
 

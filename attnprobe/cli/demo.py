@@ -7,7 +7,7 @@ import typer
 
 from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, print_table, say
 from attnprobe.cli.runs import train_all
-from attnprobe.cli.train import parse_seeds
+from attnprobe.cli.train import Settings, parse_seeds
 from attnprobe.outputs import check_outputs, figure_files
 from attnprobe.ownership import held
 
@@ -24,6 +24,7 @@ def demo(
     seeds: Annotated[
         str, typer.Option(help="A number (5 = 0..4) or a list (0,3,7). One takes about 2.5 minutes on 2 cores.")
     ] = "1",
+    settings: Settings = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -36,13 +37,15 @@ def demo(
 
         attnprobe demo --seeds 5 --out demo5
 
+        attnprobe demo -s pretrain.epochs=50 --out demo50
+
     Runs that are finished in the folder already are used again, interrupted ones continued.
     """
     silent = quiet or json
     figures = [file for name in FIGURES for file in figure_files(out / name)]
     check_outputs([("--out", "figure", figures), ("--out", "demo summary", [out / SUMMARY])])
     with held(out, "demo"):
-        summary = tell(out, parse_seeds(seeds), device, silent)
+        summary = tell(out, parse_seeds(seeds), device, silent, settings or [])
     if json:
         print_json(summary)
     elif not quiet:
@@ -51,9 +54,9 @@ def demo(
         raise typer.Exit(CHECK_FAILED)
 
 
-def tell(out: Path, numbers: list[int], device: str, silent: bool) -> dict[str, Any]:
+def tell(out: Path, numbers: list[int], device: str, silent: bool, settings: list[str]) -> dict[str, Any]:
     """Train, measure, check, draw; returns what summary.json holds."""
-    results = {arm: train_arm(arm, numbers, out, device, silent) for arm in ARMS}
+    results = {arm: train_arm(arm, numbers, out, device, silent, settings) for arm in ARMS}
     say("measuring proximity bias", quiet=silent)
     measured = measure_runs(results, device)
     say("checking the theory", quiet=silent)
@@ -69,11 +72,14 @@ def tell(out: Path, numbers: list[int], device: str, silent: bool) -> dict[str, 
     return summary
 
 
-def train_arm(arm: str, seeds: list[int], out: Path, device: str, quiet: bool) -> list[dict[str, Any]]:
+def train_arm(
+    arm: str, seeds: list[int], out: Path, device: str, quiet: bool, settings: list[str]
+) -> list[dict[str, Any]]:
     """One run per seed; finished ones are taken as they are, interrupted ones continued."""
     from attnprobe import presets, run
+    from attnprobe.config import environment_assignments, override
 
-    table = presets.read_table(run.DEFAULT_PRESET)
+    table = override(presets.read_table(run.DEFAULT_PRESET), [*environment_assignments(), *settings])
     if arm == "scratch":
         del table["pretrain"]
     folders = [out / "runs" / f"{arm}-s{seed}" for seed in seeds]

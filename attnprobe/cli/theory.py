@@ -48,7 +48,7 @@ def verify(
     from attnprobe.report import verdicts
 
     if seed is not None and seeds is not None:
-        raise ConfigError("--seed and --seeds exclude each other")
+        raise ConfigError("--seed and --seeds exclude each other", hint="leave one of them out")
     if figure is not None:
         check_figures(figure)
     wanted = [name.strip() for name in claims.split(",")] if claims is not None else None
@@ -84,7 +84,7 @@ def rows_for(claims: list[str] | None, length: int, dim: int, seed: int, *, quie
         try:
             return verify_claims(claims=claims, length=length, dim=dim, seed=seed, progress=progress)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            raise ConfigError(str(error), hint="see attnprobe theory verify --help") from None
 
 
 def check_figures(folder: Path) -> None:

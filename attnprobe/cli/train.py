@@ -112,7 +112,7 @@ def train(
     settings = [*(settings or []), *engine_settings(engine, precision, deterministic)]
     configs = load_configs(preset, settings, seed, seeds, no_pretrain, no_finetune, pretrained)
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
+        raise ConfigError("--resume and --overwrite exclude each other", hint="leave one of them out")
     folders = run_folders(preset, configs, out, several=seeds is not None)
     if dry_run:
         show_plan(configs, folders, data_dir, device, json=json, quiet=quiet)
@@ -156,7 +156,7 @@ def load_configs(
     from attnprobe.config import environment_assignments, override
 
     if seed is not None and seeds is not None:
-        raise ConfigError("--seed and --seeds exclude each other")
+        raise ConfigError("--seed and --seeds exclude each other", hint="leave one of them out")
     table = override(presets.read_table(preset), [*environment_assignments(), *settings])
     if no_pretrain or pretrained is not None:
         table.pop("pretrain", None)

@@ -86,7 +86,10 @@ def measure(
             found = [along.differentiate(b, reconstruction, seed) for b in batches(split, index, batch)]
             joined = {key: np.concatenate([f[key] for f in found]) for key in found[0]}
             if not all(np.isfinite(values).all() for values in joined.values()):
-                raise NotApplicableError(f"layer {layer}, head {head}: losses are not finite; the model has diverged")
+                raise NotApplicableError(
+                    f"layer {layer}, head {head}: losses are not finite; the model has diverged",
+                    hint="take an earlier checkpoint, or train again with a smaller optimizer.lr",
+                )
             place = {"layer": layer, "head": head, "direction": name}
             rows += _label_rows(joined, along.step, labels, shuffles, level, generator, place)
             rows += _reconstruction_rows(joined, along.step, level, generator, place)

@@ -130,6 +130,9 @@ def selection(model: Transformer, layers: Sequence[int] | None, heads: Sequence[
     columns = list(range(model.config.heads) if heads is None else heads)
     for name, asked, there in (("layer", rows, where.shape[0]), ("head", columns, where.shape[1])):
         if not asked or not all(0 <= number < there for number in asked):
-            raise NotApplicableError(f"no such {name} in {asked}: this model has {there}, counted from 0")
+            raise NotApplicableError(
+                f"no such {name} in {asked}: this model has {there}, counted from 0",
+                hint="leave the option out to take all of them",
+            )
     where[np.ix_(rows, columns)] = 1.0
     return where.reshape(*where.shape, *(1 for _ in model.spec.grid or (0,)))

@@ -106,7 +106,10 @@ def dose_response(
     plans: dict[str, list[Tensor]] = {"own": [own], "shuffled": shuffled_profiles(space, own, controls, generator)}
     if given is not None:
         if given.shape != own.shape:
-            raise NotApplicableError(f"a given profile must have shape {tuple(own.shape)}, got {tuple(given.shape)}")
+            raise NotApplicableError(
+                f"a given profile must have shape {tuple(own.shape)}, got {tuple(given.shape)}",
+                hint="give one value for each offset, head and layer, in the shape of the model's own profile",
+            )
         plans["clamp"] = [given.to(own) - own]
     runs, done = 1 + sum(map(len, plans.values())) * sum(dose != 0 for dose in doses), 0
 
@@ -138,7 +141,10 @@ def swap_projections(model: Transformer, donor: Transformer, layers: Sequence[in
     mixed = copy.deepcopy(model)
     shapes = [[p.shape for a in attentions(m) for p in (a.q.weight, a.k.weight)] for m in (model, donor)]
     if shapes[0] != shapes[1] or model.config.heads != donor.config.heads:
-        raise NotApplicableError("W_Q and W_K can only be swapped between models of the same depth, width and heads")
+        raise NotApplicableError(
+            "W_Q and W_K can only be swapped between models of the same depth, width and heads",
+            hint="swap between checkpoints of runs with the same model settings",
+        )
     targets, sources = attentions(mixed), attentions(donor)
     for layer in range(len(targets)) if layers is None else layers:
         targets[layer].q.load_state_dict(sources[layer].q.state_dict())

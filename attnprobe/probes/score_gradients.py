@@ -81,7 +81,10 @@ class Trace:
             padded = F.pad(~self.valid, (self.space.leading, 0))
             hidden = hidden | padded[:, None, queries, None]
         if bool((values * hidden).count_nonzero()):
-            raise RunError(f"layer {call.layer}: the score gradient is not zero at hidden keys or padded queries")
+            raise RunError(
+                f"layer {call.layer}: the score gradient is not zero at hidden keys or padded queries",
+                hint="this is a bug, please report it with the settings of the run",
+            )
 
 
 def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method) -> Trace:
@@ -104,7 +107,10 @@ def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method)
     with torch.enable_grad(), trainable(model), tapped(model, score_offsets=by_layer, observe=calls.append), pinned:
         targets = forward(model, batch)
     if not calls:
-        raise NotApplicableError("no attention layer took part in this forward pass, so there are no scores")
+        raise NotApplicableError(
+            "no attention layer took part in this forward pass, so there are no scores",
+            hint="choose a model whose forward pass goes through its attention layers",
+        )
     for call in calls:
         check_finite(call)
     valid = None if model.config.padding == "attended" else batch.valid

@@ -35,9 +35,15 @@ def layout_of(model: Transformer, split: Split) -> Layout:
 def space_of(model: Transformer) -> ScoreSpace:
     """Raises NotApplicableError where scores cannot matter: no attention layer, or a single position."""
     if len(getattr(model, "blocks", ())) == 0:
-        raise NotApplicableError("this model has no attention layer, so it has no scores")
+        raise NotApplicableError(
+            "this model has no attention layer, so it has no scores",
+            hint="choose a checkpoint of a model with attention",
+        )
     if model.spec.length < 2:
-        raise NotApplicableError("a sequence of one position has one score per head: its softmax is always 1")
+        raise NotApplicableError(
+            "a sequence of one position has one score per head: its softmax is always 1",
+            hint="choose a task with longer sequences",
+        )
     layout = Layout(shape=model.spec.grid or (model.spec.length,), causal=model.config.causal)
     return ScoreSpace(layout=layout, leading=int(model.config.readout == "token"))
 

@@ -129,12 +129,18 @@ class Projector:
         ]
         self.names = [d.name for d in self.directions]
         if len(set(self.names)) < len(self.names):
-            raise ConfigError(f"directions must have different names, got {', '.join(self.names)}")
+            raise ConfigError(
+                f"directions must have different names, got {', '.join(self.names)}",
+                hint="give every direction a name of its own",
+            )
         shape = (layers, heads)
         measured = [norm_and_means(space, d) for d in self.directions]
         for direction, (norm, _) in zip(self.directions, measured, strict=True):
             if not bool((norm > 0).all()):
-                raise NotApplicableError(f"direction {direction.name!r} is zero once its rows are centred")
+                raise NotApplicableError(
+                    f"direction {direction.name!r} is zero once its rows are centred",
+                    hint="leave it out, or choose one that differs within rows",
+                )
         self.norm = torch.stack([norm.expand(shape) for norm, _ in measured], -1)
         self._means = torch.stack([m.expand(*shape, -1) for _, m in measured], -1) if space.leading else None
         profiles = [d.profile for d in self.directions if d.profile is not None]

@@ -84,7 +84,10 @@ def limited(split: Split, count: int | None, setting: str) -> Split:
     if count is None:
         return split
     if count > len(split):
-        raise ConfigError(f"task.{setting} can be at most {len(split)}, got {count}")
+        raise ConfigError(
+            f"task.{setting} can be at most {len(split)}, got {count}",
+            hint="choose a smaller number, or leave it out to take all",
+        )
     return split.take(torch.from_numpy(nested_prefix(len(split), count)))
 
 

@@ -228,7 +228,10 @@ def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Out
         unused = "label_head." if phase.objective.target is not None else "reconstruction_head."
         reached = {name for name, _ in model.named_parameters() if not name.startswith(unused)}
         if reached <= freeze(model, phase.freeze):
-            raise ConfigError("freeze leaves nothing to train")
+            raise ConfigError(
+                "freeze leaves nothing to train",
+                hint="freeze fewer parameters: finetune.freeze and pretrain.freeze name them",
+            )
         source = model.state_dict()
     assert model is not None, "a run has at least one phase"
     return model

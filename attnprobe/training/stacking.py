@@ -92,7 +92,10 @@ def stack(models: Sequence[Transformer]) -> Transformer:
     """
     first = models[0]
     if any(m.config != first.config or m.spec != first.spec or m.target != first.target for m in models):
-        raise NotApplicableError("only models of one shape can be trained as an ensemble")
+        raise NotApplicableError(
+            "only models of one shape can be trained as an ensemble",
+            hint="train them side by side: leave out --together",
+        )
     whole = copy.deepcopy(first)
     for name, module in first.named_modules():
         if type(module) in TWINS:

@@ -131,7 +131,10 @@ def in_a_process(kind: str, name: str, rounds: int, *settings: Any) -> dict[str,
     command = [sys.executable, "-m", "tests.benchmarks.probes", "child", json.dumps([kind, name, rounds, *settings])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
     if done.returncode:
-        raise RunError(f"{name} failed in a process of its own: {done.stderr.strip().splitlines()[-1:]}")
+        raise RunError(
+            f"{name} failed in a process of its own: {done.stderr.strip().splitlines()[-1:]}",
+            hint="run it alone to see the whole message: ATTNPROBE_DEBUG=1 attnprobe bench",
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -143,7 +146,10 @@ def way_lines() -> list[str]:
             found = in_a_process("way", name, ROUNDS, LENGTH, squares)
             seconds = sorted(found["seconds"])
             if found["error"] > TOLERANCE:
-                raise RunError(f"{name}: {found['error']:.0e} away from dense float64")
+                raise RunError(
+                    f"{name}: {found['error']:.0e} away from dense float64",
+                    hint="its speed is not measured while its numbers are wrong; this is a bug, please report it",
+                )
             text = f"{seconds[len(seconds) // 2]:.4f} ({seconds[0]:.4f}-{seconds[-1]:.4f})"
             lines.append(f"| {what} | {name} | {text} | {found['peak'] / MIB:.0f} | {found['error']:.0e} |")
     return lines

@@ -33,7 +33,10 @@ def change_of_scores(
     space = space_of(before)
     shapes = [(space_of(model), len(model.blocks), model.config.heads) for model in (before, after)]
     if shapes[0] != shapes[1]:
-        raise NotApplicableError("scores can only be compared between models of the same task, depth and heads")
+        raise NotApplicableError(
+            "scores can only be compared between models of the same task, depth and heads",
+            hint="compare checkpoints of runs with the same task and the same model settings",
+        )
     if space.length > DENSE_LIMIT:
         profiles = [
             offset_profile_of(

@@ -104,7 +104,10 @@ def measure(
     """
     space = space_of(model)
     if method == "dense" and space.length > DENSE_LIMIT:
-        raise NotApplicableError(f"the dense method keeps {space.length} x {space.length} scores; use streamed")
+        raise NotApplicableError(
+            f"the dense method keeps {space.length} x {space.length} scores; use streamed",
+            hint="leave out the dense method: the streamed one gives the same numbers",
+        )
     n = len(split) if n is None else min(n, len(split))
     chosen = generator.permutation(len(split))[:n]
     check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
@@ -161,12 +164,25 @@ def reconstruction_loss(objective: MaskedReconstruction | CausalPrediction, seed
 
 def check_labels(model: Transformer, labels: Tensor) -> None:
     if model.spec.regression:
-        raise NotApplicableError("this task's labels are numbers: the label null shuffles classes")
+        raise NotApplicableError(
+            "this task's labels are numbers: the label null shuffles classes",
+            hint="choose a checkpoint of a task with classes and single sequences",
+        )
     if model.spec.pairs:
-        raise NotApplicableError("a label of this task belongs to a pair of sequences, a reconstruction to one")
+        raise NotApplicableError(
+            "a label of this task belongs to a pair of sequences, a reconstruction to one",
+            hint="choose a checkpoint of a task with classes and single sequences",
+        )
     if len(labels) < 2:
-        raise NotApplicableError(f"{len(labels)} labelled sequences: at least two are needed")
+        raise NotApplicableError(
+            f"{len(labels)} labelled sequences: at least two are needed", hint="ask for more with --sequences"
+        )
     if bool((labels < 0).any()):
-        raise NotApplicableError("some sequences have no label (a negative one)")
+        raise NotApplicableError(
+            "some sequences have no label (a negative one)", hint="measure on sequences that have labels"
+        )
     if bool((labels == labels[0]).all()):
-        raise NotApplicableError("all sequences have the same label: shuffling labels changes nothing")
+        raise NotApplicableError(
+            "all sequences have the same label: shuffling labels changes nothing",
+            hint="ask for more sequences with --sequences, or take another --seed",
+        )

@@ -43,7 +43,10 @@ def read_published(
     for (split, size), start, stop in zip(sizes.items(), bounds, bounds[1:], strict=False):
         chosen = [rows[i] for i in order[start:stop][:size]]
         if not chosen:
-            raise ArtifactError(f"{folder} lists {len(rows)} images, too few for three splits")
+            raise ArtifactError(
+                f"{folder} lists {len(rows)} images, too few for three splits",
+                hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+            )
         images = np.stack([read_image(folder / where / file, side) for where, file, _ in chosen])
         splits[split] = images, np.array([label for _, _, label in chosen], np.uint8)
     return splits
@@ -64,7 +67,10 @@ def read_metadata(folder: Path) -> list[tuple[str, str, int]]:
     """(folder, file name, class) of all images, in the order of the metadata files' numbers and their rows."""
     files = [path for path in folder.glob("*.npy") if path.stem.isdigit()]
     if not files:
-        raise ArtifactError(f"{folder} holds no metadata files such as 0.npy")
+        raise ArtifactError(
+            f"{folder} holds no metadata files such as 0.npy",
+            hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+        )
     return [row for path in sorted(files, key=lambda p: int(p.stem)) for row in read_rows(path)]
 
 
@@ -79,10 +85,16 @@ def read_rows(path: Path) -> list[tuple[str, str, int]]:
         raise ArtifactError(f"{path} lists no images", hint="it may be cut short: unpack the archive again")
     for number, row in enumerate(table, 1):
         if not isinstance(row, list) or len(row) < 4 or row[3] not in ("0", "1"):
-            raise ArtifactError(f"{path}, row {number} does not give a folder, a file, a number and a class 0 or 1")
+            raise ArtifactError(
+                f"{path}, row {number} does not give a folder, a file, a number and a class 0 or 1",
+                hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+            )
         named = PurePosixPath(row[0], row[1])
         if named.is_absolute() or ".." in named.parts:
-            raise ArtifactError(f"{path}, row {number} names a file outside the data: {named}")
+            raise ArtifactError(
+                f"{path}, row {number} names a file outside the data: {named}",
+                hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+            )
     return [(row[0], row[1], int(row[3])) for row in table]
 
 
@@ -93,5 +105,8 @@ def read_image(path: Path, side: int) -> np.ndarray:
         with Image.open(path, formats=["PNG"]) as image:
             if image.mode != "L" or image.size != (side, side):
                 found = f"a {image.mode} image of {image.width} x {image.height} pixels"
-                raise ArtifactError(f"{path} is {found}, expected {side} x {side} grey")
+                raise ArtifactError(
+                    f"{path} is {found}, expected {side} x {side} grey",
+                    hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+                )
             return np.asarray(image)

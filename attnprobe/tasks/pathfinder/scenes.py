@@ -177,7 +177,10 @@ def seed_targets(
     low, high = 2 * scene.seed_distance - box[:, 0::2], scene.side - 2 * scene.seed_distance - box[:, 1::2]
     directions = np.flatnonzero((high > low).all(1) & paddles.starts)
     if not len(directions):
-        raise ConfigError(f"no first paddle fits {2 * scene.seed_distance} pixels from every side of the image")
+        raise ConfigError(
+            f"no first paddle fits {2 * scene.seed_distance} pixels from every side of the image",
+            hint="choose a smaller task.seed_distance or a larger task.side",
+        )
     first = directions[generator.integers(0, len(directions), n)]
     tail = generator.integers(low[first], high[first])
     second = generator.integers(0, DEGREES, n)
