@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.tasks.pathfinder.published import read_rows
 from attnprobe.tasks.pathfinder.task import Pathfinder
 
 N, PER_FILE = 60, 6
@@ -184,3 +185,12 @@ def test_the_one_empty_image_of_the_archive_is_left_out(tmp_path: Path) -> None:
     empty.write_bytes(b"x")
     with pytest.raises(ArtifactError, match=r"sample_172\.png"):
         easy.load(tmp_path)
+
+
+def test_metadata_of_no_characters_is_refused(tmp_path: Path) -> None:
+    """numpy makes texts of any 32 bits, with which Python itself fails later."""
+    table = np.array([["imgs/1", "a.png", "0", "1"]])
+    table.view(np.uint32)[0, 0] = 0x110000
+    np.save(tmp_path / "1.npy", table)
+    with pytest.raises(ArtifactError, match="no character"):
+        read_rows(tmp_path / "1.npy")

@@ -5,6 +5,7 @@ plain text under the name ``.npy``; those of the generator are real NumPy arrays
 """
 
 import io
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -78,7 +79,10 @@ def read_rows(path: Path) -> list[tuple[str, str, int]]:
     with reading(path):
         content = path.read_bytes()
         if content.startswith(NUMPY_MAGIC):
-            table: Sequence[Sequence[str]] = np.load(io.BytesIO(content), allow_pickle=False).astype(str).tolist()
+            texts = np.ascontiguousarray(np.load(io.BytesIO(content), allow_pickle=False).astype(str))
+            if texts.view(np.uint32).max(initial=0) > sys.maxunicode:  # numpy would make texts that crash Python
+                raise ValueError("a text holds what is no character")
+            table: Sequence[Sequence[str]] = texts.tolist()
         else:
             table = [line.split() for line in content.decode("utf-8").splitlines() if line.strip()]
     if not table:
