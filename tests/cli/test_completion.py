@@ -32,9 +32,12 @@ def complete(line: str, folder: Path = ROOT) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("attnprobe train pathx", ["pathx-causal", "pathx-sinusoidal", "pathx-small", "pathx"]),
+        ("attnprobe train pathx", ["pathx-256", "pathx-causal", "pathx-sinusoidal", "pathx-small", "pathx"]),
         ("attnprobe presets text-s", ["text-small"]),
-        ("attnprobe train -s finetune.optimizer.w", ["finetune.optimizer.warmup", "finetune.optimizer.weight_decay"]),
+        (
+            "attnprobe train -s finetune.optimizer.w",
+            [f"finetune.optimizer.{name}" for name in ("warmup", "warmup_start", "weight_decay")],
+        ),
         ("attnprobe train -s model.pos", [f"model.positions={p}" for p in ("none", "learned", "sinusoidal", "rotary")]),
         ("attnprobe train -s model.positions=", ["none", "learned", "sinusoidal", "rotary"]),
         ("attnprobe train -s seed=3 -s finetune.optimizer.schedule=co", ["constant", "cosine"]),
@@ -48,7 +51,7 @@ def complete(line: str, folder: Path = ROOT) -> list[str]:
         ("attnprobe data describe textures -s side=", ["10"]),
         ("attnprobe data fetch im", ["image", "imdb"]),
         ("attnprobe settings engine.pre", ["engine.precision"]),
-        ("attnprobe bench --suite l", ["lengths"]),
+        ("attnprobe bench --suite q", ["quick"]),
         ("attnprobe probe proximity run", []),  # nothing of ours: bash then completes files, as Typer's script asks it
     ],
 )

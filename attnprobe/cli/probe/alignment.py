@@ -11,7 +11,6 @@ from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.opening import Opened, SplitName
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
-from attnprobe.probes.sequences import space_of
 
 if TYPE_CHECKING:
     from attnprobe.probes.alignment.probe import Alignment
@@ -101,6 +100,7 @@ def measure_alignment(
     from attnprobe.objectives import Classification
     from attnprobe.probes.alignment.change import change_of_scores
     from attnprobe.probes.alignment.probe import measure
+    from attnprobe.probes.sequences import space_of
     from attnprobe.scores.directions import named_directions
     from attnprobe.training.checkpoint import load_checkpoint
 
