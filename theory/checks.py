@@ -3,7 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from theory.claims import blind_subspace, class_differences, detection, invariance, proximity_ray, reconstruction
+from theory.claims import (
+    blind_subspace,
+    class_differences,
+    detection,
+    invariance,
+    position_codes,
+    proximity_ray,
+    reconstruction,
+)
 from theory.rows import Row as Row
 from theory.setting import Setting
 
@@ -28,6 +36,7 @@ CLAIMS = (
         rows=class_differences.rows,
     ),
     Claim(name="C6", title="The price of detection", rows=detection.rows),
+    Claim(name="C7", title="Position codes become proximity-biased scores", rows=position_codes.rows),
 )
 
 

@@ -78,6 +78,7 @@ class NeuronHead:
 
 
 Head = Callable[[Tensor, Tensor], Tensor]
+Losses = Callable[[Tensor], Tensor]  # the scores (L, L) to one number per sequence (n,)
 
 
 def losses(outputs: Tensor, labels: Tensor, kind: Loss) -> Tensor:

@@ -37,7 +37,7 @@ def test_deterministic_claims_hold_at_random_settings(setting):
 @settings(max_examples=int(os.environ.get("ATTNPROBE_TEST_EXAMPLES", "6")))  # a flow and a simulation each: slow
 @given(setting=drawn(longest=9))
 def test_flows_and_sample_sizes_hold_at_random_settings(setting):
-    check(("C3", "C6"), setting)
+    check(("C3", "C6", "C7"), setting)
 
 
 @pytest.mark.slow

@@ -1,0 +1,98 @@
+"""One function per displayed equation of README.md, written in numpy, none by differentiation.
+
+Checks call these through the package (`predictions.name(...)`), so that a test can alter one and see a row fail.
+Notation: L length, d dim, n sequences; Delta a direction (L, L) and Delta~ its row-centred form; kappa a kernel and C_k
+an autocorrelation over the offset k (vectors of length L); c the gain of the reconstruction head.
+"""
+
+from theory.predictions.classes import (
+    bilinear_statistic,
+    class_gradient,
+    detection_power,
+    label_signal,
+    neuron_sensitivity,
+    price_ratio,
+    readout_derivative,
+    reconstruction_factor,
+    reconstruction_signal,
+    relu_statistic,
+    sample_size,
+    shared_statistic,
+    shuffled_score,
+    statistic_moments,
+)
+from theory.predictions.codes import (
+    code_profile,
+    code_weights,
+    factor_growth,
+    falling_range,
+    near_drop,
+    random_codes_step,
+)
+from theory.predictions.labels import (
+    blind_dimension,
+    codes_gradient,
+    departure_rate,
+    doubly_stochastic_output,
+    effective_dimension,
+    label_curvature,
+    label_derivative,
+    label_slope,
+    query_free_gradient,
+    visible_dimension,
+    visible_fraction,
+    visible_share,
+    visible_share_limit,
+    witness_derivative,
+)
+from theory.predictions.reconstruction import (
+    first_step,
+    proximity_derivative,
+    reconstruction_dimension,
+    reconstruction_gradient,
+    visibility,
+    white_derivative,
+)
+
+__all__ = [
+    "bilinear_statistic",
+    "blind_dimension",
+    "class_gradient",
+    "code_profile",
+    "code_weights",
+    "codes_gradient",
+    "departure_rate",
+    "detection_power",
+    "doubly_stochastic_output",
+    "effective_dimension",
+    "factor_growth",
+    "falling_range",
+    "first_step",
+    "label_curvature",
+    "label_derivative",
+    "label_signal",
+    "label_slope",
+    "near_drop",
+    "neuron_sensitivity",
+    "price_ratio",
+    "proximity_derivative",
+    "query_free_gradient",
+    "random_codes_step",
+    "readout_derivative",
+    "reconstruction_dimension",
+    "reconstruction_factor",
+    "reconstruction_gradient",
+    "reconstruction_signal",
+    "relu_statistic",
+    "sample_size",
+    "shared_statistic",
+    "shuffled_score",
+    "statistic_moments",
+    "visibility",
+    "visible_dimension",
+    "visible_fraction",
+    "visible_share",
+    "visible_share_limit",
+    "white_derivative",
+    "witness_derivative",
+]
