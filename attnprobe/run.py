@@ -11,7 +11,6 @@ from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, TransformerConfig
 from attnprobe.objectives import OBJECTIVES, Objective, has_accuracy
-from attnprobe.presets import read_table as read_table
 from attnprobe.tasks import TASKS, Spec, Task
 
 DEFAULT_PRESET = "textures"

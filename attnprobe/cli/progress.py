@@ -1,13 +1,15 @@
 """What a person sees while a model trains: a live line on a terminal, plain lines elsewhere."""
 
 import time
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
 from attnprobe.cli.output import console, say
-from attnprobe.run import Phase
+
+if TYPE_CHECKING:
+    from attnprobe.run import Phase
 
 SECONDS_BETWEEN_LINES = 10.0  # when not on a terminal
 SECONDS_BETWEEN_FRAMES = 0.1
@@ -46,7 +48,7 @@ class TrainingProgress:
     def __exit__(self, *exception: object) -> None:
         self.live.stop()
 
-    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None:
+    def phase_started(self, name: str, phase: "Phase", samples: int, done: int) -> None:
         self.phase, self.samples, self.done = phase, samples, done
         self.bar: TaskID = self.live.add_task(name, total=samples, completed=done, numbers="")
         self.done_at_start, self.start = done, time.perf_counter()

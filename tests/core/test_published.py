@@ -6,7 +6,7 @@ import tomllib
 import pytest
 import tomli_w
 
-from attnprobe import published, run
+from attnprobe import presets, published, run
 from attnprobe.config import override
 from attnprobe.errors import ConfigError
 
@@ -35,7 +35,7 @@ EXPECTED = {
 
 
 def configured(preset: str, *changes: str) -> run.RunConfig:
-    return run.from_table(override(run.read_table(preset), changes))
+    return run.from_table(override(presets.read_table(preset), changes))
 
 
 @pytest.mark.parametrize("preset", EXPECTED)
@@ -54,7 +54,7 @@ def test_what_is_turned_on(preset: str) -> None:
 
 
 def test_from_scratch_has_no_mask_channel_and_labels_as_they_are() -> None:
-    table = override(run.read_table("bidmc-hr"), ["published=true"])
+    table = override(presets.read_table("bidmc-hr"), ["published=true"])
     del table["pretrain"]
     scratch = run.from_table(table)
     assert scratch.model.embedding_fan_in == "without_mask"
@@ -88,9 +88,9 @@ def test_settings_that_were_written_are_read_back(preset: str, changes: list[str
 
 
 def test_short_forms_and_mistakes() -> None:
-    table = run.read_table("text") | {"task": "text", "published": True}
+    table = presets.read_table("text") | {"task": "text", "published": True}
     assert run.from_table(table).task.validation == "test"
     assert table["task"] == "text", "the table given is not changed"
     for wrong in ({"model": 3}, {"engine": "fast"}, {"pretrain": 5}, {"task": 7}, {"published": "yes"}):
         with pytest.raises(ConfigError):
-            run.from_table(run.read_table("text") | {"published": True} | wrong)
+            run.from_table(presets.read_table("text") | {"published": True} | wrong)

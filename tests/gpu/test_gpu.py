@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnprobe import run
+from attnprobe import presets, run
 from attnprobe.bench.gpu_rows import SHORT, differences
 from attnprobe.bench.problem import Problem
 from attnprobe.cli.app import main
@@ -42,7 +42,7 @@ class Silent:
 
 
 def config_of(*changes: str) -> run.RunConfig:
-    return run.from_table(override(run.read_table("textures"), [*SETTINGS, *changes]))
+    return run.from_table(override(presets.read_table("textures"), [*SETTINGS, *changes]))
 
 
 def train(trainer: Trainer, steps: int) -> torch.Tensor:
