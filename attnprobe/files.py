@@ -1,6 +1,7 @@
 """Files: reading what may be damaged, writing so that nobody sees half of one, JSON that every reader understands."""
 
 import datetime
+import hashlib
 import json
 import math
 import os
@@ -92,11 +93,22 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         raise unwritable(path, error) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """``write_atomically`` of a text, in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def unwritable(path: Path, error: Exception) -> RunError:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return RunError(
         f"cannot write {path}: {reason}", hint="choose a folder that exists and can be written, or free some space"
     )
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def to_json(document: Any, indent: int | None = 2) -> str:

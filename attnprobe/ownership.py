@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from attnprobe.errors import ConfigError
-from attnprobe.files import to_json, unwritable, write_atomically
+from attnprobe.files import to_json, unwritable, write_text
 
 MARKER = ".attnprobe"
 LOCK = ".attnprobe.lock"
@@ -24,7 +24,7 @@ TEMPORARY = r"\.{name}\.[a-z0-9_]{{8}}"  # what a writer that was killed leaves 
 def mark(folder: Path, kind: str, **more: Any) -> None:
     """Say that attnprobe made this folder, what for, and which process writes there; makes the folder."""
     said = {"made by": "attnprobe", "kind": kind, "process": os.getpid(), "host": platform.node(), **more}
-    write_atomically(folder / MARKER, lambda file: file.write(to_json(said).encode()))
+    write_text(folder / MARKER, to_json(said))
 
 
 def read_marker(folder: Path) -> dict[str, Any]:

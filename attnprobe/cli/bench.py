@@ -53,7 +53,7 @@ def bench(
 
     from attnprobe.bench.gpu import run_gpu_suite
     from attnprobe.bench.suites import SUITES, run_suite
-    from attnprobe.files import to_json, write_atomically
+    from attnprobe.files import to_json, write_text
     from attnprobe.machine import choose_device
 
     chosen = choose_device(device)
@@ -73,7 +73,7 @@ def bench(
     else:
         document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)
     for path, text in ((names["json"], to_json(document)), (names["page"], page)):
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))
+        write_text(path, text)
     if json:
         print_json(document)
     elif not quiet:

@@ -176,9 +176,9 @@ def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[st
 
 
 def save_summary(out: Path, summary: dict[str, Any]) -> None:
-    from attnprobe.files import to_json, write_atomically
+    from attnprobe.files import to_json, write_text
 
-    write_atomically(out / SUMMARY, lambda file: file.write(to_json(summary).encode()))
+    write_text(out / SUMMARY, to_json(summary))
 
 
 def show(out: Path, summary: dict[str, Any]) -> None:

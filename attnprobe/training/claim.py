@@ -15,7 +15,7 @@ import tomli_w
 from attnprobe import run
 from attnprobe.config import read_toml
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
-from attnprobe.files import unwritable
+from attnprobe.files import unwritable, write_text
 from attnprobe.ownership import (
     LOCK,
     MARKER,
@@ -62,7 +62,7 @@ def claimed(directory: RunDirectory, config: RunConfig, *, resume: bool, overwri
                 mark(path, RUN)
             _remove_temporaries(path)
             if not continued:
-                directory.write_text(directory.settings, tomli_w.dumps(run.to_table(config)))
+                write_text(directory.settings, tomli_w.dumps(run.to_table(config)))
             yield continued
     except AttnprobeError as error:
         error.hint = "; ".join(filter(None, [error.hint, where_kept(path)]))

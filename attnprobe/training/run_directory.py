@@ -13,7 +13,7 @@ import torch
 
 from attnprobe import __version__, published, run
 from attnprobe.errors import ArtifactError, shown
-from attnprobe.files import read_json, reading, to_json, unwritable, write_atomically
+from attnprobe.files import read_json, reading, to_json, unwritable, write_text
 from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
@@ -60,10 +60,7 @@ class RunDirectory:
         return {name: str(path) for name in STAGES if (path := self.checkpoint(name)).exists()}
 
     def write_json(self, path: Path, document: Any) -> None:
-        self.write_text(path, to_json(document) + "\n")
-
-    def write_text(self, path: Path, text: str) -> None:
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, to_json(document) + "\n")
 
     def append(self, path: Path, records: list[dict[str, Any]]) -> None:
         """Add lines of JSON to metrics or telemetry."""

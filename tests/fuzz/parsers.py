@@ -22,7 +22,7 @@ from scipy.io import wavfile
 from attnprobe import ownership, presets, run
 from attnprobe.cli.probe import telemetry
 from attnprobe.config import override, read_toml
-from attnprobe.files import check_plain, reading
+from attnprobe.files import check_plain, checksum, reading
 from attnprobe.models import make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.report.training_figures import read_curve
@@ -150,7 +150,7 @@ def assignment(path: Path) -> None:
 def kept(path: Path) -> None:
     sound = array(np.arange(99, dtype=np.int16))
     (path.parent / "sound.npy").write_bytes(sound)
-    sums = json.dumps({path.name: generated.checksum(path.parent / "sound.npy")})
+    sums = json.dumps({path.name: checksum(path.parent / "sound.npy")})
     (path.parent / generated.CHECKSUMS).write_text(sums)
     if path.read_bytes() != sound:
         generated.read_kept(path.parent, path.stem)

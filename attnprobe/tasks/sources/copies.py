@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnprobe.errors import ArtifactError, RunError
+from attnprobe.files import checksum
 from attnprobe.tasks.sources.archives import Report, unpack
 from attnprobe.tasks.sources.cache import ENVIRONMENT, build_once, cache_dir
 from attnprobe.tasks.sources.catalogue import SOURCES, Source
@@ -195,10 +196,10 @@ def verify(name: str, data_dir: Path | None = None, report: Callable[[str], None
     checks = [Check(what=file, ok=True, found="present", expected="present") for file in present]
     where = [place for group in places(source, data_dir)[:-1] for place in group]  # Debian packs its copies anew
     checks += _verify_files(source, where, report)
-    for file, checksum in source.contents.items():
+    for file, published in source.contents.items():
         report(file)
-        found = file_checksum(folder / file, checksum)
-        checks.append(Check(what=file, ok=found == checksum, found=found, expected=checksum))
+        found = file_checksum(folder / file, published)
+        checks.append(Check(what=file, ok=found == published, found=found, expected=published))
     counted = [
         *((pattern, number, "files", _count_files) for pattern, number in source.counts.items()),
         *((pattern, number, "lines", _count_lines) for pattern, number in source.lines.items()),
@@ -253,8 +254,7 @@ def _verify_files(source: Source, where: list[Path], report: Callable[[str], Non
 def file_checksum(path: Path, like: str) -> str:
     """The checksum of a file by the algorithm of ``like`` ("md5:..." or "sha256:...")."""
     algorithm = like.partition(":")[0]
-    with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+    return f"{algorithm}:{checksum(path, algorithm)}"
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from attnprobe.errors import ArtifactError
-from attnprobe.files import read_json, reading
+from attnprobe.files import checksum, read_json, reading
 from attnprobe.machine import cores, end_with_parent
 from attnprobe.tasks.sources.cache import build_once, cache_dir, discard
 
@@ -91,8 +91,3 @@ def read_kept(folder: Path, name: str) -> np.ndarray:
 def _known_checksum(path: Path, *_facts: int) -> str:
     """Once per process and state of the file."""
     return checksum(path)
-
-
-def checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
