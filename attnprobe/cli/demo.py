@@ -7,7 +7,8 @@ import typer
 
 from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, print_table, say
 from attnprobe.cli.runs import train_all
-from attnprobe.cli.train import Settings, parse_seeds
+from attnprobe.cli.seeds import parse_seeds
+from attnprobe.cli.train import Settings
 from attnprobe.outputs import check_outputs, figure_files
 from attnprobe.ownership import held
 

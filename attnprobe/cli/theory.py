@@ -8,7 +8,7 @@ import typer
 
 from attnprobe.cli.output import CHECK_FAILED, Full, Json, Quiet, console, print_json, print_table, print_verdict, say
 from attnprobe.cli.probe import certify
-from attnprobe.cli.train import parse_seeds
+from attnprobe.cli.seeds import chosen_seeds
 from attnprobe.errors import ConfigError
 from attnprobe.outputs import check_outputs, figure_files
 
@@ -47,13 +47,11 @@ def verify(
     """
     from attnprobe.report import verdicts
 
-    if seed is not None and seeds is not None:
-        raise ConfigError("--seed and --seeds exclude each other", hint="leave one of them out")
     if figure is not None:
         check_figures(figure)
     wanted = [name.strip() for name in claims.split(",")] if claims is not None else None
     rows: list[tuple[int, Row]] = []
-    for number in parse_seeds(seeds) if seeds is not None else [seed or 0]:
+    for number in chosen_seeds(seed, seeds, default=0):
         rows += [(number, row) for row in rows_for(wanted, length, dim, number, quiet=quiet or json)]
     passed = all(row.passed for _, row in rows)
     figures = draw(figure, length, dim, rows[0][0]) if figure is not None else []

@@ -8,13 +8,12 @@ import typer
 from attnprobe.cli.completion import complete_presets, complete_run_setting
 from attnprobe.cli.output import DataDir, Device, Json, Quiet, finite, print_json
 from attnprobe.cli.runs import train_all
+from attnprobe.cli.seeds import chosen_seeds
 from attnprobe.cli.train_output import show_plan, show_results
-from attnprobe.errors import ConfigError, shown
+from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
     from attnprobe.run import RunConfig
-
-MOST_SEEDS = 10_000
 
 Settings = Annotated[
     list[str] | None,
@@ -155,8 +154,6 @@ def load_configs(
     from attnprobe import presets, run
     from attnprobe.config import environment_assignments, override
 
-    if seed is not None and seeds is not None:
-        raise ConfigError("--seed and --seeds exclude each other", hint="leave one of them out")
     table = override(presets.read_table(preset), [*environment_assignments(), *settings])
     if no_pretrain or pretrained is not None:
         table.pop("pretrain", None)
@@ -164,24 +161,7 @@ def load_configs(
         table.pop("finetune", None)
     if pretrained is not None:
         table["pretrained"] = str(pretrained)
-    wanted = parse_seeds(seeds) if seeds is not None else [table.get("seed", 0) if seed is None else seed]
-    return [run.from_table(table | {"seed": s}) for s in wanted]
-
-
-def parse_seeds(text: str) -> list[int]:
-    """ "5" -> 0..4, "0,3,7" -> these."""
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1 and numbers[0] > MOST_SEEDS and "," not in text:
-        raise ConfigError(f"--seeds {text} asks for more than {MOST_SEEDS:,} runs", hint="name one seed as --seed N")
-    seeds = list(range(numbers[0])) if len(numbers) == 1 and "," not in text else numbers
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ConfigError(
-            f"--seeds {shown(text)} is no list of different seeds", hint="write --seeds 5 or --seeds 0,3,7"
-        )
-    return seeds
+    return [run.from_table(table | {"seed": s}) for s in chosen_seeds(seed, seeds, table.get("seed", 0))]
 
 
 def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None, *, several: bool) -> list[Path]:
