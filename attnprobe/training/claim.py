@@ -7,6 +7,7 @@ run directory that can be moved anywhere, and removes them when the new run is f
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def where_kept(path: Path) -> str:
     kept = _kept(path, REPLACED)
     if not kept:
         return ""
-    return f"the earlier run is kept in {kept[-1]} until this one is finished; `mv {kept[-1]} ELSEWHERE` brings it back"
+    what, back = ("the earlier run is", "it") if len(kept) == 1 else ("earlier runs are", "them")
+    names, quoted = ", ".join(map(str, kept)), shlex.join(map(str, kept))
+    return f"{what} kept in {names} until this one is finished; `mv {quoted} ELSEWHERE` brings {back} back"
 
 
 def remove_kept(path: Path) -> None:
@@ -103,8 +106,9 @@ def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, over
         _keep_source(path, config)
         return False
     half_moved = bool(_kept(path, MOVING))
-    if not started and not half_moved:  # killed before it had begun
-        return False
+    if not started and not half_moved:
+        _refuse_nameless(path)
+        return False  # killed before it had begun
     if not resume:
         hint = "--resume continues it, --overwrite replaces it, --out chooses another folder"
         raise ConfigError(f"{path} is not empty", hint=hint)
@@ -129,6 +133,13 @@ def _refuse_strangers_folder(path: Path, *, resume: bool, overwrite: bool) -> No
         message = f"{path} is no run directory that attnprobe made (it has no {MARKER}), so it is not overwritten"
         raise ConfigError(message, hint="move it away, or choose another folder with --out")
     raise ConfigError(f"{path} is not empty", hint="choose another folder with --out")
+
+
+def _refuse_nameless(path: Path) -> None:
+    """A run whose settings were moved away is still a run; whose it is, nobody can tell."""
+    if _own_files(path):
+        message = f"{path} holds files of a run but not its run.toml"
+        raise ConfigError(message, hint="put run.toml back, replace the run with --overwrite, or choose another --out")
 
 
 def _refuse_links(path: Path) -> None:
@@ -160,8 +171,13 @@ def _own_files(path: Path) -> list[Path]:
 
 
 def _kept(path: Path, kind: str) -> list[Path]:
-    folders = sorted(path.glob("replaced-*")) if path.is_dir() else []
+    folders = sorted(path.glob("replaced-*"), key=_number) if path.is_dir() else []
     return [folder for folder in folders if is_folder(folder) and read_marker(folder).get("kind") == kind]
+
+
+def _number(kept: Path) -> int:
+    digits = kept.name.removeprefix("replaced-")
+    return int(digits) if digits.isdecimal() and len(digits) < 10 else 0
 
 
 def _set_aside(path: Path) -> None:

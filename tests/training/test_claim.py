@@ -79,7 +79,7 @@ def test_the_earlier_run_is_kept_whole_until_the_new_one_is_finished(train, moni
     assert any(str(kept) in message for message in monitor.messages)
     with pytest.raises(RunError, match="diverged") as caught:
         train("seed=2", "pretrain.optimizer.lr=1e18", overwrite=True)
-    assert "brings it back" in caught.value.hint
+    assert "them back" in caught.value.hint, "the finished run and the one that diverged"
     assert contents(kept) == before, "an unfinished run does not cost the finished one"
     kept.rename(tmp_path / "back")  # what the message says
     assert train(out="back", resume=True)["run_dir"] == str(tmp_path / "back")
@@ -189,6 +189,32 @@ def test_a_folder_killed_before_the_run_began_is_taken_over(train, tmp_path, lef
         claim.mark(run, claim.RUN)
     assert train(**({how: True} if how else {}))["seed"] == 0
     assert not list(run.glob(".run.toml.*"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_whose_settings_were_moved_away_is_not_replaced(train, tmp_path, resume: bool) -> None:
+    """As by someone who takes run.toml, changes it and trains again."""
+    train()
+    (tmp_path / "run" / "run.toml").rename(tmp_path / "mine.toml")
+    before = contents(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"holds files of a run but not its run\.toml"):
+        train("seed=1", resume=resume)
+    assert contents(tmp_path / "run") == before
+    assert train("seed=1", overwrite=True)["seed"] == 1
+
+
+def test_every_earlier_run_that_is_kept_is_named(train, tmp_path) -> None:
+    """Whoever overwrites a second time before the new run is finished still wants the first, finished one."""
+    run = tmp_path / "my run"
+    train(out="my run")
+    for _ in range(11):
+        with pytest.raises(Interrupted):
+            train(out="my run", overwrite=True, should_stop=lambda: True)
+    kept = where_kept(run)
+    assert f"{run / 'replaced-1'}, {run / 'replaced-2'}, " in kept
+    assert f"'{run / 'replaced-10'}' '{run / 'replaced-11'}' ELSEWHERE` brings them back" in kept
+    assert train(out="my run", overwrite=True)["seed"] == 0
+    assert not where_kept(run)
 
 
 def test_a_run_without_a_marker_goes_on_but_is_not_overwritten(train, tmp_path) -> None:
