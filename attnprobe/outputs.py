@@ -1,6 +1,7 @@
 """Files that a command writes where a person says: how they are called, and which of those there may be replaced."""
 
 import json
+import re
 import stat
 import tempfile
 import zipfile
@@ -17,7 +18,8 @@ FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ou
     ".pdf": {"Creator": "attnprobe", "CreationDate": None},  # without a date, the same figure is the same bytes
 }
 EDGE = 1 << 14  # bytes at either end of a figure in which its metadata stand
-PAGE_START = b"`attnprobe "  # the command that made it
+ROW = {b"quantity", b"estimate", b"low", b"high", b"level", b"n", b"unit", b"p_value", b"q_value"}  # in every heading
+PAGE_START = re.compile(rb"`attnprobe bench\b[^\n]*`, \d{4}-\d\d-\d\d")  # the command that made it, and when
 
 
 def figure_files(name: Path) -> list[Path]:
@@ -92,17 +94,21 @@ def _is_ours(path: Path, kind: Kind) -> bool:
 
 
 def _is_rows(path: Path) -> bool:
-    """Tidy rows: a CSV whose heading names a quantity, its estimate and its interval."""
+    """Tidy rows: a CSV whose heading names all that every measurement of ours has."""
     with path.open("rb") as file:
         heading = file.readline(EDGE)
-    return {b"quantity", b"estimate", b"low", b"high"} <= set(heading.strip().split(b","))
+    return set(heading.strip().split(b",")) >= ROW
 
 
 def _is_arrays(path: Path) -> bool:
-    """Arrays that come with the names of their axes."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return any(name == "axes.npy" or name.endswith("/axes.npy") for name in names)
+    """Arrays that come with the names of their axes, a JSON text."""
+    import numpy as np
+
+    if not zipfile.is_zipfile(path):  # numpy would read a single array whole
+        return False
+    with np.load(path, allow_pickle=False) as arrays:
+        axes = arrays[next(name for name in arrays if name.rpartition("/")[2] == "axes")]
+    return axes.dtype.kind == "U" and isinstance(json.loads(axes.item()), dict)
 
 
 def _is_figure(path: Path) -> bool:
@@ -118,7 +124,7 @@ def _is_figure(path: Path) -> bool:
 def _is_benchmark(path: Path) -> bool:
     if path.suffix == ".md":
         with path.open("rb") as file:
-            return file.read(len(PAGE_START)) == PAGE_START
+            return PAGE_START.match(file.read(EDGE)) is not None
     return {"command", "surroundings"} <= _keys(path)
 
 

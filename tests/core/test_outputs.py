@@ -13,7 +13,8 @@ from attnprobe.errors import ConfigError
 from attnprobe.outputs import SIGNS, Kind, check_outputs, check_replaceable, figure_files, further_figure
 from attnprobe.report.style import save_figure
 
-ROW = {"checkpoint": "a.pt", "quantity": "bias", "estimate": 1.0, "low": 0.5, "high": 1.5}
+ROW = {"checkpoint": "a.pt", "quantity": "bias", "estimate": 1.0, "low": 0.5, "high": 1.5, "level": 0.95, "n": 9}
+ROW |= {"unit": "sd", "p_value": None, "q_value": None}
 
 
 def write(kind: str, folder: Path) -> list[Path]:
@@ -41,15 +42,19 @@ def test_own_outputs_are_replaced_and_those_of_another_kind_are_not(kind: Kind, 
 def strangers(folder: Path) -> list[Path]:
     """Files of the right formats that somebody else wrote."""
     (folder / "table.csv").write_text("name,estimate\nx,1\n")
+    (folder / "intervals.csv").write_text("quantity,estimate,low,high,comment\nmass,1,0,2,weighed twice\n")
     (folder / "notes.txt").write_text("my thesis")
     (folder / "bytes.bin").write_bytes(os.urandom(99))
     Figure().savefig(folder / "plot.png")
     Figure().savefig(folder / "plot.pdf")
     np.savez(folder / "data.npz", x=np.arange(3))
+    np.savez(folder / "axes.npz", axes=np.arange(3), x=np.arange(3))
+    np.save(folder / "axes.npy", np.arange(3))
     with zipfile.ZipFile(folder / "archive.pt", "w") as archive:
         archive.writestr("archive/data.pkl", b"x")
     (folder / "numbers.json").write_text("3")
     (folder / "nested.json").write_text("[" * 100_000)
+    (folder / "notes.md").write_text("`attnprobe bench` is what I ran, with these thoughts\n")
     (folder / "README.md").write_text("# mine\n")
     (folder / "link.csv").symlink_to(folder / "table.csv")
     (folder / "dangling.csv").symlink_to(folder / "nowhere")
