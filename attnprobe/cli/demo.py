@@ -9,14 +9,17 @@ from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, 
 from attnprobe.cli.runs import train_all
 from attnprobe.cli.seeds import parse_seeds
 from attnprobe.cli.train import Settings
+from attnprobe.errors import AttnprobeError
 from attnprobe.outputs import check_outputs, figure_files
 from attnprobe.ownership import held
 
 if TYPE_CHECKING:
     from attnprobe.probes.proximity import Proximity
+    from attnprobe.run import RunConfig
 
 FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
 SUMMARY = "summary.json"
+AGAIN = "the same command"  # continues what was interrupted
 ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
 
 
@@ -45,8 +48,11 @@ def demo(
     silent = quiet or json
     figures = [file for name in FIGURES for file in figure_files(out / name)]
     check_outputs([("--out", "figure", figures), ("--out", "demo summary", [out / SUMMARY])])
+    numbers = parse_seeds(seeds)
+    for arm in ARMS:
+        arm_configs(arm, numbers, settings or [])  # a mistake is said before the folder is marked
     with held(out, "demo"):
-        summary = tell(out, parse_seeds(seeds), device, silent, settings or [])
+        summary = tell(out, numbers, device, silent, settings or [])
     if json:
         print_json(summary)
     elif not quiet:
@@ -77,12 +83,6 @@ def train_arm(
     arm: str, seeds: list[int], out: Path, device: str, quiet: bool, settings: list[str]
 ) -> list[dict[str, Any]]:
     """One run per seed; finished ones are taken as they are, interrupted ones continued."""
-    from attnprobe import presets, run
-    from attnprobe.config import environment_assignments, override
-
-    table = override(presets.read_table(run.DEFAULT_PRESET), [*environment_assignments(), *settings])
-    if arm == "scratch":
-        del table["pretrain"]
     folders = [out / "runs" / f"{arm}-s{seed}" for seed in seeds]
     begun = [folder.exists() for folder in folders]
     results: dict[int, dict[str, Any]] = {}
@@ -90,10 +90,27 @@ def train_arm(
         chosen = [(seed, f) for seed, f, old in zip(seeds, folders, begun, strict=True) if old == known]
         if chosen:
             say(f"training {ARMS[arm]}, seeds {', '.join(str(seed) for seed, _ in chosen)}", quiet=quiet)
-            configs = [run.from_table(table | {"seed": seed}) for seed, _ in chosen]
-            found = train_all(configs, [folder for _, folder in chosen], device, None, known, False, quiet=quiet)
+            configs = arm_configs(arm, [seed for seed, _ in chosen], settings)
+            where = [folder for _, folder in chosen]
+            try:
+                found = train_all(configs, where, device, None, known, False, quiet=quiet, again=AGAIN)
+            except AttnprobeError as error:
+                error.hint = error.hint.replace(f"{AGAIN} and --resume", AGAIN)  # options that the demo does not have
+                if "--overwrite" in error.hint:
+                    error.hint = f"move that run out of {out / 'runs'}, or choose another --out"
+                raise
             results |= {result["seed"]: result for result in found}
     return [results[seed] for seed in seeds]
+
+
+def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
+    from attnprobe import presets, run
+    from attnprobe.config import environment_assignments, override
+
+    table = override(presets.read_table(run.DEFAULT_PRESET), [*environment_assignments(), *settings])
+    if arm == "scratch":
+        del table["pretrain"]
+    return [run.from_table(table | {"seed": seed}) for seed in seeds]
 
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":

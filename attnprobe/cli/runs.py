@@ -24,8 +24,12 @@ def train_all(
     watches: "Sequence[Watch] | None" = None,
     together: bool = False,
     quiet: bool,
+    again: str = "the same command and --resume",
 ) -> list[dict[str, Any]]:
-    """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130."""
+    """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130.
+
+    again: what goes on where it stopped.
+    """
     from attnprobe.cli.progress import TrainingProgress
     from attnprobe.launch.runs import launch
     from attnprobe.training import distributed
@@ -47,7 +51,7 @@ def train_all(
     except Interrupted:
         where = folders[0] if len(folders) == 1 else folders[0].parent
         helper = distributed.rank() > 0
-        say(f"interrupted; saved in {where}. Go on with the same command and --resume.", quiet=helper)
+        say(f"interrupted; saved in {where}. Go on with {again}.", quiet=helper)
         for kept in filter(None, map(where_kept, folders)):
             say(f"{kept}.", quiet=helper)
         raise typer.Exit(130) from None
