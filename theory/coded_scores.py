@@ -35,22 +35,15 @@ def step(inputs: Array, codes: Array, gain: float) -> Array:
     return -codes @ code_gradient(inputs, codes, gain) @ codes.T
 
 
-def by_offset(matrix: Array) -> Array:
-    """The mean of a matrix over its entries of one offset (j - i) mod L; (L,)."""
-    length = len(matrix)
-    rows, offsets = np.arange(length)[:, None], np.arange(length)
-    return matrix[rows, (rows + offsets) % length].mean(0)
-
-
 def off_circulant(matrix: Array) -> float:
     """The share of a matrix's norm that does not depend on the offset alone."""
-    return float(np.linalg.norm(matrix - periodic_direction(by_offset(matrix))) / np.linalg.norm(matrix))
+    return float(np.linalg.norm(matrix - periodic_direction(measure.by_offset(matrix))) / np.linalg.norm(matrix))
 
 
 def label_losses(setting: Setting, inputs: Array) -> measure.Losses:
     """The label loss of a random linear head with random labels, which break the symmetry of the data."""
     problem, rng = label_problem(setting, setting.rng("C7 labels"), 2), setting.rng("C7 label")
-    return measure.label_losses(linear(problem), inputs, rng.permutation(len(inputs)) % 2.0)
+    return measure.label_losses(linear(problem), inputs, (rng.permutation(len(inputs)) % 2).astype(float))
 
 
 def factor_gradient(losses: measure.Losses, codes: Array, factors: Array) -> Array:

@@ -72,7 +72,11 @@ class NeuronHead:
     activation: Literal["tanh", "relu"] = "tanh"
 
     def __call__(self, scores: Tensor, inputs: Tensor) -> Tensor:
-        tokens = torch.softmax(scores, dim=-1) @ inputs @ tensor(self.value)
+        return self.read(torch.softmax(scores, dim=-1), inputs)
+
+    def read(self, pattern: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs (n,) for a pattern A (L, L)."""
+        tokens = pattern @ inputs @ tensor(self.value)
         hidden = inputs @ tensor(self.own).T + tokens @ tensor(self.mixed).T + tensor(self.offset)
         return self.scale * (getattr(torch, self.activation)(hidden) @ tensor(self.weight)).mean(1)
 
@@ -185,6 +189,13 @@ def ray(function: Callable[[Tensor], Tensor], start: Array, direction: Array, st
 def row_spread(matrix: Array) -> float:
     """||G - row mean|| / ||G||: 0 when all rows agree, 1 when the mean row is zero."""
     return float(np.linalg.norm(matrix - matrix.mean(0)) / np.linalg.norm(matrix))
+
+
+def by_offset(matrix: Array) -> Array:
+    """The mean of a matrix over its entries of one offset (j - i) mod L; (L,)."""
+    length = len(matrix)
+    rows, offsets = np.arange(length)[:, None], np.arange(length)
+    return matrix[rows, (rows + offsets) % length].mean(0)
 
 
 def log_slope(x: Array, y: Array) -> float:

@@ -4,6 +4,7 @@ Axes: `L` = length (query i, then key j), `d` = dim, `n` = number of sequences. 
 patterns and directions (L, L); a kernel or an autocorrelation is a vector over the offset k = (j - i) mod L.
 """
 
+import math
 import operator
 import zlib
 from dataclasses import dataclass, replace
@@ -153,6 +154,24 @@ def sigma_points(moments: Array, dim: int) -> Array:
     points = np.einsum("is,rd->srid", square_root(moments) * np.sqrt(length * dim), np.eye(dim))
     points = points.reshape(length * dim, length, dim)
     return np.concatenate([points, -points])
+
+
+def cubature(moments: Array, dim: int) -> tuple[Array, Array]:
+    """Sequences (n, L, d) and weights (n,) with every moment up to the fifth of Gaussian sequences, n = 2 (L d)^2 + 1.
+
+    Stroud's rule of degree 5: the origin, points on the axes and points on the diagonals of every pair of axes. Weights
+    on the axes are negative beyond four of them. Raises AssertionError unless `moments` is positive semi-definite.
+    """
+    length, size = len(moments), len(moments) * dim
+    axes = np.eye(size)
+    first, second = np.triu_indices(size, 1)
+    pairs = np.concatenate([axes[first] + axes[second], axes[first] - axes[second]])
+    points = [np.zeros((1, size)), math.sqrt(size + 2) * axes, math.sqrt((size + 2) / 2) * pairs]
+    weights = [2 / (size + 2), (4 - size) / (2 * (size + 2) ** 2), 1 / (size + 2) ** 2]
+    nodes = np.concatenate([points[0], points[1], -points[1], points[2], -points[2]])
+    counts = [1, 2 * size, 2 * len(pairs)]
+    sequences = np.einsum("ij,njd->nid", square_root(moments), nodes.reshape(-1, length, dim))
+    return sequences, np.repeat(weights, counts)
 
 
 def second_moments(inputs: Array) -> Array:

@@ -13,6 +13,7 @@ from theory.setting import (
     Setting,
     centre_rows,
     contrast_kernel,
+    cubature,
     decaying,
     gaussian_sequences,
     lag_one,
@@ -90,6 +91,24 @@ def test_sigma_points_have_exactly_their_moments(length, correlation):
     np.testing.assert_allclose(points.mean(0), 0, atol=1e-13)
     cross = np.einsum("ni,nj->ij", points[:, :, 0], points[:, :, 1])
     np.testing.assert_allclose(cross, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("length", "dim"), [(1, 1), (3, 1), (2, 2), (5, 1)])
+def test_cubature_has_the_moments_of_a_gaussian_up_to_the_fifth(length, dim):
+    root = np.random.default_rng(6).standard_normal((length, length))
+    covariance = np.kron(root @ root.T, np.eye(dim))
+    points, weights = cubature(root @ root.T, dim)
+    flat, size = points.reshape(len(points), -1), length * dim
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-12)
+    np.testing.assert_allclose(np.einsum("n,ni,nj->ij", weights, flat, flat), covariance, atol=1e-12 * size**2)
+    fourth = np.einsum("n,ni,nj,nk,nl->ijkl", weights, flat, flat, flat, flat)
+    pairings = [
+        np.einsum(f"{a},{b}->ijkl", covariance, covariance) for a, b in (("ij", "kl"), ("ik", "jl"), ("il", "jk"))
+    ]
+    np.testing.assert_allclose(fourth, sum(pairings), atol=1e-10 * np.abs(covariance).max() ** 2)
+    for odd in ("n,ni->i", "n,ni,nj,nk->ijk"):
+        factors = [flat] * odd.count(",")
+        assert np.abs(np.einsum(odd, weights, *factors)).max() < 1e-10
 
 
 def test_gaussian_sequences_have_their_moments_on_average():

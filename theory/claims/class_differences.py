@@ -14,6 +14,7 @@ from theory.setting import (
     LabelProblem,
     Setting,
     contrast_kernel,
+    decaying,
     gaussian_sequences,
     label_problem,
     lag_one,
@@ -33,6 +34,7 @@ def rows(setting: Setting) -> list[Row]:
         *_any_classes(setting),
         *_dissociation(setting),
         _relu(setting),
+        _relu_statistic(setting),
         *_controls(setting),
     ]
 
@@ -158,22 +160,28 @@ def _dissociation(setting: Setting) -> list[Row]:
     return found
 
 
-def _relu(setting: Setting) -> Row:
-    """The readout of practice, one hidden layer of rectifiers, on Gaussian classes."""
-    small = setting.within(4, 16, widest=8)
-    rng, length, dim = small.rng("C5 relu"), small.length, small.dim
+def _relu_head(setting: Setting) -> measure.NeuronHead:
+    """The readout of practice, one hidden layer of rectifiers, with an effect of known size."""
+    rng, dim = setting.rng("C5 relu"), setting.dim
     value = np.eye(dim) + 0.2 * rng.standard_normal((dim, dim)) / math.sqrt(dim)
     own = rng.standard_normal((6, dim)) / math.sqrt(dim)
     mixed = own + 0.2 * rng.standard_normal((6, dim)) / math.sqrt(dim)
     weight = rng.uniform(0.5, 1.5, 6)
-    head = measure.NeuronHead(
+    return measure.NeuronHead(
         value=value, own=own, mixed=mixed, offset=np.zeros(6), weight=weight, scale=SMALL, activation="relu"
     )
+
+
+def _relu_profile(head: measure.NeuronHead, profile: Array) -> Array:
+    return predictions.relu_statistic(profile, head.own, head.mixed @ head.value.T, head.weight)
+
+
+def _relu(setting: Setting) -> Row:
+    small = setting.within(4, 16, widest=8)
+    rng, length, dim, head = small.rng("C5 relu data"), small.length, small.dim, _relu_head(small)
     profiles = lag_one(length, STRENGTH), lag_one(length, -STRENGTH)
     direction, half = periodic_direction(proximity_kernel(length)), small.draws // 2
-    statistics = [
-        periodic_direction(predictions.relu_statistic(profile, own, mixed @ value.T, weight)) for profile in profiles
-    ]
+    statistics = [periodic_direction(_relu_profile(head, profile)) for profile in profiles]
     predicted = predictions.class_gradient(direction, statistics[0], statistics[1])
     derivatives = [
         measure.derivative(losses, np.zeros((length, length)), direction) / SMALL
@@ -184,6 +192,23 @@ def _relu(setting: Setting) -> Row:
     interval = 5 * float(sample.std()) / math.sqrt(len(sample))
     note = f"{len(sample)} Gaussian sequences; 5 standard errors"
     return agree("C5", f"label gradient, relu readout, {small.size}", predicted, sample.mean(), interval, note)
+
+
+def _relu_statistic(setting: Setting) -> Row:
+    """(5.5) itself, its constant included: gradients on the pattern, unlike those on scores, are not centred."""
+    small = setting.within(4, 16, widest=8)
+    length, head, batches = small.length, _relu_head(small), 50
+    profile, rng = decaying(length, 0.8), small.rng("C5 relu statistic")
+    half = gaussian_sequences(periodic_direction(profile), small.dim, small.draws // 2 // batches * batches, rng)
+    uniform, found = np.full((length, length), 1 / length), []
+    for part in np.split(half, batches):
+        inputs = measure.tensor(np.concatenate([part, -part]))
+        slopes = measure.gradient(lambda pattern, inputs=inputs: head.read(pattern, inputs), uniform)
+        found.append(length * measure.by_offset(slopes) / SMALL)
+    interval = 5 * math.sqrt(float(np.var(found, axis=0, ddof=1).sum()) / batches)
+    note = f"{len(half)} Gaussian sequences and their negatives; 5 standard errors"
+    predicted, name = _relu_profile(head, profile), f"lagged statistic of the relu readout, {small.size}"
+    return agree("C5", name, predicted, np.mean(found, axis=0), interval, note)
 
 
 def _chunked(head: measure.Head, inputs: Array, label: int) -> list[Callable[[Tensor], Tensor]]:

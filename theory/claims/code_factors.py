@@ -8,7 +8,6 @@ from theory import flows, predictions
 from theory import measurements as measure
 from theory.coded_scores import (
     CORRELATION,
-    by_offset,
     data,
     factor_gradient,
     factor_scores,
@@ -45,7 +44,7 @@ def _growth(setting: Setting) -> list[Row]:
     start = math.sqrt(heads) * np.eye(heads).reshape(2, width, heads)
     end = flows.integrate(velocity, start, np.array([time]))[-1]
     predicted = predictions.code_profile(predictions.factor_growth(weights, heads, 1.0, time), length)
-    measured = by_offset(factor_scores(codes, end))
+    measured = measure.by_offset(factor_scores(codes, end))
     note = f"gradient flow of both factors, of size {scale:g}"
     tolerance = 1e-5 * float(np.linalg.norm(predicted))
     found = [agree("C7", f"scores after a time of 1 / max |w|, {setting.size}", predicted, measured, tolerance, note)]
@@ -54,7 +53,7 @@ def _growth(setting: Setting) -> list[Row]:
     for _ in range(DRAWS):
         query, key = rng.standard_normal((2, width, heads))
         of_query, of_key = velocity(np.stack([query, key]))
-        profiles.append(by_offset(codes @ (of_query @ key.T + query @ of_key.T) @ codes.T))
+        profiles.append(measure.by_offset(codes @ (of_query @ key.T + query @ of_key.T) @ codes.T))
     predicted = predictions.code_profile(predictions.factor_growth(weights, heads, 1.0, instant) / instant, length)
     interval = 5 * math.sqrt(float(np.var(profiles, axis=0).sum()) / DRAWS)
     note = f"mean over {DRAWS} draws of W_Q and W_K, by offset; 5 standard errors"
@@ -101,8 +100,8 @@ def _labels(setting: Setting) -> list[Row]:
         codes = codes_of(setting, centred=centred)
         start = rng.standard_normal((2, codes.shape[1], 3)) / codes.shape[1]
         norms = [
-            np.linalg.norm(factor_gradient(of_labels, codes, scale * start))
-            / np.linalg.norm(factor_gradient(of_reconstruction, codes, scale * start))
+            float(np.linalg.norm(factor_gradient(of_labels, codes, scale * start)))
+            / float(np.linalg.norm(factor_gradient(of_reconstruction, codes, scale * start)))
             for scale in scales
         ]
         slopes[centred] = measure.log_slope(scales, np.array(norms))

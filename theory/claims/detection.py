@@ -6,6 +6,7 @@ import numpy as np
 
 from theory import measurements as measure
 from theory import predictions
+from theory.claims import detection_moments
 from theory.gaussian_classes import GaussianClasses, Sample
 from theory.rows import Array, Row, agree, differ
 from theory.setting import Setting
@@ -45,6 +46,7 @@ def rows(setting: Setting) -> list[Row]:
         *_sizes(classes, sample),
         *_shuffles(classes, sample),
         *_controls(classes),
+        *detection_moments.rows(setting),
     ]
 
 

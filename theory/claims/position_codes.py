@@ -9,7 +9,6 @@ from theory import predictions
 from theory.claims import code_factors
 from theory.coded_scores import (
     CORRELATION,
-    by_offset,
     code_gradient,
     data,
     form_gradient,
@@ -81,9 +80,9 @@ def _falling(setting: Setting) -> list[Row]:
     count = max(1, int((weights > 0).cumprod().sum()))
     codes = position_codes(length, count, centred=True)
     last = predictions.falling_range(length, count)
-    profile = by_offset(step(data(setting), codes, gain))
-    alone = by_offset(step(data(setting), codes[:, [count - 1, 2 * count - 1]], gain))
-    opposite = by_offset(step(data(setting, -CORRELATION), codes, gain))
+    profile = measure.by_offset(step(data(setting), codes, gain))
+    alone = measure.by_offset(step(data(setting), codes[:, [count - 1, 2 * count - 1]], gain))
+    opposite = measure.by_offset(step(data(setting, -CORRELATION), codes, gain))
     name, note = f"{count} frequencies, L = {length}", "first step of the scores, autograd at M = 0"
     return [
         agree("C7", f"offset of the highest score, {name}", 0, int(profile.argmax()), 0, note),
@@ -126,11 +125,11 @@ def _all_frequencies(setting: Setting) -> list[Row]:
     length, gain = odd.length, odd.gain
     codes = position_codes(length, length // 2, centred=True)
     scores = step(data(odd), codes, gain)
-    profile = by_offset(scores)
+    profile = measure.by_offset(scores)
     free = predictions.reconstruction_gradient(periodic_direction(decaying(length, CORRELATION)), gain)
     drop = predictions.near_drop(decaying(length, CORRELATION), gain)
     size, note = EXACT * length * gain * (1 + gain), "autograd at M = 0 on sigma points"
-    white = by_offset(step(data(odd, 0.0), codes, gain))
+    white = measure.by_offset(step(data(odd, 0.0), codes, gain))
     name = f"all frequencies, {odd.size}"
     return [
         agree("C7", f"the first step is that of free scores, {name}", -(length**2) / 4 * free, scores, size, note),
@@ -145,9 +144,10 @@ def _random_codes(setting: Setting) -> Row:
     rng, moments = setting.rng("C7 codes"), periodic_direction(decaying(setting.length, CORRELATION))
     inputs = data(setting)
     steps = [
-        by_offset(step(inputs, rng.standard_normal((length, width)) / math.sqrt(width), gain)) for _ in range(draws)
+        measure.by_offset(step(inputs, rng.standard_normal((length, width)) / math.sqrt(width), gain))
+        for _ in range(draws)
     ]
-    predicted = by_offset(predictions.random_codes_step(moments, width, gain))
+    predicted = measure.by_offset(predictions.random_codes_step(moments, width, gain))
     interval = 5 * math.sqrt(float(np.var(steps, axis=0).sum()) / draws)
     note = f"mean over {draws} draws of codes, by offset; 5 standard errors"
     return agree(

@@ -123,27 +123,49 @@ def _derivative(kernel: Array, autocorrelation: Array, setting: Setting) -> floa
     return float(measure.derivative(function, uniform, periodic_direction(kernel)).mean())
 
 
-def _enumerated(setting: Setting) -> list[Row]:
-    """Every mask of a short sequence, weighted by its probability."""
-    small = setting.within(3, 8)
-    length, inputs = small.length, _any_data(small, "C4 masks")
+def _all_masks(inputs: Array, gain: float) -> dict[str, tuple[bool, measure.Losses]]:
+    """Losses under every mask, weighted by its chance, for both ways to average: name to (per mask, losses)."""
+    length = inputs.shape[1]
     hidden = measure.all_masks(length)
     counts = hidden.sum(1)
     chances = RATIO**counts * (1 - RATIO) ** (length - counts)
-    pairs = np.repeat(inputs, len(hidden), axis=0), np.tile(hidden, (len(inputs), 1))
-    losses = measure.masked_losses(*pairs, small.gain)
-    found = []
+    losses = measure.masked_losses(np.repeat(inputs, len(hidden), axis=0), np.tile(hidden, (len(inputs), 1)), gain)
+    found: dict[str, tuple[bool, measure.Losses]] = {}
     for name, per_mask, weights in [
         ("summed loss", False, chances / (RATIO * length)),
         ("mean per mask", True, chances / counts / chances.sum()),
     ]:
         scaled = measure.tensor(np.tile(weights * len(hidden), len(inputs)))
-        measured = measure.gradient(lambda s, scaled=scaled: scaled * losses(s), np.zeros((length, length)))
+        found[name] = per_mask, lambda scores, scaled=scaled: scaled * losses(scores)
+    return found
+
+
+def _enumerated(setting: Setting) -> list[Row]:
+    """Masks of several positions, without sampling: any data, and stationary data along a kernel without symmetry."""
+    small = setting.within(3, 8)
+    length, inputs, found = small.length, _any_data(small, "C4 masks"), []
+    for name, (per_mask, losses) in _all_masks(inputs, small.gain).items():
+        measured = measure.gradient(losses, np.zeros((length, length)))
         seen, both = predictions.visibility(length, RATIO, per_mask=per_mask)
         predicted = predictions.reconstruction_gradient(second_moments(inputs), small.gain, seen, both)
-        note = f"autograd over all {len(hidden)} masks"
-        quantity = f"gradient, Bernoulli({RATIO}) masks, {name}, L = {length}"
+        quantity, note = (
+            f"gradient, Bernoulli({RATIO}) masks, {name}, L = {length}",
+            f"autograd, all {2**length - 1} masks",
+        )
         found.append(agree("C4", quantity, predicted, measured, EXACT * float(np.linalg.norm(predicted)), note))
+    small = setting.within(4, 7, widest=1)
+    length, gain, autocorrelation = small.length, small.gain, 1.7 * decaying(small.length, 0.6)
+    kernel = small.rng("C4 masked kernel").standard_normal(length)
+    inputs, direction = sigma_points(periodic_direction(autocorrelation), small.dim), periodic_direction(kernel)
+    for name, (per_mask, losses) in _all_masks(inputs, gain).items():
+        measured = measure.derivative(losses, np.zeros((length, length)), direction).mean()
+        seen, both = predictions.visibility(length, RATIO, per_mask=per_mask)
+        predicted = predictions.proximity_derivative(kernel, autocorrelation, gain, seen, both)
+        quantity, note = (
+            f"random kernel, all Bernoulli({RATIO}) masks, {name}, L = {length}",
+            "autograd on sigma points",
+        )
+        found.append(agree("C4", quantity, predicted, measured, EXACT * gain * (1 + gain), note))
     return found
 
 

@@ -97,6 +97,5 @@ def codes_gradient(codes: Array, row: Array) -> Array:
 
 
 def departure_rate(gradient: Array) -> float:
-    """(3.3)  lim dist(S(t), K) / t = ||H G H||, H = I - 11^T/L, for the flow S' = -G from a start in K."""
-    centred = centre_rows(gradient)
-    return float(np.linalg.norm(centred - centred.mean(0)))
+    """(3.3)  lim dist(S(t), K) / t = ||H G||, H = I - 11^T/L, for the flow S' = -G from a start in K (G 1 = 0)."""
+    return float(np.linalg.norm(gradient - gradient.mean(0)))
