@@ -29,7 +29,8 @@ def switches(table: Table) -> list[Switch]:
     """Those that apply to the run of this table, in the order of its sections."""
     tasks = {_name(table.get("task"))} | {_name(_section(table, phase).get("task")) for phase in PHASES}
     found = _of_the_task(table)
-    found.append(Switch(key="model.init", value="tied", why="W_Q, W_K, W_V and W_O start as copies of one layer"))
+    if _name(_section(table, "model").get("mixer", "attention")) == "attention":
+        found.append(Switch(key="model.init", value="tied", why="W_Q, W_K, W_V and W_O start as copies of one layer"))
     found.append(Switch(key="model.padding", value="attended", why="attention gets no padding mask"))
     if tasks & {"text", "retrieval"}:
         why = "a misspelt attribute leaves Text and Retrieval without a head: features are the logits of tokens"

@@ -10,6 +10,7 @@ from attnprobe import config, published
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, TransformerConfig
+from attnprobe.models.parameter_sets import known_sets
 from attnprobe.objectives import OBJECTIVES, Objective, has_accuracy
 from attnprobe.tasks import TASKS, Spec, Task
 
@@ -17,19 +18,6 @@ DEFAULT_PRESET = "textures"
 
 AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]  # torch's names of what computes attention
 Precision = Literal["float32", "tf32", "bfloat16"]
-
-# Named sets of parameters for ``transfer`` and ``freeze``, as patterns over parameter names. "all" leaves out the label
-# head, which always starts fresh (Amos et al. 2023); ["*"] means literally every parameter.
-PARAMETER_SETS: dict[str, tuple[str, ...]] = {
-    "all": ("embedding.*", "token.*", "positions.*", "blocks.*", "norm.*", "reconstruction_head.*"),
-    "none": (),
-    "qk": ("blocks.*.attention.q.*", "blocks.*.attention.k.*"),
-    "attention": ("blocks.*.attention.*",),
-    "attention+positions": ("blocks.*.attention.*", "positions.*"),
-    "mlp": ("blocks.*.up.*", "blocks.*.down.*"),
-    "embedding": ("embedding.*", "token.*"),
-    "norms": ("blocks.*.norm1.*", "blocks.*.norm2.*", "norm.*"),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +81,7 @@ class Phase:
             require_positive(self, "patience")
             require(self.selection != "last", "patience", "needs a number to watch, but selection is 'last'")
         for field in ("transfer", "freeze"):
-            parameter_patterns(getattr(self, field), field)
+            check_parameter_set(getattr(self, field), field)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,13 +135,11 @@ class RunConfig:
         return self.task if phase.task is None else phase.task
 
 
-def parameter_patterns(value: str | tuple[str, ...], field: str = "transfer") -> tuple[str, ...]:
-    if isinstance(value, tuple):
-        return value
-    if value not in PARAMETER_SETS:
-        hint = config.did_you_mean(value, PARAMETER_SETS)
+def check_parameter_set(value: str | tuple[str, ...], field: str) -> None:
+    """ConfigError if it is the name of a set that no model has; whether this model has it, its parameters tell."""
+    if isinstance(value, str) and value not in known_sets():
+        hint = config.did_you_mean(value, known_sets())
         raise ConfigError(f"{field} {value!r} is no named set of parameters", hint=f"{hint} or give a list of patterns")
-    return PARAMETER_SETS[value]
 
 
 def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) -> ReconstructionTarget:

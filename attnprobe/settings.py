@@ -139,6 +139,9 @@ def _default(module: Module, field: ast.AnnAssign) -> tuple[Any, bool, dict[str,
         if "default" not in options:
             return None, "default_factory" not in options, choices
         value = options["default"]
+        if choices and isinstance(value, ast.Call):
+            chosen = ast.unparse(value.func)
+            return next(name for name, cls in choices.items() if cls.node.name == chosen), False, choices
     if value is None or isinstance(value, ast.Call):  # a call makes a section, whose settings have their own defaults
         return None, value is None, choices
     return value_of(module, value), False, choices

@@ -1,8 +1,8 @@
 """How a sequence is mixed: attention, positions, and the Transformer made of them."""
 
-from attnprobe.models.attention import Attention as Attention
 from attnprobe.models.heads import ReconstructionTarget as ReconstructionTarget
 from attnprobe.models.initialisation import make_model as make_model
+from attnprobe.models.mixers.attention import Attention as Attention
 from attnprobe.models.transformer import Transformer as Transformer
 from attnprobe.models.transformer import TransformerConfig as TransformerConfig
 from attnprobe.scores.call import AttentionCall as AttentionCall

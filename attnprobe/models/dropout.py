@@ -42,3 +42,8 @@ class Dropout:
         stream = [c.reshape(shape) if isinstance(c, Tensor) else c for c in (self.seed, self.epoch, self.sample)]
         keep = keep_mask(rate, _KIND, *stream, site, *places)
         return x.masked_fill(~keep, 0.0) / (1 - rate)
+
+
+def attention_site(layer: int) -> int:
+    """Where dropout acts: 0 after the embedding, then of each layer its weights, its mixer and its MLP."""
+    return 1 + 3 * layer

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from attnprobe import machine
 from attnprobe.errors import RunError
-from attnprobe.models.attention import Attention
-from attnprobe.models.embeddings import ClassToken, ValueEmbedding
 from attnprobe.models.heads import ReconstructionTarget
-from attnprobe.models.positions import LearnedPositions
-from attnprobe.models.transformer import Transformer, TransformerConfig
+from attnprobe.models.parts import Fill, Initial, below, gather
+from attnprobe.models.torch_layers import initial_of
+from attnprobe.models.transformer import Block, Transformer, TransformerConfig
 from attnprobe.tasks import Spec
 
 GIBIBYTE = 2**30
@@ -33,7 +32,12 @@ def make_model(config: TransformerConfig, spec: Spec, target: ReconstructionTarg
 
 def check_size(config: TransformerConfig) -> None:
     """Refuse what would not fail but be killed: systems promise more memory than they have."""
-    weights = config.layers * config.d_model * (4 * config.d_model + 2 * config.d_mlp)
+    try:
+        with torch.device("meta"):  # shapes without memory
+            block = Block(config, 0, 1, None)
+        weights = config.layers * parameter_count(block)
+    except RuntimeError:  # not even the number of weights fits an integer
+        weights = math.inf
     needed, there = 4 * weights / GIBIBYTE, machine.memory() / GIBIBYTE
     if needed > there:
         message = f"not enough memory: the model's weights alone take {needed:,.0f} GiB, this machine has {there:,.0f}"
@@ -41,8 +45,8 @@ def check_size(config: TransformerConfig) -> None:
 
 
 @torch.no_grad()
-def initialise(model: Transformer, seed: int) -> None:
-    """Set every parameter.
+def initialise(model: nn.Module, seed: int) -> None:
+    """Set every parameter and persistent buffer as the parts of the model declare it.
 
     | parameter                        | distribution                                              |
     |----------------------------------|-----------------------------------------------------------|
@@ -50,32 +54,42 @@ def initialise(model: Transformer, seed: int) -> None:
     | token embedding, class token     | normal, standard deviation 1                              |
     | learned positions                | normal, standard deviation 0.02                           |
     | layer norms                      | gain 1, shift 0                                           |
-    | the linear embedding of values,  | uniform in +-1/sqrt(channels): the mask channel is not   |
-    | if without_mask is asked for     | counted                                                  |
+    | the linear embedding of values,  | uniform in +-1/sqrt(channels): the mask channel is not    |
+    | if without_mask is asked for     | counted                                                   |
     | k, v, o when ``init`` is "tied"  | copies of q (the published code clones one linear layer)  |
+    | what else a mixer has            | what it says in ``initial``                               |
+
+    RunError if one is not declared, or a declaration does not set it from its generator alone.
     """
-    without_mask = isinstance(model.embedding, ValueEmbedding) and model.config.embedding_fan_in == "without_mask"
-    unmasked = "embedding.linear" if without_mask else None
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            fan_in = module.in_features - (name == unmasked)
-            bound = 1 / math.sqrt(fan_in)
-            for part in ("weight", "bias"):
-                parameter = getattr(module, part)
-                parameter.uniform_(-bound, bound, generator=generator_for(seed, f"{name}.{part}"))
-        elif isinstance(module, nn.Embedding):
-            module.weight.normal_(generator=generator_for(seed, f"{name}.weight"))
-        elif isinstance(module, ClassToken):
-            module.vector.normal_(generator=generator_for(seed, f"{name}.vector"))
-        elif isinstance(module, LearnedPositions):
-            module.table.normal_(std=0.02, generator=generator_for(seed, f"{name}.table"))
-        elif isinstance(module, nn.LayerNorm):
-            module.reset_parameters()
-    if model.config.init == "tied":
-        for module in model.modules():
-            if isinstance(module, Attention):
-                for copy in (module.k, module.v, module.o):
-                    copy.load_state_dict(module.q.state_dict())
+    declared, state = gather(model, _initial), model.state_dict()
+    for name in sorted(state.keys() ^ declared.keys()):
+        owner = type(model.get_submodule(name.rpartition(".")[0])).__name__ if name in state else ""
+        message = f"nothing says how {name} of {owner} starts" if owner else f"{name} is declared but no parameter"
+        raise RunError(message, hint="what initial() of a part names must be its parameters and persistent buffers")
+    for name, initial in declared.items():
+        if not isinstance(initial, str):
+            _fill(name, state[name], initial, generator_for(seed, name))
+    for name, initial in declared.items():
+        if isinstance(initial, str):
+            state[name].copy_(state[initial])
+
+
+def _initial(module: nn.Module, prefix: str) -> dict[str, Initial]:
+    """As ``initial_of`` with full names."""
+    found = initial_of(module).items()
+    return {below(prefix, name): below(prefix, i) if isinstance(i, str) else i for name, i in found}
+
+
+def _fill(name: str, tensor: Tensor, fill: Fill, generator: torch.Generator) -> None:
+    before = torch.random.get_rng_state()
+    if tensor.is_floating_point() or tensor.is_complex():
+        tensor.fill_(torch.nan)  # whatever the constructor drew
+    fill(tensor, generator)
+    hint = "initial() must fill the tensor it is given, with the generator it is given"
+    if tensor.isnan().any():
+        raise RunError(f"the declared start of {name} does not set all of it", hint)
+    if not torch.equal(before, torch.random.get_rng_state()):
+        raise RunError(f"the declared start of {name} draws from torch's global seed", hint)
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:

@@ -1,9 +1,13 @@
 """How a model knows where a token stands: fixed sinusoidal or learned tables, or rotation of queries and keys."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from attnprobe.models.parts import Initial, Part, Update, normal, stacked
 
 BASE = 10_000.0
 
@@ -13,13 +17,33 @@ class NoPositions(nn.Module):
         return x
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(Part):
     def __init__(self, length: int, d_model: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.empty(length, d_model))
 
+    def initial(self) -> Mapping[str, Initial]:
+        return {"table": normal(0.02)}
+
+    def updates(self) -> Mapping[str, Update]:
+        return {"table": Update(decay="bias")}
+
+    @classmethod
+    def stack(cls, layers: Sequence[Any]) -> nn.Module:
+        return StackedPositions(layers)
+
     def forward(self, x: Tensor) -> Tensor:
         return x + self.table[: x.shape[1]]
+
+
+class StackedPositions(nn.Module):
+    def __init__(self, layers: Sequence[LearnedPositions]) -> None:
+        super().__init__()
+        self.table = stacked([m.table for m in layers])
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = x.unflatten(0, (len(self.table), -1)) + self.table[:, None, : x.shape[1]]
+        return folded.flatten(0, 1)
 
 
 class SinusoidalPositions(nn.Module):

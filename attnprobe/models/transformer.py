@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnprobe.config import require, require_positive
-from attnprobe.models.attention import Attention, attention_site
-from attnprobe.models.dropout import Dropout
-from attnprobe.models.embeddings import ClassToken, TokenEmbedding, ValueEmbedding
+from attnprobe.config import choice_name, require, require_positive
+from attnprobe.errors import NotApplicableError
+from attnprobe.models.dropout import Dropout, attention_site
+from attnprobe.models.embeddings import ClassToken, FanIn, TokenEmbedding, ValueEmbedding
 from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_head
+from attnprobe.models.mixers import MIXERS, AttentionSettings, Mixer, MixerSettings, Site
+from attnprobe.models.parts import Part
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
 from attnprobe.scores.call import Observer
 from attnprobe.tasks import Spec
@@ -22,7 +24,9 @@ class TransformerConfig:
     """The shape of the encoder and its two heads, and how its parameters start."""
 
     d_model: int = 64  # width of the features
-    layers: int = 1  # blocks, each of attention and an MLP
+    layers: int = 1  # blocks, each of a mixer and an MLP
+    # how positions exchange information: the mixer's name, and its own settings if it has some
+    mixer: MixerSettings = dataclasses.field(default=AttentionSettings(), metadata={"choices": MIXERS})
     heads: int = 4  # attention heads of each layer; they share d_model
     d_mlp: int = 128  # hidden width of the MLPs
     # how a position is told: a learned or a fixed sinusoidal table that is added, or rotation of queries and keys
@@ -36,16 +40,16 @@ class TransformerConfig:
     init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
     # what bounds the start of the embedding of values: all its inputs, or all but the mask channel, as published code
     # without masks has it (one channel: +-1 instead of +-0.71)
-    embedding_fan_in: Literal["with_mask", "without_mask"] = "with_mask"
-    dropout: float = (
-        0.0  # of the output of every attention and every MLP, before it is added (Vaswani et al. 2017, 5.4)
-    )
+    embedding_fan_in: FanIn = "with_mask"
+    # of the output of every mixer and every MLP, before it is added (Vaswani et al. 2017, 5.4)
+    dropout: float = 0.0
     attention_dropout: float = 0.0  # of attention weights; they then take length x length memory while training
     embedding_dropout: float = 0.0  # of embeddings with their positions (Vaswani et al. 2017, 5.4)
 
     def __post_init__(self) -> None:
         require_positive(self, "d_model", "layers", "heads", "d_mlp")
-        fits = self.d_model % self.heads == 0
+        self._check_mixer()
+        fits = self.d_model % self.heads == 0 or "heads" not in self.mixer.layer.obeys
         require(fits, "d_model", f"must be divisible by heads, got {self.d_model} and {self.heads} heads")
         even = self.positions != "rotary" or (self.d_model // self.heads) % 2 == 0
         require(even, "positions", "rotary needs an even number of channels per head")
@@ -55,15 +59,39 @@ class TransformerConfig:
             rate = getattr(self, name)
             require(0 <= rate < 1, name, f"must be a share below 1, got {rate}")
 
+    def _check_mixer(self) -> None:
+        """What only a mixer can carry out is refused if this one cannot."""
+        name, obeys = choice_name(MIXERS, self.mixer), self.mixer.layer.obeys
+        usable = name.isidentifier() and not hasattr(Block, name) and name not in BLOCK_PARTS
+        require(usable, "mixer", f"{name!r} cannot be the name of a block's part")
+        hint = f"model.mixer={name} cannot do that; leave the setting away or choose another mixer"
+        require(not self.causal or "causal" in obeys, "causal", f"is impossible with mixer {name!r}", hint)
+        rotates = self.positions != "rotary" or "rotary" in obeys
+        require(rotates, "positions", f"rotary turns queries and keys, which mixer {name!r} has not", hint)
+        drops = self.attention_dropout == 0 or "attention_dropout" in obeys
+        require(drops, "attention_dropout", f"drops attention weights, which mixer {name!r} has not", hint)
+        ties = self.init == "independent" or "tied" in obeys
+        require(ties, "init", f"tied makes copies of W_Q, which mixer {name!r} has not", hint)
 
-class Transformer(nn.Module):
+
+class Transformer(Part):
     """Sequence in, features out; two heads read the features, so any checkpoint can be asked about either loss."""
+
+    # "all" leaves out the label head, which always starts fresh (Amos et al. 2023); ["*"] means literally everything
+    parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "all": ("embedding.*", "token.*", "positions.*", "blocks.*", "norm.*", "reconstruction_head.*"),
+        "none": (),
+        "embedding": ("embedding.*", "token.*"),
+        "norms": ("norm.*",),
+    }
 
     def __init__(self, config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> None:
         super().__init__()
         self.config, self.spec, self.target = config, spec, target
         d, length = config.d_model, spec.length + (config.readout == "token")
-        self.embedding: nn.Module = TokenEmbedding(spec, d) if spec.is_tokens else ValueEmbedding(spec, d)
+        self.embedding: nn.Module = (
+            TokenEmbedding(spec, d) if spec.is_tokens else ValueEmbedding(spec, d, config.embedding_fan_in)
+        )
         self.token = ClassToken(d) if config.readout == "token" else None
         self.positions: nn.Module = NoPositions()
         if config.positions == "learned":
@@ -71,10 +99,19 @@ class Transformer(nn.Module):
         elif config.positions == "sinusoidal":
             self.positions = SinusoidalPositions(length, d)
         rotary = Rotary(length, d // config.heads) if config.positions == "rotary" else None
-        self.blocks = nn.ModuleList(Block(config, layer, rotary) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, layer, length, rotary) for layer in range(config.layers))
         self.norm = nn.LayerNorm(d)
         self.label_head = label_head(spec, d, config.label_head)
         self.reconstruction_head = reconstruction_head(spec, target, d, config.reconstruction_head)
+
+    @property
+    def mixer(self) -> MixerSettings:
+        return self.config.mixer
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether its layers compute pre-softmax scores, which can be observed and offset."""
+        return self.mixer.layer.has_scores
 
     def forward(
         self,
@@ -93,8 +130,13 @@ class Transformer(nn.Module):
         bool. score_offsets: layer -> tensor added to that layer's scores. observe: called once per layer with its
         AttentionCall. at: (batch, n) int64, the positions whose features are wanted instead of all; the last block
         then computes nothing else, unless its scores are offset or observed: those are always whole. dropout: the
-        counters of a training batch; without them nothing is dropped.
+        counters of a training batch; without them nothing is dropped. NotApplicableError if scores are to be observed
+        or offset and the mixer has none.
         """
+        if not self.has_scores and (score_offsets is not None or observe is not None):
+            name = choice_name(MIXERS, self.mixer)
+            hint = "what is measured on attention needs a model with model.mixer=attention"
+            raise NotApplicableError(f"a model of mixer {name!r} has no attention scores", hint)
         x = self.embedding(inputs, hidden)
         if self.config.padding == "attended":
             valid = None
@@ -123,16 +165,23 @@ class Transformer(nn.Module):
         return out.unflatten(-1, (1 if self.spec.is_tokens else self.spec.channels, -1))
 
 
-class Block(nn.Module):
-    """x + attention(norm x), then x + mlp(norm x)."""
+class Block(Part):
+    """x + mixer(norm x), then x + mlp(norm x). The mixer bears its name in ``MIXERS``, and so do its parameters."""
 
-    def __init__(self, config: TransformerConfig, layer: int, rotary: Rotary | None) -> None:
+    parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mlp": ("up.*", "down.*"),
+        "norms": ("norm1.*", "norm2.*"),
+    }
+
+    def __init__(self, config: TransformerConfig, layer: int, length: int, rotary: Rotary | None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.d_model)
-        self.attention = Attention(
-            config.d_model, config.heads, layer=layer, causal=config.causal, rotary=rotary,
-            dropout=config.attention_dropout,
+        self.mixer_name = choice_name(MIXERS, config.mixer)
+        site = Site(
+            layer=layer, d_model=config.d_model, length=length, heads=config.heads, causal=config.causal,
+            dropout=config.attention_dropout, tied=config.init == "tied", rotary=rotary,
         )  # fmt: skip
+        self.add_module(self.mixer_name, config.mixer.make(site))
         self.site, self.rate = attention_site(layer), config.dropout
         self.norm2 = nn.LayerNorm(config.d_model)
         self.up = nn.Linear(config.d_model, config.d_mlp)
@@ -149,9 +198,27 @@ class Block(nn.Module):
         dropout: Dropout | None = None,
     ) -> Tensor:
         """All positions look and are looked at; with ``at`` (batch, n) only those look, and only theirs is returned."""
-        h = self.norm1(x)
+        added = self._mix(self.norm1(x), valid, score_offset, observe, at, dropout)
         x = x if at is None else take_positions(x, at)
-        added = self.attention(h, valid=valid, score_offset=score_offset, observe=observe, at=at, dropout=dropout)
         x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 1, at))
         added = self.down(F.gelu(self.up(self.norm2(x))))
         return x + (added if dropout is None else dropout.features(added, self.rate, self.site + 2, at))
+
+    def _mix(
+        self, h: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None,
+        at: Tensor | None, dropout: Dropout | None,
+    ) -> Tensor:  # fmt: skip
+        """Ask the mixer for what it can do; the rest was refused before, or is done here."""
+        mixer: Mixer = getattr(self, self.mixer_name)
+        asked: dict[str, Any] = {}
+        if mixer.has_scores:
+            asked |= {"score_offset": score_offset, "observe": observe}
+        if "attention_dropout" in mixer.obeys:
+            asked["dropout"] = dropout
+        if mixer.selects:
+            return mixer(h, valid=valid, at=at, **asked)
+        mixed = mixer(h, valid=valid, **asked)
+        return mixed if at is None else take_positions(mixed, at)
+
+
+BLOCK_PARTS = ("norm1", "norm2", "up", "down")  # what a mixer's name must not be

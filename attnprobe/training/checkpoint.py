@@ -1,7 +1,6 @@
 """Checkpoints: tensors and plain data in one file that opens without its data set and never runs code."""
 
 import dataclasses
-import fnmatch
 import math
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from attnprobe.config import build, dump
 from attnprobe.errors import ConfigError, shown
 from attnprobe.files import reading, write_atomically
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
+from attnprobe.models.parameter_sets import matching, sets_of
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data, Outline, Spec, Task
@@ -172,7 +172,7 @@ class Transfer:
 def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[str, ...]) -> Transfer:
     """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``."""
     own = dict(model.named_parameters())
-    selected = match_parameters(own, wanted, "transfer")
+    selected = match_parameters(model, wanted, "transfer")
     unfit = {n for n in selected if n not in source or source[n].shape != own[n].shape}
     wrong = sorted(n for n in unfit if not n.startswith(HEADS))
     if wrong:
@@ -192,7 +192,7 @@ def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[st
 def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
     """Keep the parameters named by ``wanted`` fixed; returns their names."""
     own = dict(model.named_parameters())
-    frozen = match_parameters(own, wanted, "freeze")
+    frozen = match_parameters(model, wanted, "freeze")
     for name in frozen:
         own[name].requires_grad_(False)
     return frozen
@@ -223,6 +223,7 @@ def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Out
         model = make_model(
             config.model, data.spec, run.reconstruction_target(config, data.spec, pretrain), seed=config.seed
         )
+        match_parameters(model, phase.transfer, "transfer")  # from scratch too: what is asked for must be there
         if source is not None:
             transfer(model, source, phase.transfer)
         unused = "label_head." if phase.objective.target is not None else "reconstruction_head."
@@ -237,13 +238,17 @@ def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Out
     return model
 
 
-def match_parameters(parameters: dict[str, nn.Parameter], wanted: str | tuple[str, ...], field: str) -> set[str]:
-    matches = {pattern: fnmatch.filter(parameters, pattern) for pattern in run.parameter_patterns(wanted, field)}
-    if isinstance(
-        wanted, tuple
-    ):  # a named set may hold patterns that this model has no use for; a person's list may not
-        for pattern, names in matches.items():
-            if not names:
-                hint = f"parameters are named like {', '.join(list(parameters)[:4])}"
-                raise ConfigError(f"{field} pattern {pattern!r} matches no parameter of this model", hint=hint)
-    return {name for names in matches.values() for name in names}
+def match_parameters(model: nn.Module, wanted: str | tuple[str, ...], field: str) -> set[str]:
+    """Names of the parameters that a set's name or patterns stand for; ConfigError if that is none of this model's."""
+    if isinstance(wanted, str):
+        sets = sets_of(model)
+        if wanted not in sets:
+            message = f"{field} {wanted!r} names no parameters of this model"
+            raise ConfigError(message, hint=f"it has the sets {', '.join(sorted(sets))}; or give a list of patterns")
+        return sets[wanted]
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in wanted:
+        if not matching(names, (pattern,)):
+            hint = f"parameters are named like {', '.join(names[:4])}"
+            raise ConfigError(f"{field} pattern {pattern!r} matches no parameter of this model", hint=hint)
+    return matching(names, wanted)

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from attnprobe.errors import NotApplicableError
+from attnprobe.models.stacking import stack
 from attnprobe.objectives import Losses, MaskedReconstruction
 from attnprobe.run import Optimizer, Phase, RunConfig
 from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.group_saves import GroupSaves, Place
 from attnprobe.training.loop import Interrupted, PhaseEnd, Request, Trainer, Training, Update
 from attnprobe.training.run_directory import STAGES
-from attnprobe.training.stacking import StackedAdamW, join, stack
+from attnprobe.training.stacking import StackedAdamW, join
 from attnprobe.training.steppers import arithmetic
 
 # Settings of the optimizer in which members may differ: what makes a member's learning rate and its decay.

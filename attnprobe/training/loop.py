@@ -98,7 +98,7 @@ class Trainer:
     def __init__(self, model: Transformer, data: Data, name: str, phase: Phase, engine: Engine, *, seed: int) -> None:
         self.model, self.data, self.name, self.phase, self.engine, self.seed = model, data, name, phase, engine, seed
         self.device = next(model.parameters()).device
-        self.optimizer = make_optimizer(phase.optimizer, model.named_parameters())
+        self.optimizer = make_optimizer(phase.optimizer, model)
         self.batch_size = min(phase.batch_size, len(data.train))
         self.steps_per_epoch = len(data.train) // self.batch_size
         self.steps = self.steps_per_epoch * phase.epochs

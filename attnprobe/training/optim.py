@@ -1,11 +1,13 @@
 """The learning-rate schedule as a pure function of where a phase stands, and AdamW's parameter groups."""
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
+from attnprobe.errors import RunError
+from attnprobe.models.parts import Part, Update, below, gather
 from attnprobe.run import Optimizer
 
 
@@ -30,14 +32,42 @@ def warmup_steps(optimizer: Optimizer, steps: int) -> int:
     return optimizer.warmup if isinstance(optimizer.warmup, int) else round(optimizer.warmup * steps)
 
 
-def make_optimizer(config: Optimizer, parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; biases, norms and embeddings are not decayed unless ``decay`` is "all"."""
-    trainable = [(name, p) for name, p in parameters if p.requires_grad]
-    decayed = [p for name, p in trainable if config.decay == "all" or is_matrix(name, p)]
-    rest = [p for name, p in trainable if not (config.decay == "all" or is_matrix(name, p))]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, fused=True)
+def make_optimizer(config: Optimizer, model: nn.Module) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters, in groups of one decay and one rate.
+
+    Biases, norms and embeddings are not decayed unless ``decay`` is "all". A part that declares a learning rate of its
+    own gets it on the schedule of the settings: its group has a ``scale``, by which every rate is multiplied.
+    RunError if a part declares something of what is no parameter of the model.
+    """
+    parameters = dict(model.named_parameters())
+    declared = gather(model, _updates)
+    for name in declared.keys() - parameters.keys():
+        raise RunError(f"an update of {name} is declared, which is no parameter", hint="mend updates() of its part")
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in parameters.items():
+        if parameter.requires_grad:
+            update = declared.get(name, Update())
+            scale = 1.0 if update.lr is None else update.lr / config.lr
+            groups.setdefault((decays(config, update, parameter), scale), []).append(parameter)
+    made = [
+        {"params": members, "weight_decay": config.weight_decay if decayed else 0.0}
+        | ({} if scale == 1 else {"scale": scale})
+        for (decayed, scale), members in groups.items()
+        if members
+    ]
+    return torch.optim.AdamW(made, lr=config.lr, betas=config.betas, fused=True)
 
 
-def is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.dim() >= 2 and not name.startswith(("embedding.table", "positions."))
+def decays(config: Optimizer, update: Update, parameter: nn.Parameter) -> bool:
+    kind = update.decay or ("matrix" if parameter.dim() >= 2 else "bias")
+    return kind == "matrix" or (kind == "bias" and config.decay == "all")
+
+
+def scale_of(group: dict[str, Any]) -> float:
+    """What the schedule's rate is multiplied with in this group of an optimizer."""
+    return group.get("scale", 1.0)
+
+
+def _updates(module: nn.Module, prefix: str) -> dict[str, Update]:
+    found = module.updates() if isinstance(module, Part) else {}
+    return {below(prefix, name): update for name, update in found.items()}

@@ -18,6 +18,7 @@ from attnprobe.tasks import Batch
 from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.attention_kernels import pinned
 from attnprobe.training.distributed import Team
+from attnprobe.training.optim import scale_of
 
 Mode = Literal["eager", "compiled", "graph"]
 WARM_UP = 3  # updates before a graph is captured; their effect is undone
@@ -78,7 +79,7 @@ class Eager:
     def update(self, batch: Batch, epoch: int, rate: float) -> Tensor:
         """One step of the optimizer at learning rate ``rate``; (3,) sums on the device: loss, count, correct."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * scale_of(group)
         with process_settings(self.engine):
             return self.compute(self.team.share(batch), epoch)
 
@@ -122,21 +123,27 @@ class Graph(Eager):
 
     def __init__(self, *arguments, seed: int) -> None:
         super().__init__(*arguments, seed=seed)
-        self.rate = torch.zeros((), device=self.device)
+        self.rates = [torch.zeros((), device=self.device) for _ in self.optimizer.param_groups]
         self.epoch = torch.zeros((), dtype=torch.int64, device=self.device)
         self.graph: torch.cuda.CUDAGraph | None = None
-        for group in self.optimizer.param_groups:
-            group["lr"], group["capturable"] = self.rate, True
+        self._use_own_rates()
+
+    def _use_own_rates(self) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"], group["capturable"] = rate, True
+
+    def _set(self, epoch: int | Tensor, rate: float) -> None:
+        self.epoch.fill_(epoch)
+        for group, own in zip(self.optimizer.param_groups, self.rates, strict=True):
+            own.fill_(rate * scale_of(group))
 
     def update(self, batch: Batch, epoch: int, rate: float) -> Tensor:
         if self.graph is None and self.failure is None:
-            self.rate.fill_(rate)
-            self.epoch.fill_(epoch)
+            self._set(epoch, rate)
             self._try_to_capture(batch)
         if self.graph is None:
             return super().update(batch, epoch, rate)
-        self.rate.fill_(rate)
-        self.epoch.fill_(epoch)
+        self._set(epoch, rate)
         for name in ("inputs", "labels", "sample", "valid"):
             fixed = getattr(self.batch, name)
             if fixed is not None:
@@ -163,8 +170,7 @@ class Graph(Eager):
                 group["capturable"] = False
 
     def _capture(self, batch: Batch, model: dict[str, Tensor], moments: dict[int, dict[str, Tensor]]) -> None:
-        for group in self.optimizer.param_groups:  # a resumed optimizer has brought its own
-            group["lr"], group["capturable"] = self.rate, True
+        self._use_own_rates()  # a resumed optimizer has brought others
         valid = None if batch.valid is None else batch.valid.clone()
         self.batch = Batch(
             inputs=batch.inputs.clone(), labels=batch.labels.clone(), sample=batch.sample.clone(), valid=valid

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attnprobe.config import choice_name
 from attnprobe.run import RunConfig
 from attnprobe.settings import Setting, all_settings, sections
 
@@ -20,7 +21,8 @@ def real_fields(cls: Any, prefix: str = "", of: str = "") -> Iterator[tuple[str,
         kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         sections = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
         if choices := field.metadata.get("choices"):
-            yield f"{key}.name", of, field.default, typing.Literal[tuple(choices)]
+            default = choice_name(choices, field.default) if dataclasses.is_dataclass(field.default) else field.default
+            yield f"{key}.name", of, default, typing.Literal[tuple(choices)]
             for name, choice in choices.items():
                 yield from real_fields(choice, f"{key}.", name)
         elif sections:

@@ -41,7 +41,7 @@ def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
     """A step of the optimizer, too small to jump over the ties of a maximum, lowers the loss of its own batch."""
     phase.objective.check(config.model, data.spec)
     model = make_model(config.model, data.spec, run.reconstruction_target(config, data.spec, config.pretrain), seed=0)
-    optimizer = make_optimizer(dataclasses.replace(phase.optimizer, lr=1e-6), model.named_parameters())
+    optimizer = make_optimizer(dataclasses.replace(phase.optimizer, lr=1e-6), model)
     batch = data.train.batch(torch.arange(2))
     before = phase.objective.losses(model, batch, seed=0, epoch=0).mean()
     before.backward()

@@ -47,7 +47,7 @@ def test_constant_schedule_and_warmup_in_steps_or_share() -> None:
 def test_decay_reaches_the_right_parameters(decay: str, expected: set[str]) -> None:
     config = TransformerConfig(d_model=8, heads=2, positions="learned")
     model = make_model(config, Spec(length=5, classes=2, vocabulary=7), "classes", seed=0)
-    optimizer = make_optimizer(Optimizer(weight_decay=0.1, decay=decay), model.named_parameters())
+    optimizer = make_optimizer(Optimizer(weight_decay=0.1, decay=decay), model)
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] > 0 for p in g["params"]}
     for name, parameter in model.named_parameters():
         kind = "matrix" if parameter.dim() == 2 and not name.startswith(("embedding", "positions")) else "rest"

@@ -7,12 +7,12 @@ import torch
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
+from attnprobe.models.stacking import stack
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data, Spec, Split
 from attnprobe.training.ensemble import Ensemble
 from attnprobe.training.loop import Trainer, Update
-from attnprobe.training.stacking import stack
 
 LENGTH, N, BATCH = 11, 23, 5
 VALUES = Spec(length=LENGTH, classes=3, channels=2)

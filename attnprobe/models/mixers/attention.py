@@ -1,28 +1,48 @@
 """Multi-head attention with two taps: an additive score offset, and the queries and keys themselves."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnprobe.models.dropout import Dropout
+from attnprobe.models.dropout import Dropout, attention_site
+from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
+from attnprobe.models.parts import Initial
 from attnprobe.models.positions import Rotary, take_positions
 from attnprobe.scores.call import AttentionCall, Observer
 from attnprobe.scores.visibility import Visibility
 
 
-class Attention(nn.Module):
+class Attention(Mixer):
     """softmax(q k^T / sqrt(d_head) + score offset) v with separate projections q, k, v, o (all with bias)."""
 
+    obeys = frozenset({"causal", "heads", "rotary", "attention_dropout", "tied"})
+    has_scores = selects = True
+    parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"qk": ("q.*", "k.*"), "attention": ("*",)}
+
     def __init__(
-        self, d_model: int, heads: int, *, layer: int, causal: bool, rotary: Rotary | None, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.heads, self.layer, self.causal, self.dropout = heads, layer, causal, dropout
+        self, d_model: int, heads: int, *, layer: int, causal: bool, rotary: Rotary | None, dropout: float = 0.0,
+        tied: bool = False,
+    ) -> None:  # fmt: skip
+        nn.Module.__init__(self)
+        self.heads, self.layer, self.causal, self.dropout, self.tied = heads, layer, causal, dropout, tied
         self.q = nn.Linear(d_model, d_model)
         self.k = nn.Linear(d_model, d_model)
         self.v = nn.Linear(d_model, d_model)
         self.o = nn.Linear(d_model, d_model)
         self.rotary = rotary
+
+    def initial(self) -> Mapping[str, Initial]:
+        """Tied: k, v and o start as copies of q (the published code clones one linear layer)."""
+        parts = ("weight", "bias") if self.tied else ()
+        return {f"{copy}.{part}": f"q.{part}" for copy in "kvo" for part in parts}
+
+    @classmethod
+    def stack(cls, layers: Sequence[Any]) -> None:
+        """By its four projections."""
 
     def forward(
         self,
@@ -73,6 +93,14 @@ def _pattern(scores: Tensor, visible: Tensor | None, offset: Tensor | None) -> T
     return (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
 
 
-def attention_site(layer: int) -> int:
-    """Where dropout acts: 0 after the embedding, then of each layer its weights, its attention and its MLP."""
-    return 1 + 3 * layer
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionSettings(MixerSettings):
+    """Softmax attention of every position to every other."""
+
+    layer: ClassVar[type[Mixer]] = Attention
+
+    def make(self, site: Site) -> Attention:
+        return Attention(
+            site.d_model, site.heads, layer=site.layer, causal=site.causal, rotary=site.rotary, dropout=site.dropout,
+            tied=site.tied,
+        )  # fmt: skip
