@@ -15,6 +15,8 @@ Fill = Callable[[Tensor, torch.Generator], object]  # sets a tensor in place, dr
 Initial = Fill | str  # a text: the parameter starts as a copy of that other one of the same part
 Declared = TypeVar("Declared")
 
+NO_TWIN = "train them side by side: leave out --together; or write the twin in the part's stack()"
+
 
 def uniform(bound: float) -> Fill:
     """In +-bound."""

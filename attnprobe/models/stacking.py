@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.models.parts import below
+from attnprobe.models.parts import NO_TWIN, below
 from attnprobe.models.torch_layers import has_state, twin_of
 from attnprobe.models.transformer import Transformer
-
-HINT = "train them side by side: leave out --together; or write the twin in the part's stack()"
 
 
 def stack(models: Sequence[Transformer]) -> Transformer:
@@ -51,9 +49,11 @@ def _find_twins(layers: Sequence[nn.Module], name: str, found: dict[int, nn.Modu
     try:
         twin = twin_of(layers)
         if twin is None and has_state(layers[0]):
-            raise NotApplicableError(f"{type(layers[0]).__name__} does not say how")
+            raise NotApplicableError(f"{type(layers[0]).__name__} does not say how", NO_TWIN)
     except NotApplicableError as error:
-        raise NotApplicableError(f"{name or 'the model'} cannot be stacked into an ensemble: {error}", HINT) from None
+        raise NotApplicableError(
+            f"{name or 'the model'} cannot be stacked into an ensemble: {error}", NO_TWIN
+        ) from None
     if twin is not None:
         found[id(layers[0])] = twin
         return
@@ -68,6 +68,8 @@ def _check(one: nn.Module, whole: nn.Module, members: int) -> None:
         wanted = [members, *own[name].shape] if name in own else None
         found = list(state[name].shape) if name in state else None
         if found != wanted:
-            raise NotApplicableError(f"{name} cannot be stacked: its twin has shape {found} instead of {wanted}", HINT)
+            raise NotApplicableError(
+                f"{name} cannot be stacked: its twin has shape {found} instead of {wanted}", NO_TWIN
+            )
     if [name for name, _ in one.named_parameters()] != [name for name, _ in whole.named_parameters()]:
-        raise NotApplicableError("parameters that several parts of a model share cannot be stacked", HINT)
+        raise NotApplicableError("parameters that several parts of a model share cannot be stacked", NO_TWIN)

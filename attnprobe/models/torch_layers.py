@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.models.parts import Initial, Part, constant, normal, stacked, uniform
+from attnprobe.models.parts import NO_TWIN, Initial, Part, constant, normal, stacked, uniform
 
 
 class StackedLinear(nn.Module):
@@ -29,7 +29,7 @@ class StackedLayerNorm(nn.Module):
     def __init__(self, layers: Sequence[nn.LayerNorm]) -> None:
         super().__init__()
         if layers[0].bias is None or len(layers[0].normalized_shape) > 1:
-            raise NotApplicableError("a layer norm without shift or over several axes cannot be stacked")
+            raise NotApplicableError("a layer norm without shift or over several axes cannot be stacked", NO_TWIN)
         self.weight, self.bias = stacked([m.weight for m in layers]), stacked([m.bias for m in layers])
         self.eps = layers[0].eps
 
@@ -42,7 +42,7 @@ class StackedEmbedding(nn.Module):
     def __init__(self, layers: Sequence[nn.Embedding]) -> None:
         super().__init__()
         if layers[0].padding_idx is not None or layers[0].max_norm is not None:
-            raise NotApplicableError("an embedding with a padding token or a largest norm cannot be stacked")
+            raise NotApplicableError("an embedding with a padding token or a largest norm cannot be stacked", NO_TWIN)
         self.weight = stacked([m.weight for m in layers])
 
     def forward(self, tokens: Tensor) -> Tensor:

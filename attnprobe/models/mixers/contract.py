@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.models.parts import Part
+from attnprobe.models.parts import NO_TWIN, Part
 from attnprobe.models.positions import Rotary
 
 # Settings of a model that only its mixer can carry out.
@@ -54,7 +54,7 @@ class Mixer(Part):
     @classmethod
     def stack(cls, layers: Sequence[Any]) -> nn.Module | None:
         """As of any part, but to be declared even if all parameters are of its parts: they may not be called alone."""
-        raise NotApplicableError(f"mixer {cls.__name__} does not say how")
+        raise NotApplicableError(f"mixer {cls.__name__} does not say how", NO_TWIN)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
