@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from attnprobe.training.checkpoint import load_checkpoint
+from tests.training.equality import assert_equal_runs
 
 KINDS = {
     "plain": ["--out", "killed/s0"],
@@ -48,21 +47,6 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def lines(run: Path, name: str) -> list[dict]:
-    path = run / name
-    records = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [{key: value for key, value in r.items() if key not in ("seconds", "time", "run")} for r in records]
-
-
-def assert_equal_runs(one: Path, two: Path) -> None:
-    for run in one.glob("s*"):
-        for path in run.glob("checkpoints/*.pt"):
-            a, b = (load_checkpoint(p).state for p in (path, two / run.name / "checkpoints" / path.name))
-            assert all(torch.equal(a[key], b[key]) for key in a), path
-        for name in ("metrics.jsonl", "telemetry.jsonl"):
-            assert lines(run, name) == lines(two / run.name, name), name
-
-
 def has_lines(run: Path, least: int) -> bool:
     metrics = run / "metrics.jsonl"
     return metrics.exists() and metrics.read_text().count("\n") >= least
@@ -79,7 +63,8 @@ def test_killed_and_resumed_equals_never_killed(kind: str, attnprobe, tmp_path: 
         assert not (tmp_path / "killed" / "s0" / "result.json").exists()
     assert attnprobe(*arguments, "--resume").code == 0
     assert attnprobe(*(part.replace("killed", "whole") for part in arguments)).code == 0
-    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+    for run in ("s0", "s1") if kind == "together" else ("s0",):
+        assert_equal_runs(tmp_path / "whole" / run, tmp_path / "killed" / run)
 
 
 def writers(folder: Path) -> list[int]:

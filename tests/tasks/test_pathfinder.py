@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError, ConfigError
@@ -225,9 +224,3 @@ def test_images_kept_under_the_old_seeding_rule_are_not_used(tmp_path: Path, mon
 def test_scenes_are_hashable_settings() -> None:
     assert isinstance(hash(EASY.scene()), int)
     assert Scene(**dataclasses.asdict(EASY.scene())) == EASY.scene()
-
-
-def test_bytes_survive_png(tmp_path: Path) -> None:
-    image = EASY.load().test.inputs[0].reshape(32, 32).numpy()
-    Image.fromarray(image).save(tmp_path / "image.png")
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "image.png")), image)

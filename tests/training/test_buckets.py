@@ -9,7 +9,15 @@ from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, Objective
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data, Spec, Split
-from attnprobe.training.buckets import QUANTUM, WINDOWS, evaluation_batches, longest, training_batches, trims
+from attnprobe.training.buckets import (
+    QUANTUM,
+    WINDOWS,
+    evaluation_batch,
+    evaluation_batches,
+    longest,
+    training_batches,
+    trims,
+)
 from attnprobe.training.loop import Trainer, evaluate, evaluate_phase
 
 LENGTH = 3 * QUANTUM + 5
@@ -145,6 +153,32 @@ def test_evaluation_without_the_last_incomplete_batch() -> None:
     assert evaluate_phase(model, split, masked, PADDED, seed=0, masks=-2) != evaluate_phase(
         model, split, masked, PADDED, seed=0
     )
+
+
+@pytest.mark.parametrize(
+    ("length", "pairs", "tokens", "batch"),
+    [(100, False, 2**19, 1000), (1024, False, 2**19, 512), (16384, False, 2**19, 32), (4000, True, 2**19, 65),
+     (65536, False, 2**10, 1)],
+)  # fmt: skip
+def test_evaluation_batches_hold_so_many_positions(length: int, pairs: bool, tokens: int, batch: int) -> None:
+    shape = (3, 2, length) if pairs else (3, length)
+    lengths = torch.full(shape[:-1], length)
+    split = Split(inputs=torch.zeros(shape, dtype=torch.uint8), labels=torch.zeros(3).long(), lengths=lengths)
+    assert evaluation_batch(split, Engine(evaluation_tokens=tokens)) == batch
+    if not pairs:
+        values = Split(inputs=torch.zeros((*shape, 2), dtype=torch.uint8), labels=torch.zeros(3).long())
+        assert evaluation_batch(values, Engine(evaluation_tokens=tokens)) == batch
+
+
+def test_an_evaluation_in_smaller_batches_is_the_same_up_to_rounding(small) -> None:
+    config = small()
+    data = config.task.load(None)
+    model = make_model(config.model, data.spec, "values", seed=0)
+    found = [
+        evaluate(model, data.validation, config.pretrain.objective, Engine(evaluation_tokens=n), seed=0)
+        for n in (2**19, 75)
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_stopping_inside_an_epoch_is_exact() -> None:

@@ -19,9 +19,10 @@ from attnprobe.models import make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.tasks import Batch
 from attnprobe.training.checkpoint import load_checkpoint
-from attnprobe.training.distributed import Team, local_device
+from attnprobe.training.distributed import Team, check_own_devices, local_device
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import evaluate, means
+from tests.training.equality import assert_equal_runs
 
 SETTINGS = [
     "task.side=5", "task.n_train=40", "task.n_validation=20", "task.n_test=20", "model.d_model=12", "model.heads=2",
@@ -67,16 +68,6 @@ def epochs(folder: Path) -> int:
     return metrics.read_text().count("\n") if metrics.exists() else 0
 
 
-def assert_same_bits(*folders: Path) -> None:
-    for name in ("init", "pretrained", "finetuned"):
-        one, two = (load_checkpoint(folder / "checkpoints" / f"{name}.pt").state for folder in folders)
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[key], two[key]) for key in one)
-    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
-    assert results[0]["test_loss"] == results[1]["test_loss"]
-    assert epochs(folders[0]) == epochs(folders[1])
-
-
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     one, two = alone(tmp_path / "one"), finish(launch(tmp_path / "two", 2))
@@ -106,7 +97,7 @@ def test_two_processes_stop_at_ctrl_c_and_go_on_exactly(tmp_path: Path) -> None:
     assert 3 <= epochs(tmp_path / "stopped") < 50
     finish(launch(tmp_path / "stopped", 2, *LONG, "--resume"))
     finish(launch(tmp_path / "through", 2, *LONG))
-    assert_same_bits(tmp_path / "stopped", tmp_path / "through")
+    assert_equal_runs(tmp_path / "stopped", tmp_path / "through")
 
 
 @pytest.mark.slow
@@ -118,7 +109,7 @@ def test_seeds_side_by_side_stop_at_ctrl_c_and_go_on_exactly(tmp_path: Path) -> 
     for seed, folder in enumerate(folders):
         through = tmp_path / "through" / folder.name
         alone(through, "pretrain.epochs=60", f"seed={seed}")
-        assert_same_bits(folder, through)
+        assert_equal_runs(folder, through)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux to see when children start")
@@ -132,6 +123,19 @@ def test_ctrl_c_while_the_workers_still_start_is_no_crash(tmp_path: Path) -> Non
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+
+
+def test_processes_are_started_with_signals_held_back() -> None:
+    """In a fresh process, whose first start brings up what keeps track of shared memory."""
+    code = (
+        "import signal; from multiprocessing import resource_tracker; from attnprobe.launch import processes\n"
+        "with processes._deaf_when_started():\n"
+        "    resource_tracker.ensure_running()\n"
+        "    assert set(processes.SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, [])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def make_team(rank: int, size: int) -> Team:
@@ -194,3 +198,32 @@ def test_a_gpu_for_every_process_and_no_key_needed(monkeypatch) -> None:
     assert local_device("cuda") == "cuda:0"
     assert local_device("cpu") == "cpu"
     assert local_device("cuda:1") == "cuda:1"
+
+
+def test_processes_that_share_a_gpu_are_refused_in_one_line() -> None:
+    check_own_devices(["here a", "here b", "there a"])
+    with pytest.raises(ConfigError, match="3 processes share 2 GPUs") as error:
+        check_own_devices(["here a", "here b", "here a"])
+    assert "start 2 of them" in error.value.hint
+
+
+class Pair(Team):
+    """Two processes of which the other one sends ``other`` in answer to every sum."""
+
+    def __init__(self, other: torch.Tensor) -> None:
+        super().__init__()
+        self.size, self.other = 2, other
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach() + self.other
+
+
+def test_gradients_sums_and_the_wish_to_stop_travel_together() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    team = Pair(torch.tensor([1.0, 3.0, 10.0, 6.0, 1.0, 0.0]))
+    for wish, stops in ((False, False), (True, False), (False, False), (False, True)):
+        assert team.stops(wish) is stops  # the wish of one process at the second step is known to all before the fourth
+        weight.grad = torch.tensor([3.0, 5.0])
+        sums = team.sum_up([weight], torch.tensor([20.0, 2.0, 4.0]))
+        assert sums.tolist() == [30.0, 8.0, 5.0]
+        assert weight.grad.tolist() == [0.5, 1.0]  # of the mean loss over both shares

@@ -8,12 +8,12 @@ import torch
 
 from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.training import execute as execution
-from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
 from attnprobe.training.group_saves import GroupSaves
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.run_directory import RunDirectory
+from tests.training.equality import assert_equal_runs
 
 CPU = torch.device("cpu")
 MEMBERS = (  # each with a seed, data, rate, decay and mask ratio of its own; the last one with fewer samples, so steps
@@ -70,7 +70,7 @@ def test_an_interrupted_ensemble_goes_on_exactly(executions) -> None:
         tensors = [*s["model"].values(), *(t for own in s["optimizer"]["state"].values() for t in own.values())]
         assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors), "nobody saves the others' numbers"
     for a, b in zip(whole, train(executions("halves", resume=True)), strict=True):
-        assert_equal(a, b)
+        assert_equal_runs(Path(a["run_dir"]), Path(b["run_dir"]))
 
 
 class Killed(BaseException):
@@ -97,20 +97,8 @@ def test_a_killed_ensemble_goes_on_exactly(executions, tmp_path, monkeypatch, wr
         with pytest.raises(Killed):
             train(executions("killed"))
     for a, b in zip(whole, train(executions("killed", resume=True)), strict=True):
-        assert_equal(a, b)
+        assert_equal_runs(Path(a["run_dir"]), Path(b["run_dir"]))
         assert not list(Path(b["run_dir"]).glob("resume*"))
-
-
-def assert_equal(a: dict, b: dict) -> None:
-    """Bit for bit: every checkpoint and every number of metrics.jsonl."""
-    one, two = (RunDirectory(Path(result["run_dir"])) for result in (a, b))
-    for name, path in one.checkpoints().items():
-        states = [load_checkpoint(Path(p)).state for p in (path, two.checkpoints()[name])]
-        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0]), name
-    lines = [[json.loads(line) for line in run.metrics.read_text().splitlines()] for run in (one, two)]
-    for record in lines[0] + lines[1]:
-        del record["seconds"], record["time"]
-    assert lines[0] == lines[1]
 
 
 def test_a_member_that_is_behind_catches_up(executions, small, monitor, tmp_path) -> None:

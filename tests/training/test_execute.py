@@ -5,29 +5,13 @@ import pytest
 import torch
 
 from attnprobe.errors import ArtifactError, ConfigError, RunError
-from attnprobe.machine import choose_device
 from attnprobe.training import execute as execution
 from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted
+from tests.training.equality import assert_equal_runs, states
 
 CPU = torch.device("cpu")
-
-
-def states(directory: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {path.stem: load_checkpoint(path).state for path in (directory / "checkpoints").glob("*.pt")}
-
-
-def assert_equal_runs(one: Path, two: Path) -> None:
-    a, b = states(one), states(two)
-    assert set(a) == set(b) == {"init", "pretrained", "finetuned"}
-    for name, state in a.items():
-        for key, tensor in state.items():
-            assert torch.equal(tensor, b[name][key]), (name, key)
-    lines = [[json.loads(x) for x in (d / "metrics.jsonl").read_text().splitlines()] for d in (one, two)]
-    for record in lines[0] + lines[1]:
-        del record["seconds"], record["time"]
-    assert lines[0] == lines[1]
 
 
 def test_same_seed_same_bits(small, monitor, tmp_path) -> None:
@@ -267,13 +251,3 @@ def test_full_disk_is_one_clear_error_and_leaves_no_half_file(small, monitor, tm
     with pytest.raises(RunError, match="No space left on device"):
         execute(small(), tmp_path / "run", device=CPU, monitor=monitor)
     assert [path.name for path in (tmp_path / "run").iterdir()] in ([], [".attnprobe.lock"])
-
-
-def test_devices(monkeypatch) -> None:
-    assert choose_device("cpu") == CPU
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == CPU
-    with pytest.raises(RunError, match="no cuda device"):
-        choose_device("cuda")
-    with pytest.raises(ConfigError, match="unknown device"):
-        choose_device("gpu")

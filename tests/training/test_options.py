@@ -11,8 +11,9 @@ from attnprobe.training.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.run_directory import RunDirectory
-from tests.training.test_execute import CPU, assert_equal_runs
+from tests.training.equality import assert_equal_runs
 
+CPU = torch.device("cpu")
 STEEP = "finetune.optimizer.lr=0.02"
 OPTIONS = {
     "dropout": ["model.dropout=0.2", "model.attention_dropout=0.1", "model.embedding_dropout=0.1"],
