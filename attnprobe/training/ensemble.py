@@ -12,7 +12,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from attnprobe.config import choice_name
 from attnprobe.errors import NotApplicableError
+from attnprobe.models.mixers import MIXERS
+from attnprobe.models.parts import NO_TWIN
 from attnprobe.models.stacking import stack
 from attnprobe.objectives import Losses, MaskedReconstruction
 from attnprobe.run import Optimizer, Phase, RunConfig
@@ -154,6 +157,10 @@ def check_alike(configs: Sequence[RunConfig]) -> None:
                 f"the runs differ in {field}, so they cannot be trained together",
                 hint="they may differ in seed, data, learning rate, schedule, weight decay, mask ratio and epochs",
             )
+    if not configs[0].model.mixer.layer.can_be_stacked():
+        raise NotApplicableError(
+            f"mixer {choice_name(MIXERS, configs[0].model.mixer)!r} cannot be stacked into an ensemble", hint=NO_TWIN
+        )
     if configs[0].model.padding == "attended" and configs[0].engine.batching == "longest":
         raise NotApplicableError(
             "members would see each other's padding: model.padding is 'attended' and engine.batching 'longest'",

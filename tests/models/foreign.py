@@ -37,7 +37,8 @@ class Recurrence(Mixer):
     def forward(self, x: Tensor, *, valid: Tensor | None = None) -> Tensor:
         x = x if valid is None else x * valid[..., None]
         a = self.decay.sigmoid().view(-1, x.shape[-1])  # (members, d_model)
-        lag = torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1])
+        position = torch.arange(x.shape[1], device=x.device)
+        lag = position[:, None] - position
         lag = lag if self.causal else lag.abs()
         kernel = a[:, None, None] ** lag.clamp(min=0)[..., None] * (lag >= 0)[..., None]
         return self.out(torch.einsum("mtsd,mbsd->mbtd", kernel, x.unflatten(0, (len(a), -1))).flatten(0, 1))

@@ -8,7 +8,7 @@ import torch
 from attnprobe.config import build, dump
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import Transformer, TransformerConfig, make_model
-from attnprobe.models.mixers import MIXERS, Mixer
+from attnprobe.models.mixers import MIXERS
 from attnprobe.models.parameter_sets import known_sets, sets_of
 from attnprobe.models.stacking import stack
 from attnprobe.objectives import OBJECTIVES, Objective
@@ -99,6 +99,15 @@ def test_only_some_positions_are_those_of_the_whole(name: str) -> None:
     assert (model(x, valid=padded(), at=at) - whole[:, [3, 0, 10]]).abs().max() < 1e-12
 
 
+def test_its_memory_can_be_counted_before_it_is_there(name: str) -> None:
+    """As --dry-run does, on tensors that have shapes and no values."""
+    with torch.device("meta"):
+        model = Transformer(config(name), SPEC, "values")
+    features = model(torch.empty(BATCH, LENGTH, 2, device="meta"), valid=padded().to("meta"))
+    assert features.shape == (BATCH, LENGTH, 6)
+    assert features.device.type == "meta"
+
+
 def test_scores_are_there_or_refused(name: str) -> None:
     model, seen = make(name), []
     if model.has_scores:
@@ -115,7 +124,7 @@ def test_an_ensemble_is_its_members_or_is_refused(name: str) -> None:
     alone = [m(part, valid=v) for m, part, v in zip(models, x.chunk(3), valid.chunk(3), strict=True)]
     gradients = [torch.autograd.grad(out.square().sum(), list(m.blocks.parameters()))
                  for m, out in zip(models, alone, strict=True)]  # fmt: skip
-    if MIXERS[name].layer.stack.__func__ is Mixer.stack.__func__:
+    if not MIXERS[name].layer.can_be_stacked():
         with pytest.raises(NotApplicableError, match=f"blocks.0.{name}"):
             stack(models)
         return

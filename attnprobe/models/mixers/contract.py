@@ -56,6 +56,11 @@ class Mixer(Part):
         """As of any part, but to be declared even if all parameters are of its parts: they may not be called alone."""
         raise NotApplicableError(f"mixer {cls.__name__} does not say how", NO_TWIN)
 
+    @classmethod
+    def can_be_stacked(cls) -> bool:
+        """Whether it declares how, so that several models can be trained as one."""
+        return cls.stack.__func__ is not Mixer.stack.__func__
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixerSettings:
