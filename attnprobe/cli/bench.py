@@ -1,9 +1,8 @@
 """attnprobe bench: speed against other implementations, on this machine."""
 
-import enum
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,24 +11,16 @@ from attnprobe.errors import RunError
 from attnprobe.outputs import check_outputs
 
 
-class SuiteName(enum.StrEnum):
-    quick = "quick"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-class Precision(enum.StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
 def bench(
     suite: Annotated[
-        SuiteName, typer.Option(help="quick: seconds; cpu: minutes; gpu: 5 minutes of one GPU.")
-    ] = SuiteName.quick,
+        Literal["quick", "cpu", "gpu"],
+        typer.Option(help="quick: seconds; cpu: minutes; gpu: 5 minutes of one GPU."),
+    ] = "quick",
     out: Annotated[Path, typer.Option(help="Folder for bench-<suite>.json and bench-<suite>.md.")] = Path("bench"),
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every peer.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of every peer; the gpu suite has its own.")] = Precision.float32,
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Of every peer; the gpu suite has its own.")
+    ] = "float32",
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -57,7 +48,7 @@ def bench(
     from attnprobe.machine import choose_device
 
     chosen = choose_device(device)
-    if suite is SuiteName.gpu and chosen.type != "cuda":
+    if suite == "gpu" and chosen.type != "cuda":
         raise RunError("the gpu suite needs a CUDA device", hint="use --suite cpu")
     names = {"json": out / f"bench-{suite}.json", "page": out / f"bench-{suite}.md"}
     check_outputs([("--out", "benchmark", list(names.values()))])
@@ -68,7 +59,7 @@ def bench(
     def report(text: str) -> None:
         say(text, quiet=quiet or json)
 
-    if suite is SuiteName.gpu:
+    if suite == "gpu":
         document, page = run_gpu_suite(command, device=chosen, say=report)
     else:
         document, page = run_suite(SUITES[suite], command, device=chosen, precision=precision, say=report)

@@ -22,8 +22,8 @@ theory_app.command()(certify.command)
 @theory_app.command()
 def verify(
     claims: Annotated[str | None, typer.Option(help="Only these, e.g. C1,C4.", show_default="all")] = None,
-    length: Annotated[int, typer.Option(help="Sequence length L, 3 to 512.")] = 64,
-    dim: Annotated[int, typer.Option(help="Input dimension d.")] = 5,
+    length: Annotated[int, typer.Option(min=3, max=512, help="Sequence length L.")] = 64,
+    dim: Annotated[int, typer.Option(min=1, help="Input dimension d.")] = 5,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.", show_default="0")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: a number (5 = 0..4) or a list (0,3,7).")] = None,
     figure: Annotated[Path | None, typer.Option(help="Also draw the figures into this folder.")] = None,

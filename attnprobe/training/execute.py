@@ -33,7 +33,7 @@ from attnprobe.training.distributed import Team
 from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
 from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
 from attnprobe.training.run_directory import START_AGAIN, RunDirectory, make_manifest
-from attnprobe.training.steppers import Choice
+from attnprobe.training.steppers import ModeChoice
 
 SECONDS_BETWEEN_SAVES = 15.0
 
@@ -54,7 +54,7 @@ class Execution:
     overwrite: bool = False  # replace an earlier run when this one is finished
     watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
     attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
-    modes: dict[str, Choice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
+    modes: dict[str, ModeChoice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
     team: Team = dataclasses.field(default_factory=Team)
     in_group: bool = False  # a member of an ensemble, whose driver says when it is time to save (see ``group_saves``)
     resume_from: Path | None = None  # None: what the run directory has

@@ -29,7 +29,7 @@ from attnprobe.training.distributed import Team
 from attnprobe.training.optim import learning_rate, make_optimizer
 from attnprobe.training.resuming import check_progress, checked_optimizer
 from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept, watched
-from attnprobe.training.steppers import ENGINES, arithmetic, choose_mode, instead
+from attnprobe.training.steppers import STEPPERS, arithmetic, choose_mode, instead
 
 State = dict[str, Tensor]
 Returned = TypeVar("Returned")
@@ -107,7 +107,7 @@ class Trainer:
         self.team = Team()
         self.team.check(self.batch_size)
         self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.team.size)
-        self.stepper = ENGINES[self.choice.mode](model, self.optimizer, phase, engine, self.team, seed=seed)
+        self.stepper = STEPPERS[self.choice.mode](model, self.optimizer, phase, engine, self.team, seed=seed)
 
     def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> Training[None]:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.

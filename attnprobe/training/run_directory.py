@@ -1,5 +1,6 @@
 """The run directory: settings, manifest, metrics, checkpoints and result of one run."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -144,6 +145,7 @@ def make_manifest(
     }
 
 
+@functools.cache
 def _git_commit() -> str | None:
     """The commit of the source tree this package is imported from, with "+" if it was changed; None outside git."""
     folder = Path(__file__).parent

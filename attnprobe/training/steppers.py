@@ -25,15 +25,15 @@ WARM_UP = 3  # updates before a graph is captured; their effect is undone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice:
+class ModeChoice:
     mode: Mode
     warning: str | None = None  # what was asked for and cannot be had
 
 
-def choose_mode(engine: Engine, device: torch.device, *, one_shape: bool, processes: int) -> Choice:
+def choose_mode(engine: Engine, device: torch.device, *, one_shape: bool, processes: int) -> ModeChoice:
     """What ``engine.mode`` means here. "auto" is the eager path: the others have not been verified on a GPU."""
     if engine.mode in ("auto", "eager"):
-        return Choice(mode="eager")
+        return ModeChoice(mode="eager")
     reason = None
     if engine.mode == "compiled" and device.type == "cpu" and not (shutil.which("c++") or shutil.which("clang++")):
         reason = "there is no C++ compiler"
@@ -45,13 +45,13 @@ def choose_mode(engine: Engine, device: torch.device, *, one_shape: bool, proces
         elif processes > 1:
             reason = "several processes share the run"
     if reason is None:
-        return Choice(mode=engine.mode)
+        return ModeChoice(mode=engine.mode)
     return instead(engine.mode, reason)
 
 
-def instead(mode: str, reason: str) -> Choice:
+def instead(mode: str, reason: str) -> ModeChoice:
     """The eager mode in place of one that is not possible."""
-    return Choice(mode="eager", warning=f"engine.mode {mode!r} is not possible: {reason}; training eagerly")
+    return ModeChoice(mode="eager", warning=f"engine.mode {mode!r} is not possible: {reason}; training eagerly")
 
 
 @contextlib.contextmanager
@@ -206,4 +206,4 @@ class Graph(Eager):
                     value.zero_()
 
 
-ENGINES: dict[Mode, type[Eager]] = {"eager": Eager, "compiled": Compiled, "graph": Graph}
+STEPPERS: dict[Mode, type[Eager]] = {"eager": Eager, "compiled": Compiled, "graph": Graph}

@@ -16,7 +16,7 @@ from attnprobe.bench import gpu, gpu_rows
 from attnprobe.bench.gpu import Limits, part_rows, run_gpu_suite
 from attnprobe.bench.gpu_rows import Failure, Plan
 from attnprobe.bench.problem import Problem
-from attnprobe.cli.bench import SuiteName, bench
+from attnprobe.cli.bench import bench
 from attnprobe.errors import RunError
 from attnprobe.files import to_json
 from attnprobe.models import TransformerConfig
@@ -40,7 +40,7 @@ PLAN = Plan(
 
 def test_it_is_refused_without_a_gpu(tmp_path) -> None:
     with pytest.raises(RunError, match="needs a CUDA device"):
-        bench(suite=SuiteName.gpu, out=tmp_path / "bench", device="cpu")
+        bench(suite="gpu", out=tmp_path / "bench", device="cpu")
     assert not (tmp_path / "bench").exists()
 
 

@@ -21,6 +21,7 @@ from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.ensemble import Ensemble
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted, Trainer, Update, evaluate
+from tests.training.conftest import Silent
 
 CUDA = torch.device("cuda")
 SMALL = Problem(length=96, batch=8, d_model=32, heads=2, d_mlp=64)
@@ -28,17 +29,6 @@ SETTINGS = [
     "task.side=8", "task.n_train=320", "task.n_validation=160", "task.n_test=160", "model.d_model=32", "model.heads=2",
     "pretrain.epochs=2", "finetune.epochs=2", "pretrain.batch_size=20", "finetune.batch_size=20",
 ]  # fmt: skip
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def phase_started(self, *_) -> None: ...
-    def stepped(self, *_) -> None: ...
-    def epoch_finished(self, *_) -> None: ...
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 def config_of(*changes: str) -> run.RunConfig:

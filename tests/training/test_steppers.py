@@ -1,4 +1,4 @@
-"""Every engine computes the same; what cannot be had is said."""
+"""Every stepper computes the same; what cannot be had is said."""
 
 import contextlib
 import copy
@@ -16,7 +16,7 @@ from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data, Spec, Split
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Trainer
-from attnprobe.training.steppers import Choice, Graph, choose_mode
+from attnprobe.training.steppers import Graph, ModeChoice, choose_mode
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SPEC = Spec(length=13, classes=3, channels=2)
@@ -83,19 +83,19 @@ def test_compiled_equals_eager() -> None:
 class RecordedOnTheCPU:
     """Stands in for a CUDA graph: nothing is computed while it is recorded, and a replay computes all of it."""
 
-    def __init__(self, engine: Graph) -> None:
-        self.engine = engine
+    def __init__(self, stepper: Graph) -> None:
+        self.stepper = stepper
 
     @contextlib.contextmanager
     def record(self, graph: object, stream: object) -> Iterator[None]:
-        engine = self.engine
-        model, optimizer = copy.deepcopy((engine.model.state_dict(), engine.optimizer.state_dict()["state"]))
+        stepper = self.stepper
+        model, optimizer = copy.deepcopy((stepper.model.state_dict(), stepper.optimizer.state_dict()["state"]))
         yield
-        engine._restore(model, optimizer)
+        stepper._restore(model, optimizer)
 
     def replay(self) -> None:
-        engine = self.engine
-        engine.sums.copy_(engine.compute(engine.batch, engine.epoch))
+        stepper = self.stepper
+        stepper.sums.copy_(stepper.compute(stepper.batch, stepper.epoch))
 
 
 class Stream:
@@ -126,7 +126,7 @@ def cuda(monkeypatch) -> list[object]:
 
 @pytest.fixture
 def recorded(monkeypatch, cuda):
-    """Makes trainers whose engine is ``Graph`` with torch.cuda's part in it played by the CPU."""
+    """Makes trainers whose stepper is ``Graph`` with torch.cuda's part in it played by the CPU."""
 
     def make(mode: str) -> Trainer:
         trainer = make_trainer("eager")
@@ -199,16 +199,17 @@ def test_a_capture_that_fails_leaves_everything_as_it_was(recorded, cuda, monkey
         assert torch.equal(a, b)
     for one, two in zip(eager.optimizer.param_groups, graph.optimizer.param_groups, strict=True):
         assert {k: v for k, v in one.items() if k != "params"} == {k: v for k, v in two.items() if k != "params"}
-    resumed = recorded("graph")  # the same from the middle of a run
-    resumed.load_state_dict(copy.deepcopy(eager.state_dict()))
+    first, resumed = recorded("eager"), recorded("graph")  # the same from the middle of an epoch
+    advance(first, 3)
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     monkeypatch.setattr(torch.cuda, "graph", no_capture)
-    assert advance(resumed, 4) == advance(through, 10)[6:]
+    assert advance(resumed, 4) == advance(through, 7)[3:]
 
 
 def test_a_capture_that_fails_is_said_once_and_kept_in_the_manifest(small, monitor, tmp_path, cuda, monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", no_capture)
-    monkeypatch.setattr("attnprobe.training.loop.choose_mode", lambda engine, *_, **__: Choice(mode=engine.mode))
+    monkeypatch.setattr("attnprobe.training.loop.choose_mode", lambda engine, *_, **__: ModeChoice(mode=engine.mode))
     metrics = []
     for mode in ("graph", "eager"):
         execute(small(f"engine.mode={mode}"), tmp_path / mode, device=CPU, monitor=monitor)

@@ -23,6 +23,7 @@ from attnprobe.tasks.sources.copies import find
 KNOWN_EMPTY = ("pathfinder32", "curv_baseline", "imgs/0", "sample_172.png")  # in the published archive
 SPLIT_SEED = 42
 HELD_OUT = 0.1  # for validation, and again for testing
+HINT = "was the archive unpacked completely? see `attnprobe data verify pathfinder`"
 NUMPY_MAGIC = b"\x93NUMPY"
 
 
@@ -46,7 +47,7 @@ def read_published(
         if not chosen:
             raise ArtifactError(
                 f"{folder} lists {len(rows)} images, too few for three splits",
-                hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+                hint=HINT,
             )
         images = np.stack([read_image(folder / where / file, side) for where, file, _ in chosen])
         splits[split] = images, np.array([label for _, _, label in chosen], np.uint8)
@@ -70,7 +71,7 @@ def read_metadata(folder: Path) -> list[tuple[str, str, int]]:
     if not files:
         raise ArtifactError(
             f"{folder} holds no metadata files such as 0.npy",
-            hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+            hint=HINT,
         )
     return [row for path in sorted(files, key=lambda p: int(p.stem)) for row in read_rows(path)]
 
@@ -91,13 +92,13 @@ def read_rows(path: Path) -> list[tuple[str, str, int]]:
         if not isinstance(row, list) or len(row) < 4 or row[3] not in ("0", "1"):
             raise ArtifactError(
                 f"{path}, row {number} does not give a folder, a file, a number and a class 0 or 1",
-                hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+                hint=HINT,
             )
         named = PurePosixPath(row[0], row[1])
         if named.is_absolute() or ".." in named.parts:
             raise ArtifactError(
                 f"{path}, row {number} names a file outside the data: {named}",
-                hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+                hint=HINT,
             )
     return [(row[0], row[1], int(row[3])) for row in table]
 
@@ -111,6 +112,6 @@ def read_image(path: Path, side: int) -> np.ndarray:
                 found = f"a {image.mode} image of {image.width} x {image.height} pixels"
                 raise ArtifactError(
                     f"{path} is {found}, expected {side} x {side} grey",
-                    hint="was the archive unpacked completely? see attnprobe data verify pathfinder",
+                    hint=HINT,
                 )
             return np.asarray(image)
