@@ -22,8 +22,8 @@ from attnprobe.tasks.sources import copies
 from attnprobe.tasks.sources.catalogue import SOURCES, Source
 from attnprobe.tasks.speech import SpeechCommands
 from attnprobe.tasks.text import Text
-from tests.tasks.serving import Server, serve
-from tests.tasks.test_archives import make_tar
+from tests.tasks.sources.serving import Server, serve
+from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import (
     shrink,
     write_aan,

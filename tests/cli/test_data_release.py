@@ -16,10 +16,10 @@ from attnprobe.tasks.listops import ListOps
 from attnprobe.tasks.pathfinder import Pathfinder
 from attnprobe.tasks.sources import copies, download
 from attnprobe.tasks.sources.catalogue import PATHFINDER_FOLDERS, SOURCES
-from tests.tasks.serving import Server, serve
-from tests.tasks.test_archives import make_tar
-from tests.tasks.test_listops import SMALL, write_published
-from tests.tasks.test_pathfinder_published import N, make_archive
+from tests.tasks.listops.test_listops import SMALL, write_published
+from tests.tasks.pathfinder.test_published import N, make_archive
+from tests.tasks.sources.serving import Server, serve
+from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import write_aan
 
 ROOT = "lra_release/lra_release"

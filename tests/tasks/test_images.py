@@ -12,7 +12,7 @@ from attnprobe.errors import ArtifactError
 from attnprobe.tasks import images
 from attnprobe.tasks.images import Image, SequentialCIFAR, luma, read_pickled
 from attnprobe.tasks.sources.pickles import read_batch
-from tests.tasks.test_archives import make_tar
+from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import (
     N_VALIDATION,
     PER_BATCH,

@@ -6,7 +6,7 @@ import torch
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.characters import END_ID, PAD_ID
 from attnprobe.tasks.retrieval import Retrieval
-from tests.tasks.test_archives import make_tar
+from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import write_aan
 
 

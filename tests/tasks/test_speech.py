@@ -8,7 +8,7 @@ from scipy.io import wavfile
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks import Data, speech
 from attnprobe.tasks.speech import SpeechCommands, moments
-from tests.tasks.test_archives import make_tar
+from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import LENGTH, WORDS, shrink, write_speech
 
 

@@ -10,7 +10,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks import text as module
 from attnprobe.tasks.characters import END_ID, PAD_ID, UNKNOWN_ID, count_characters, make_vocabulary
 from attnprobe.tasks.text import Text
-from tests.tasks.test_archives import make_tar
+from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import PER_CLASS, review, shrink, write_imdb
 
 

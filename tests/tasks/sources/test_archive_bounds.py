@@ -11,7 +11,7 @@ import pytest
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.sources import archives
 from attnprobe.tasks.sources.archives import MAX_HEADER, unpack
-from tests.tasks.test_archives import FILES, LIMIT, make_tar, make_zip, tree
+from tests.tasks.sources.test_archives import FILES, LIMIT, make_tar, make_zip, tree
 
 MANY = 20_000
 MEGABYTE = 1 << 20

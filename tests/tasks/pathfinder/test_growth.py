@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from attnprobe.tasks.pathfinder.growth import OCCUPIED, Tips, clashes, enter, extend, free_pixel, weights
 from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddle, Paddles, tabulate
-from tests.tasks import pathfinder_port
-from tests.tasks.pathfinder_port import disk, moved
+from tests.tasks.pathfinder import port
+from tests.tasks.pathfinder.port import disk, moved
 
 KINDS = {
     32: Paddle(side=32, length=2, thickness=0.5, margin=1, antialias_scale=2, continuity=1.0, seeding="clean"),
@@ -20,7 +20,7 @@ kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=map(str, KINDS))
 
 
 def sprite(kind: Paddle, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    return pathfinder_port.sprite(kind.length, kind.thickness, kind.margin, kind.antialias_scale, angle)
+    return port.sprite(kind.length, kind.thickness, kind.margin, kind.antialias_scale, angle)
 
 
 def pasted(kind: Paddle, small: np.ndarray, y: int, x: int) -> np.ndarray:
@@ -133,7 +133,7 @@ def test_first_paddles_lie_only_where_there_is_room(kind: Paddle) -> None:
         image, occupied = random_map(kind, table, case, share)
         direction = int(generator.integers(0, DEGREES))
         small = sprite(kind, math.radians(direction - 180))[1]
-        kernel = pathfinder_port.kernel(small, reach)
+        kernel = port.kernel(small, reach)
         # OpenCV's dilation looks up p + k, SciPy's p - k
         closed = ndimage.binary_dilation(image >= OCCUPIED, kernel[::-1, ::-1])
         room = {(int(y), int(x)) for y, x in np.argwhere(~closed)}

@@ -230,7 +230,7 @@ class Port:
         return np.asarray(fine.resize((self.side, self.side), Image.Resampling.LANCZOS)) / 255
 
     def picture(self, label: int) -> dict[str, float]:
-        """One image as numbers: see ``pathfinder_statistics``."""
+        """One image as numbers: see ``statistics``."""
         scene = self.scene
         snakes, occupied = self.targets()
         image = np.zeros((self.side, self.side))

@@ -1,7 +1,7 @@
 """Can the classes of Pathfinder be learned from the images at all? A plain convolutional network says.
 
 The larger test takes minutes, so only when asked for:
-ATTNPROBE_TEST_LEARNABLE=1 pytest -n0 -s tests/tasks/test_pathfinder_learnable.py
+ATTNPROBE_TEST_LEARNABLE=1 pytest -n0 -s tests/tasks/pathfinder/test_learnable.py
 """
 
 import os

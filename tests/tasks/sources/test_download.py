@@ -11,7 +11,7 @@ from attnprobe.tasks.sources import download
 from attnprobe.tasks.sources.catalogue import SOURCES, TASK_SOURCES, File, Source
 from attnprobe.tasks.sources.copies import verify
 from attnprobe.tasks.sources.download import fetch, needed
-from tests.tasks.serving import Server, serve
+from tests.tasks.sources.serving import Server, serve
 
 CONTENT = bytes((i * 7919 + i // 251) % 256 for i in range(600_011))
 PATH = "/data.bin"

@@ -10,13 +10,13 @@ from attnprobe.tasks.pathfinder.growth import seed
 from attnprobe.tasks.pathfinder.paddles import DEGREES, draw_all
 from attnprobe.tasks.pathfinder.scenes import Scene, empty_map, seed_targets
 from attnprobe.tasks.pathfinder.task import Pathfinder
-from tests.tasks.pathfinder_port import Port, sprite
-from tests.tasks.pathfinder_statistics import mean_and_error, of_the_package, of_the_port
+from tests.tasks.pathfinder.port import Port, sprite
+from tests.tasks.pathfinder.statistics import mean_and_error, of_the_package, of_the_port
 
 # Directions, of 360, in which the published code itself starts contours on an empty map (run with OpenCV 5.0.0).
 STARTS = {(32, 1): 30, (64, 1): 95, (128, 2): 354, (128, 3): 360, (256, 3): 360}
 
-# Of the independent port: mean, half width of its 95 % interval (``pathfinder_statistics``; 200, 24, 16 and 60 images).
+# Of the independent port: mean, half width of its 95 % interval (``statistics``; 200, 24, 16 and 60 images).
 PINNED = {
     32: {"mean grey": (22.181, 0.354), "distractors placed": (2.145, 0.146), "occupied share": (0.4302, 0.0049)},
     64: {"mean grey": (16.277, 0.735), "distractors placed": (5.333, 0.598), "occupied share": (0.3002, 0.0107)},

@@ -7,8 +7,8 @@ import pytest
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.sources.catalogue import SOURCES, File, Source
 from attnprobe.tasks.sources.copies import find, locate, read_rows, status, verify
-from tests.tasks.test_archives import make_tar
-from tests.tasks.test_sources import checksum
+from tests.tasks.sources.test_archives import make_tar
+from tests.tasks.sources.test_download import checksum
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -1,6 +1,6 @@
 """Statistics of Pathfinder images, of this package and of the independent port, side by side.
 
-    python -m tests.tasks.pathfinder_statistics SIDE IMAGES IMAGES_OF_THE_PORT DISTRACTOR_RULE SEEDING
+    python -m tests.tasks.pathfinder.statistics SIDE IMAGES IMAGES_OF_THE_PORT DISTRACTOR_RULE SEEDING
 
 Per image: mean grey level, distractors that found a place, share of the final map on which no contour may start,
 angle between the first two paddles (mean of both long contours), and the direction of contour A's first paddle.
@@ -18,7 +18,7 @@ from attnprobe.tasks.pathfinder.growth import OCCUPIED
 from attnprobe.tasks.pathfinder.paddles import DEGREES, Paddles
 from attnprobe.tasks.pathfinder.scenes import Chains, Scene, draw_scenes
 from attnprobe.tasks.pathfinder.task import Pathfinder
-from tests.tasks.pathfinder_port import Port
+from tests.tasks.pathfinder.port import Port
 
 Table = dict[str, np.ndarray]  # statistic to its values (n,)
 
