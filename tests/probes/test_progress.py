@@ -8,14 +8,15 @@ import torch
 
 from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
-from attnprobe.probes import alignment, alignment_change, decomposition, interventions, proximity
+from attnprobe.probes import alignment, decomposition, interventions, proximity
+from attnprobe.probes.alignment.change import change_of_scores
 from attnprobe.probes.sequences import Progress
 from attnprobe.tasks import Spec, Split
 
 CALLS: dict[str, Callable[[Transformer, Split, Progress, np.random.Generator], object]] = {
     "proximity": lambda m, s, told, draw: proximity.measure(m, s, permutations=9, generator=draw, progress=told),
     "decompose": lambda m, s, told, draw: decomposition.measure(m, s, generator=draw, progress=told),
-    "change": lambda m, s, told, draw: alignment_change.change_of_scores(m, m, s, progress=told),
+    "change": lambda m, s, told, draw: change_of_scores(m, m, s, progress=told),
     "swap": lambda m, s, told, draw: interventions.swap_response(
         m, m, s, objective=Classification(), generator=draw, progress=told
     ),
