@@ -75,6 +75,13 @@ def test_torchs_kernels_of_the_cpu_are_right(precision, masked: bool, causal: bo
         deviation(SDPBackend.CUDNN_ATTENTION, SIZE, precision, CPU, masked=masked, causal=causal)
 
 
+@pytest.mark.parametrize("d_head", [64, 96, 128, 200])
+def test_torchs_kernels_are_right_in_wide_heads(d_head: int) -> None:
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
+        found = deviation(backend, Size(2, 1, 192, d_head), "float32", CPU, masked=True, causal=True)
+        assert 0 < found < TOLERANCE["float32"] / 2  # measured: up to 1.2e-4
+
+
 def test_low_scores_have_a_logsumexp_beyond_float32_and_the_same_pattern() -> None:
     for d_head in (1, 16, 32, 64):
         case = make_case(SIZE._replace(d_head=d_head), "bfloat16", CPU, masked=False, causal=False, low=True)
