@@ -30,7 +30,6 @@ START = 45.0  # of a process before its first row
 class Limits:
     """Seconds."""
 
-    budget: float = BUDGET
     row: float = ROW
     start: float = START
 
@@ -41,17 +40,15 @@ def run_gpu_suite(
     device: torch.device,
     say: Callable[[str], None],
     plan: Plan | None = None,
-    limits: Limits | None = None,
 ) -> tuple[dict[str, Any], str]:
     """The record as plain data and as a Markdown page; "stopped" says whether it was interrupted."""
-    limits = limits or Limits()
-    where, deadline = surroundings(device), time.perf_counter() + limits.budget
+    where, deadline = surroundings(device), time.perf_counter() + BUDGET
     tables: dict[str, list[Row]] = {name: [] for name in PARTS}
     stopped = False
     try:
         with _terminated_as_interrupted():
             for name, rows in tables.items():
-                for row in part_rows(name, plan or Plan(), device, limits, deadline):
+                for row in part_rows(name, plan or Plan(), device, Limits(), deadline):
                     rows.append(row)
                     say(f"{name}: " + ", ".join(f"{key} {_short(value)}" for key, value in row.items()))
     except KeyboardInterrupt:

@@ -31,6 +31,7 @@ SHORT = Problem(length=256, batch=32)
 PATHFINDER = Problem(length=1024, batch=32, d_model=128, layers=4, d_mlp=512)
 LISTOPS = Problem(length=2048, batch=64, d_model=512, layers=6, heads=8, d_mlp=1024)  # padded; values, not tokens
 TASK = ListOps(n_train=64 * 208, n_validation=1, n_test=1)  # at its own lengths
+ENSEMBLE_STEPS = 20  # timed
 MODEL = TransformerConfig(d_model=512, layers=6, heads=8, d_mlp=1024)
 
 
@@ -243,7 +244,7 @@ def _measured(ours: Ours, steps: int) -> float:
     return 1000 * ours.run(steps)[0] / steps
 
 
-def _ensemble_step(problem: Problem, device: torch.device, members: int, repeats: int = 20) -> float:
+def _ensemble_step(problem: Problem, device: torch.device, members: int) -> float:
     engine = fast(problem, device, "eager")
     trainers = [dataclasses.replace(problem, seed=m).trainer(device, engine) for m in range(members)]
     ensemble = Ensemble(trainers)
@@ -254,7 +255,7 @@ def _ensemble_step(problem: Problem, device: torch.device, members: int, repeats
             ensemble.update(updates)
 
     train(3)
-    return 1000 * timed(lambda: train(repeats), device)[0] / repeats
+    return 1000 * timed(lambda: train(ENSEMBLE_STEPS), device)[0] / ENSEMBLE_STEPS
 
 
 PARTS: dict[str, Callable[[Plan, torch.device], Rows]] = {

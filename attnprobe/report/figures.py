@@ -36,15 +36,15 @@ def draw_proximity(results: Mapping[str, Proximity], name: Path) -> list[Path]:
     return figures
 
 
-def draw_offset_profiles(results: Mapping[str, Proximity], stem: Path, *, window: float | None = None) -> list[Path]:
+def draw_offset_profiles(results: Mapping[str, Proximity], stem: Path) -> list[Path]:
     """Mean centred score by offset (on a grid: by distance), one panel per layer and head, checkpoints overlaid.
 
     In standard deviations of the head's scores, so that checkpoints compare; bands are intervals over sequences, and
-    the shaded strip is the radius that counts as near. ``window``: largest |offset| shown, by default 8 radii.
+    the shaded strip is the radius that counts as near. Offsets are shown up to 8 radii, 12 at least.
     """
     first = _same_shape(results)
     (axis, values), *_ = first.profile.axes.items()
-    window = max(8 * first.radius, 12.0) if window is None else window
+    window = max(8 * first.radius, 12.0)
     shown = (np.abs(values) <= window) & (values <= (0 if first.layout.causal and axis == "offset" else np.inf))
     near = np.clip((-first.radius, first.radius), values[shown][0], values[shown][-1])
     layers, heads = first.sd.shape

@@ -33,12 +33,12 @@ def draw_learning_curves(runs: Mapping[str, Sequence[Path]], stem: Path) -> list
         return save_figure(figure, stem)
 
 
-def read_curve(directory: Path, key: str, phase: str = "finetuned") -> list[float]:
-    """One metric of one phase, epoch by epoch; ArtifactError if the metrics are missing or damaged."""
+def read_curve(directory: Path, key: str) -> list[float]:
+    """One metric of finetuning, epoch by epoch; ArtifactError if the metrics are missing or damaged."""
     path = directory / "metrics.jsonl"
     with reading(path, hint=f"train again into {directory} with --overwrite"):
         records = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        values = [record[key] for record in records if record["phase"] == phase]
+        values = [record[key] for record in records if record["phase"] == "finetuned"]
         if not all(isinstance(value, int | float) for value in values):
             raise ValueError(f"{key} is not a number in every line")
         return values
