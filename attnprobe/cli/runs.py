@@ -24,11 +24,11 @@ def train_all(
     watches: "Sequence[Watch] | None" = None,
     together: bool = False,
     quiet: bool,
-    again: str = "the same command and --resume",
+    again: str = "",
 ) -> list[dict[str, Any]]:
     """Run with progress on stderr; a first Ctrl-C stops between two steps and saves, then exits with 130.
 
-    again: what goes on where it stopped.
+    again: what goes on where it stopped, if that is not --resume.
     """
     from attnprobe.cli.progress import TrainingProgress
     from attnprobe.launch.runs import launch
@@ -51,6 +51,7 @@ def train_all(
     except Interrupted:
         where = folders[0] if len(folders) == 1 else folders[0].parent
         helper = distributed.rank() > 0
+        again = again or f"the same command and --resume{' instead of --overwrite' if overwrite else ''}"
         say(f"interrupted; saved in {where}. Go on with {again}.", quiet=helper)
         for kept in filter(None, map(where_kept, folders)):
             say(f"{kept}.", quiet=helper)

@@ -16,7 +16,7 @@ from attnprobe.machine import choose_device, cores
 from attnprobe.run import RunConfig
 from attnprobe.training import distributed
 from attnprobe.training.allocator import keep_freed_memory
-from attnprobe.training.claim import check_claim
+from attnprobe.training.claim import check_claim, set_aside_together
 from attnprobe.training.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, Watch, execute, updates
 from attnprobe.training.group_saves import GroupSaves
@@ -57,7 +57,8 @@ def launch(
     for config, folder, _ in runs if distributed.rank() == 0 else ():
         check_claim(RunDirectory(folder), config, **claim)
     alone = functools.partial(run_alone, device=chosen, make_monitor=make_monitor, quiet=quiet, **options)
-    with stop_on_signal(second_ends=not shared) as stop:  # torchrun passes on a signal that we have had already
+    several = [folder for _, folder, _ in runs] if claim["overwrite"] and len(runs) > 1 else []
+    with set_aside_together(several), stop_on_signal(second_ends=not shared) as stop:  # torchrun repeats signals
         if shared:
             return run_shared(runs[0], alone, chosen, stop, quiet=quiet)
         if as_ensemble and len(runs) > 1:

@@ -8,7 +8,7 @@ run directory that can be moved anywhere, and removes them when the new run is f
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tomli_w
@@ -67,6 +67,29 @@ def claimed(directory: RunDirectory, config: RunConfig, *, resume: bool, overwri
             yield continued
     except AttnprobeError as error:
         error.hint = "; ".join(filter(None, [error.hint, where_kept(path)]))
+        raise
+
+
+@contextlib.contextmanager
+def set_aside_together(folders: Sequence[Path]) -> Iterator[None]:
+    """What ``--overwrite`` does to the folders of several runs before the first of them begins.
+
+    Else a run that has not begun when the others are interrupted would have the earlier one in its folder, and be
+    continued as that. If an error leaves before any has begun, all earlier runs come back.
+    """
+    for path in folders:
+        if _is_run(path):
+            with one_writer(path):
+                for half in _kept(path, MOVING):
+                    _move_back(path, half)
+                _set_aside(path)
+    try:
+        yield
+    except AttnprobeError:
+        if not any(_own_files(path) for path in folders):
+            for path in folders:
+                for kept in _kept(path, REPLACED)[-1:]:
+                    _move_back(path, kept)
         raise
 
 

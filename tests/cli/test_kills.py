@@ -10,9 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from attnprobe.errors import RunError
+from attnprobe.launch import runs as launched
+from attnprobe.training.checkpoint import load_checkpoint
+from attnprobe.training.loop import Interrupted
 from tests.training.equality import assert_equal_runs
 
 KINDS = {
@@ -107,6 +112,26 @@ def test_half_made_folders_block_nothing(attnprobe, tiny) -> None:
     outcome.complains("runs/textures/s0 is not empty", "--resume")
     assert not Path("runs/textures/s5").exists()
     assert attnprobe("train", *tiny, "--seeds", "5,0", "--together", "-q", "--resume").code == 0
+
+
+def test_seeds_that_had_not_begun_are_not_taken_for_the_runs_they_replace(attnprobe, tiny, monkeypatch) -> None:
+    arguments = ["train", *tiny, "--seeds", 2, "--together", "-q"]
+    assert attnprobe(*arguments).code == 0
+    earlier = {path: path.read_bytes() for path in Path("runs").rglob("*.pt")}
+    arguments += ["-s", "finetune.epochs=2"]
+    for stop, code in ((RunError("no luck", hint="try again"), 1), (Interrupted(), 130)):
+        with monkeypatch.context() as patch:
+            patch.setattr(launched, "run_together", Mock(side_effect=stop))
+            outcome = attnprobe(*arguments, "--overwrite")
+        assert outcome.code == code
+        if code == 1:
+            assert {path: path.read_bytes() for path in Path("runs").rglob("*.pt")} == earlier, "nothing was begun"
+    assert "Go on with the same command and --resume instead of --overwrite." in outcome.err
+    assert not list(Path("runs").glob("*/s*/result.json")), "no earlier result stands for a new run"
+    assert attnprobe(*arguments, "--resume").code == 0
+    for run in Path("runs/textures").glob("s*"):
+        assert load_checkpoint(run / "checkpoints" / "finetuned.pt").run.finetune.epochs == 2
+        assert not (run / "replaced-1").exists()
 
 
 def test_a_continued_run_never_replaces_the_one_it_comes_from(attnprobe, tiny) -> None:
