@@ -165,6 +165,9 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
             f"{key} must be a number of at most 64 bits, got {shown(value)}",
             hint=f"see attnprobe settings {plain_key(key)}",
         )
+    if isinstance(value, str) and not _is_unicode(value):
+        message = f"{key} must be text that UTF-8 can hold, got {shown(value)}"
+        raise ConfigError(message, hint="a run's settings are kept as UTF-8; rename the file or folder")
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and type(value) is int:
@@ -178,6 +181,14 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
             f"{key} must be {_describe(hint)}, got {shown(value)}", hint=f"see attnprobe settings {plain_key(key)}"
         )
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """False for names of files whose bytes are no text."""
+    try:
+        return text.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _convert_to_union(value: Any, arguments: tuple[Any, ...], key: str) -> Any:

@@ -76,7 +76,9 @@ def test_out_of_memory_while_training(attnprobe, tiny, monkeypatch, kind: type[E
     outcome.complains("not enough memory: 2.50 GiB were asked for", "smaller size")
 
 
-@pytest.mark.parametrize("option", ["--memory-limit=inf", "--memory-limit=nan", "--level=nan", "--radius=inf"])
+@pytest.mark.parametrize(
+    "option", ["--memory-limit=inf", "--memory-limit=nan", "--memory-limit=1e300", "--level=nan", "--radius=inf"]
+)
 def test_numbers_that_are_not_finite(attnprobe, option: str) -> None:
     outcome = attnprobe("probe", "proximity", option, "x.pt")
     assert outcome.code == 2
@@ -148,3 +150,21 @@ def test_the_boundary_is_the_one_that_the_console_script_calls() -> None:
     import attnprobe.cli
 
     assert attnprobe.cli.main is app.main
+
+
+def test_names_that_are_no_text(attnprobe, tiny) -> None:
+    """Bytes of file names that are no UTF-8: read and written as they are, but a run's settings are kept as text."""
+    assert attnprobe("train", *tiny, "--out", "r\udcff", "-q").code == 0
+    assert attnprobe("probe", "proximity", "r\udcff/checkpoints/init.pt", "-q", "--csv", "c.csv").code == 0
+    assert b"r\xff/checkpoints/init.pt" in Path("c.csv").read_bytes()
+    outcome = attnprobe("train", *tiny, "--pretrained", "r\udcff/checkpoints/pretrained.pt", "--out", "two")
+    assert outcome.code == 2
+    outcome.complains("pretrained must be text that UTF-8 can hold", "hint:")
+    assert not Path("two").exists()
+
+
+def test_a_cache_in_the_home_of_nobody(attnprobe, monkeypatch) -> None:
+    monkeypatch.setenv("ATTNPROBE_DATA", "~nobody-of-that-name/data")
+    outcome = attnprobe("data", "list")
+    assert outcome.code == 2
+    outcome.complains("$ATTNPROBE_DATA names the home of nobody", "hint:")

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnprobe.files import write_atomically, write_text
+from attnprobe.files import write_atomically
 from attnprobe.outputs import check_replaceable
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def write_csv(path: Path, records: list[Record]) -> None:
     writer.writeheader()
     writer.writerows(records)
     check_replaceable(path, "rows")
-    write_text(path, text.getvalue())
+    content = text.getvalue().encode("utf-8", "surrogateescape")  # names of files may be bytes that are no text
+    write_atomically(path, lambda file: file.write(content))
 
 
 def write_arrays(path: Path, arrays: "dict[str, dict[str, np.ndarray]]") -> None:

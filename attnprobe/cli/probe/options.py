@@ -12,7 +12,8 @@ OneCheckpoint = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.
 Checkpoints = Annotated[list[Path], typer.Argument(help="Checkpoints (.pt) of ours; several are compared.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, callback=finite, help="Coverage of the intervals.")]
 MemoryLimit = Annotated[
-    float, typer.Option(min=0.001, callback=finite, help="Peak memory to stay under, beside model and data; GiB.")
+    float,
+    typer.Option(min=0.001, max=1e6, callback=finite, help="Peak memory to stay under, beside model and data; GiB."),
 ]
 Figure = Annotated[
     Path | None,

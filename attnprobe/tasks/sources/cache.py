@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from attnprobe.errors import ArtifactError, RunError
+from attnprobe.errors import ArtifactError, ConfigError, RunError
 from attnprobe.ownership import MARKER, is_folder, mark, read_marker
 
 ENVIRONMENT = "ATTNPROBE_DATA"
@@ -19,9 +19,17 @@ MOST_FILES = 1000  # whose names a marker keeps
 
 
 def cache_dir() -> Path:
-    """``$ATTNPROBE_DATA`` if it is set, else the user's cache folder of this operating system."""
+    """``$ATTNPROBE_DATA`` if it is set, else the user's cache folder of this operating system.
+
+    ConfigError if the variable starts with ~ and a name that no user has.
+    """
     chosen = os.environ.get(ENVIRONMENT)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("attnprobe")
+    if not chosen:
+        return platformdirs.user_cache_path("attnprobe")
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"${ENVIRONMENT} names the home of nobody: {chosen}", hint="give a whole path") from None
 
 
 @contextlib.contextmanager
