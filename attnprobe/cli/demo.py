@@ -115,8 +115,6 @@ def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunCon
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
-    import numpy as np
-
     from attnprobe.cli.probe.opening import Opener
     from attnprobe.probes.proximity import measure
 
@@ -130,7 +128,7 @@ def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict
     opener, measured = Opener(device=device), {}
     for label, path in stages.items():
         opened = opener.open(Path(path), label)
-        measured[label] = measure(opened.model, opened.split, n=500, generator=np.random.default_rng(0))
+        measured[label] = measure(opened.subject(), n=500, seed=0)
     return measured
 
 

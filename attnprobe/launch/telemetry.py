@@ -25,16 +25,16 @@ class TelemetryWriter:
     sequences: int
 
     def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
-        from attnprobe.objectives import reconstruction_objective
+        from attnprobe.capture import ours
         from attnprobe.probes.telemetry import Telemetry, log_spaced
         from attnprobe.training.run_directory import RunDirectory
 
         if not log_spaced(self.factor, step):
             return
-        reconstruction = reconstruction_objective(model, trained_for(self.config))
-        telemetry = Telemetry(reconstruction=reconstruction, sequences=self.sequences, seed=self.config.seed)
+        seed = self.config.seed
+        subject = ours.of(model, data.validation, trained=trained_for(self.config), seed=seed)
+        found = Telemetry(sequences=self.sequences, seed=seed).measure(subject)
         directory = RunDirectory(self.folder)
-        found = telemetry.measure(model, data)
         place = {"run": str(self.folder), "seed": self.config.seed, "phase": phase, "step": step}
         directory.append(directory.telemetry, [place | record for record in found])
 

@@ -13,25 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnprobe.capture.subject import Subject
 from attnprobe.config import require
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import AttentionCall, Transformer
-from attnprobe.models.positions import BASE, Rotary
+from attnprobe.probes.heads import Heads
 from attnprobe.probes.memory import plan_memory
 from attnprobe.probes.rows import Measurement
-from attnprobe.probes.sequences import (
-    Progress,
-    by_sample,
-    draw_samples,
-    layout_of,
-    load_sequences,
-    part_of,
-    position_channels,
-)
-from attnprobe.scores.layout import Layout
+from attnprobe.probes.sequences import Progress, batches, by_sample, part_of, position_channels
+from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.offset_sums import centre, product_sum, square_sum
 from attnprobe.statistics.intervals import Band, bootstrap
-from attnprobe.tasks import Split
+from attnprobe.streams import stream
 
 PARTS = ("position", "content", "interaction")
 
@@ -43,7 +35,7 @@ class Decomposition:
     """What ``measure`` returns; quantities are described there."""
 
     rows: list[Measurement]
-    n: int
+    samples: np.ndarray  # (n,) those that were measured
     frequencies: np.ndarray | None  # rotary: angular frequency of every channel pair, radians per position
     frequency_share: Band | None  # rotary: (layer, head, frequency), sums to 1 over frequencies
 
@@ -78,13 +70,12 @@ def split_scores(q: Tensor, k: Tensor, mean_q: Tensor, mean_k: Tensor) -> dict[s
 
 
 def measure(
-    model: Transformer,
-    split: Split,
+    subject: Subject,
     *,
     n: int = 256,
     level: float = 0.95,
     memory_limit: int = 2 * 2**30,
-    generator: np.random.Generator,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Decomposition:
     """Shares of score variance per layer and head, with bootstrap intervals over sequences.
@@ -92,58 +83,37 @@ def measure(
     ``position_share``, ``content_share`` and ``interaction_share`` (share of variance): covariance of the part with
     the scores / variance of the scores, over all visible pairs, both centred per query. They sum to 1; a part that
     works against the others has a negative share. The means are those of the same ``n`` sequences, so about 1/n of the
-    content passes for position. Class token and padding are left out as in the proximity probe.
+    content passes for position. Leading tokens and padding are left out as in the proximity probe.
     ``progress`` is told (samples done, samples to do); each is read twice.
 
     Raises ConfigError for impossible settings, NotApplicableError with fewer than two sequences or positions.
     """
     require(n >= 2, "n", f"must be at least 2 sequences, got {n}")
     require(0 < level < 1, "level", f"must lie between 0 and 1, got {level}")
-    layout = layout_of(model, split)
-    chosen = draw_samples(split, n, generator)
-    if len(chosen) < 2:
+    samples = subject.draw(n, seed)
+    if len(samples) < 2:
         raise NotApplicableError("position and content cannot be told apart with one sequence", hint="use more data")
-    plan = plan_memory(
-        model, layout, samples=len(chosen), permutations=0, memory_limit=memory_limit, padded=split.lengths is not None
-    )
-    means, shares = _Means(model, layout), _Shares(model, layout, len(chosen))
+    plan = plan_memory(subject, samples, permutations=0, memory_limit=memory_limit)
+    means, shares = _Means(subject), _Shares(subject, samples)
     with torch.inference_mode():
         for number, gather in enumerate((means.add, functools.partial(shares.add, means))):
-            report = part_of(progress, number, 2)
-            for start in range(0, len(chosen), plan.batch):
-                index = chosen[start : start + plan.batch]
-                inputs, valid = load_sequences(model, split, index)
-                span = slice(start, start + len(index))
-                model(inputs, valid=valid, observe=functools.partial(gather, valid=valid, samples=span))
-                if report is not None:
-                    report(start + len(index), len(chosen))
-    return shares.result(level, generator)
-
-
-def rotary_of(model: Transformer, layer: int) -> Rotary | None:
-    return model.blocks[layer].attention.rotary  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]
-
-
-def unrotate(x: Tensor, rotary: Rotary, first: int = 0) -> Tensor:
-    """The inverse of ``rotary`` on positions first, first + 1, ...: (batch, head, length, d_head) -> the same."""
-    cos, sin = (t[first : first + x.shape[-2]].to(x.dtype) for t in (rotary.cos, rotary.sin))
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos + odd * sin, odd * cos - even * sin], dim=-1).flatten(-2)
+            for span, part in batches(samples, plan.batch, part_of(progress, number, 2)):
+                subject.run(part, observe=functools.partial(gather, valid=subject.real(part), samples=span))
+    return shares.result(level, seed)
 
 
 class _Means:
     """Mean queries and keys of every layer, (2, head, length, d_head)."""
 
-    def __init__(self, model: Transformer, layout: Layout) -> None:
-        self.model, self.first = model, int(model.config.readout == "token")
+    def __init__(self, subject: Subject) -> None:
+        self.subject, self.rotation = subject, subject.rotation
         self.sums: dict[int, Tensor] = {}
-        self.counts = torch.zeros(layout.length)
+        self.counts = torch.zeros(subject.space.length)
 
     def add(self, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
-        channels = torch.stack(position_channels(self.model, call))
-        rotary = rotary_of(self.model, call.layer)
-        if rotary is not None:
-            channels = unrotate(channels, rotary, self.first)
+        channels = torch.stack(position_channels(self.subject, call))
+        if self.rotation is not None:
+            channels = self.rotation.back(channels)
         if valid is not None:
             channels = channels * valid[:, None, :, None]
         sums = channels.sum(1)
@@ -154,64 +124,61 @@ class _Means:
 
     def of(self, layer: int) -> tuple[Tensor, Tensor]:
         """Mean queries and mean keys, as they enter the scores: (head, length, d_head) each."""
-        sums, rotary = self.sums[layer], rotary_of(self.model, layer)
-        if rotary is None:
+        sums = self.sums[layer]
+        if self.rotation is None:
             means = sums / self.counts.clamp(min=1)[:, None]
         else:
             mean = sums.sum(-2, keepdim=True) / self.counts.sum()
-            length = self.first + sums.shape[-2]
-            means = rotary(mean.expand(-1, -1, length, -1))[..., self.first :, :]
+            means = self.rotation.turn(mean.expand_as(sums))
         return means[0], means[1]
 
 
 class _Shares:
     """Sums over pairs of (part * scores), sample by sample."""
 
-    def __init__(self, model: Transformer, layout: Layout, n: int) -> None:
-        config = model.config
-        self.model, self.layout, self.n = model, layout, n
-        rotary = rotary_of(model, 0)
-        self.frequencies = None if rotary is None else _frequencies(config.d_model // config.heads)
+    def __init__(self, subject: Subject, samples: np.ndarray) -> None:
+        self.subject, self.samples, self.heads = subject, samples, Heads.of(subject)
+        self.frequencies = None if subject.rotation is None else subject.rotation.frequencies
         parts = len(PARTS) if self.frequencies is None else len(PARTS) + len(self.frequencies)
-        self.covariance = np.zeros((n, config.layers, config.heads, parts))
-        self.variance = np.zeros((n, config.layers, config.heads, 1))
+        self.covariance = np.zeros((len(samples), self.heads.total, parts))
+        self.variance = np.zeros((len(samples), self.heads.total, 1))
 
     def add(self, means: _Means, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
-        q, k = position_channels(self.model, call)
+        q, k = position_channels(self.subject, call)
         parts = list(split_scores(q, k, *means.of(call.layer)).values())
         if self.frequencies is not None:
             parts += [(q[..., i : i + 2], k[..., i : i + 2]) for i in range(0, q.shape[-1], 2)]
-        causal = self.layout.causal
-        whole = centre(q, k, valid, causal=causal)
+        layout, heads = self.subject.space.layout, self.heads.within(call.layer)
+        whole = centre(q, k, valid, causal=layout.causal)
         for i, part in enumerate(parts):
-            sums = product_sum(centre(*part, valid, causal=causal), whole, self.layout)
-            self.covariance[samples, call.layer, :, i] = by_sample(self.model, sums).double().cpu().numpy()
-        variance = square_sum(q, k, self.layout, scale=1.0, valid=valid)
-        self.variance[samples, call.layer, :, 0] = by_sample(self.model, variance).double().cpu().numpy()
+            sums = product_sum(centre(*part, valid, causal=layout.causal), whole, layout)
+            self.covariance[samples, heads, i] = by_sample(self.subject, sums).double().cpu().numpy()
+        variance = square_sum(q, k, layout, scale=1.0, valid=valid)
+        self.variance[samples, heads, 0] = by_sample(self.subject, variance).double().cpu().numpy()
 
-    def result(self, level: float, generator: np.random.Generator) -> Decomposition:
-        band = bootstrap(self.covariance, self.variance, statistic=_share, level=level, generator=generator)
+    def result(self, level: float, seed: int) -> Decomposition:
+        draws = stream(seed, "bootstrap of shares")
+        band = bootstrap(self.covariance, self.variance, statistic=_share, level=level, generator=draws)
         rows = [
             Measurement(
                 layer=layer,
                 head=head,
                 quantity=f"{part}_share",
-                interval=band.interval(layer, head, i, unit="share of variance"),
+                interval=band.interval(number, i, unit="share of variance"),
             )
             for i, part in enumerate(PARTS)
-            for layer, head in np.ndindex(*band.estimate.shape[:2])
+            for number, (layer, head) in enumerate(self.heads.places())
         ]
         by_frequency = None
         if self.frequencies is not None:
-            estimate, low, high = (a[..., len(PARTS) :] for a in (band.estimate, band.low, band.high))
-            by_frequency = Band(estimate=estimate, low=low, high=high, level=level, n=self.n)
-        return Decomposition(rows=rows, n=self.n, frequencies=self.frequencies, frequency_share=by_frequency)
+            bounds = (self.heads.table(a[:, len(PARTS) :]) for a in (band.estimate, band.low, band.high))
+            estimate, low, high = bounds
+            by_frequency = Band(estimate=estimate, low=low, high=high, level=level, n=band.n)
+        return Decomposition(
+            rows=rows, samples=self.samples, frequencies=self.frequencies, frequency_share=by_frequency
+        )
 
 
 def _share(covariance: np.ndarray, variance: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variance > 0, covariance / variance, np.nan)
-
-
-def _frequencies(d_head: int) -> np.ndarray:
-    return BASE ** (-np.arange(0, d_head, 2) / d_head)

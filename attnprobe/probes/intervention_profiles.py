@@ -1,85 +1,82 @@
 """Profiles by offset, as things to add to the scores: the model's own, shuffled ones, and the dense score offsets."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.models import AttentionCall, Transformer
-from attnprobe.objectives import sequences
-from attnprobe.probes.sequences import Progress, check_finite, space_of
+from attnprobe.capture.subject import Subject
+from attnprobe.errors import NotApplicableError
+from attnprobe.probes.memory import pass_bytes, sequences_at_once
+from attnprobe.probes.sequences import Progress, batches, check_call, seen
+from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
 from attnprobe.scores.offset_sums import pair_counts, score_moments
-from attnprobe.tasks import Batch, Split
+from attnprobe.streams import stream
 
 
-def dense_space(model: Transformer) -> ScoreSpace:
+def dense_space(subject: Subject) -> ScoreSpace:
     """Raises NotApplicableError above 1024 positions, with the memory that would take."""
-    space = space_of(model)
+    space, (layers, heads) = subject.space, subject.shape
     if space.length > DENSE_LIMIT:
-        gib = len(model.blocks) * model.config.heads * space.size**2 * 4 / 2**30
+        gib = layers * heads * space.size**2 * 4 / 2**30
         reason = f"an intervention on {space.length} positions needs {gib:.1f} GiB of score offsets"
         raise NotApplicableError(reason, hint=f"the limit is {DENSE_LIMIT} positions")
     return space
 
 
-def offset_profile_of(
-    model: Transformer,
-    split: Split,
-    *,
-    n: int | None = None,
-    memory_limit: int = 2 * 2**30,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Tensor:
-    """``offset_profile`` on ``n`` sequences drawn with ``seed`` (all of the split by default); any length."""
-    index = np.random.default_rng(seed).permutation(len(split))[:n]
-    parameter, length = next(model.parameters()), model.spec.length
-    sequence = parameter.element_size() * length * (40 * model.config.d_model + 3 * model.config.d_mlp)
-    batch = max(1, min(256, memory_limit // (4 * sequence)))
-    return offset_profile(model, split, index=index, batch=batch, progress=progress)
-
-
 @torch.no_grad()
 def offset_profile(
-    model: Transformer, split: Split, *, index: np.ndarray, batch: int, progress: Progress | None = None
+    subject: Subject,
+    samples: np.ndarray,
+    *,
+    memory_limit: int = 2 * 2**30,
+    batch: int | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Mean row-centred score at every offset, (layer, head, *offsets) float64 on the CPU; 0 where never seen.
 
-    Each query's scores are centred over the keys it can see. Class tokens are left out as queries and as keys.
+    Each query's scores are centred over the keys it can see. Leading tokens are left out as queries and as keys. Any
+    length; batch: samples at once, as many as ``memory_limit`` bytes hold by default.
     """
-    space = space_of(model)
-    calls: list[AttentionCall] = []
-    shape = (len(model.blocks), model.config.heads, *space.layout.offsets)
-    sums, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(space.layout.offsets, dtype=torch.float64)
-    for part in batches(split, index, batch, progress):
-        part = sequences(model, part)
-        valid = None if model.config.padding == "attended" else part.valid
-        calls.clear()
-        model(part.inputs, valid=part.valid, observe=calls.append)
-        for call in calls:
-            check_finite(call)
-            q, k = (x[..., space.leading :, :].double() for x in (call.q, call.k))
-            moments, _ = score_moments(q, k, space.layout, scale=call.scale, valid=valid)
-            sums[call.layer] += moments.sum(0).cpu()
-        pairs = pair_counts(space.layout, valid).cpu()
-        counts += pairs.sum(0) * (len(part.inputs) // len(pairs))
+    layout, (layers, heads) = subject.space.layout, subject.shape
+    bins, channels = layout.offsets, max(layer.heads * layer.d_head for layer in subject.layers)
+    # Queries and keys in float64, centred, channels first; queries by frequency, and sums by offset.
+    work = 8 * (8 * channels * layout.length + 4 * heads * int(np.prod(bins)))
+    sample = pass_bytes(subject, samples) + subject.per_sample * work
+    batch = batch or sequences_at_once(subject, sample, memory_limit)
+    sums, counts = torch.zeros(layers, heads, *bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
+
+    def add(call: AttentionCall) -> None:
+        check_call(subject, call)
+        q, k = (x[..., subject.space.leading :, :].double() for x in (call.q, call.k))
+        valid = seen(subject, call)
+        moments, _ = score_moments(q, k, layout, scale=call.scale, valid=valid)
+        sums[call.layer] += moments.sum(0).cpu()
+        if call.layer == 0:
+            pairs = pair_counts(layout, valid).cpu()
+            counts.add_(pairs.sum(0) * (len(q) // len(pairs)))
+
+    for _, part in batches(samples, batch, progress):
+        subject.run(part, observe=add)
     return sums / counts.clamp(min=1)
 
 
-def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, generator: np.random.Generator) -> list[Tensor]:
-    """The values of each head permuted over the offsets, then scaled to the norm of the row-centred original."""
+def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, seed: int) -> list[Tensor]:
+    """The values of each head permuted over the offsets, then scaled to the norm of the row-centred original.
+
+    Every control has a stream of its own, so one more changes none of the others.
+    """
     reachable = space.layout.reachable()
 
     def norm(p: Tensor) -> Tensor:
         return norm_and_means(space, Direction(name="", profile=p))[0]
 
     shuffled = []
-    for _ in range(number):
+    for i in range(number):
+        generator = stream(seed, "shuffled profile", str(i + 1))
         values = torch.from_numpy(generator.permuted(profile[..., reachable].numpy(), axis=-1))
         mixed = torch.zeros_like(profile)
         mixed[..., reachable] = values
@@ -89,45 +86,28 @@ def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, generator
     return shuffled
 
 
-def score_offsets(model: Transformer, space: ScoreSpace, profile: Tensor) -> dict[int, Tensor]:
-    """Profile (layer, head, *offsets) -> layer -> (1, head, size, size) for ``score_offsets``; 0 at class tokens."""
-    margins = (space.leading, 0, space.leading, 0)
-    profile = profile.to(next(model.parameters()))
-    return {layer: F.pad(space.expand(p, slice(0, space.length)), margins)[None] for layer, p in enumerate(profile)}
+def score_offsets(subject: Subject, profile: Tensor) -> dict[int, Tensor]:
+    """Profile (layer, head, *offsets) -> layer -> (1, head, size, size) for ``score_offsets``; 0 at leading tokens."""
+    space = subject.space
+    margins, every = (space.leading, 0, space.leading, 0), slice(0, space.length)
+    return {
+        number: F.pad(space.expand(of_layer.to(layer.device, layer.dtype), every), margins)[None]
+        for number, (layer, of_layer) in enumerate(zip(subject.layers, profile, strict=True))
+    }
 
 
-def batch_size(model: Transformer, space: ScoreSpace, memory_limit: int, *, kept: int = 0) -> int:
-    """Sequences at once: scores, mask and pattern of one layer, and its activations, in half of what is left.
-
-    kept: bytes of the matrices over (query, key) that are held all the time. Raises ConfigError if they leave no room
-    for one sequence.
-    """
-    floats = 4 * model.config.heads * space.size**2 + space.size * (12 * model.config.d_model + model.config.d_mlp)
-    sequence = next(model.parameters()).element_size() * floats
-    if kept + sequence > memory_limit:
-        reason = f"memory_limit is too small: {space.length} positions need about"
-        raise ConfigError(f"{reason} {math.ceil((kept + sequence) / 2**20)} MiB", hint="raise it")
-    return max(1, min(256, (memory_limit - kept) // (2 * sequence)))
-
-
-def offset_bytes(model: Transformer, space: ScoreSpace) -> int:
+def offset_bytes(subject: Subject) -> int:
     """Of ``score_offsets``, with room for the index and the copies that one layer takes while it is made."""
-    layer = model.config.heads * space.size**2 * next(model.parameters()).element_size()
-    return (len(model.blocks) + 1) * layer + 4 * 8 * space.length**2
+    layers, heads = subject.shape
+    layer = heads * subject.space.size**2 * subject.layers[0].dtype.itemsize
+    return (layers + 1) * layer + 4 * 8 * subject.space.length**2
 
 
-def batches(split: Split, index: np.ndarray, batch: int, progress: Progress | None = None) -> Iterator[Batch]:
-    for first in range(0, len(index), batch):
-        yield split.batch(torch.as_tensor(index[first : first + batch], device=split.labels.device))
-        if progress is not None:
-            progress(min(first + batch, len(index)), len(index))
-
-
-def selection(model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Tensor:
+def selection(subject: Subject, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Tensor:
     """1 at the chosen (layer, head), 0 elsewhere, with one more axis of size 1 per axis of offsets."""
-    where = torch.zeros(len(model.blocks), model.config.heads, dtype=torch.float64)
-    rows = list(range(len(model.blocks)) if layers is None else layers)
-    columns = list(range(model.config.heads) if heads is None else heads)
+    where = torch.zeros(subject.shape, dtype=torch.float64)
+    rows = list(range(where.shape[0]) if layers is None else layers)
+    columns = list(range(where.shape[1]) if heads is None else heads)
     for name, asked, there in (("layer", rows, where.shape[0]), ("head", columns, where.shape[1])):
         if not asked or not all(0 <= number < there for number in asked):
             raise NotApplicableError(
@@ -135,4 +115,4 @@ def selection(model: Transformer, layers: Sequence[int] | None, heads: Sequence[
                 hint="leave the option out to take all of them",
             )
     where[np.ix_(rows, columns)] = 1.0
-    return where.reshape(*where.shape, *(1 for _ in model.spec.grid or (0,)))
+    return where.reshape(*where.shape, *(1 for _ in subject.space.layout.shape))

@@ -1,17 +1,26 @@
-"""How a probe divides the memory it may use: sequences per batch, scores per tile, bytes per block of channels."""
+"""How a probe divides the memory it may use: sequences per batch, scores per tile, bytes per block of channels.
+
+What the model takes is measured on one sample, not guessed from its shape.
+"""
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import torch
+
+from attnprobe.capture.footprint import peak_bytes
+from attnprobe.capture.subject import Subject
 from attnprobe.errors import ConfigError
-from attnprobe.models import Transformer
-from attnprobe.scores.layout import Layout
 from attnprobe.statistics.intervals import RESAMPLES
 
 # A tile of this size stays in the cache of a CPU core; a GPU wants fewer, larger kernels.
 CPU_TILE, GPU_TILE = 2**19, 2**26
 WORK_SPACE = 2**24  # bytes that any probe may take for blocks and batches, however little there is to measure
 TILE_COPIES = 6  # scores, pattern, their product, the padded copy that folding makes, and slack
+MOST_AT_ONCE = 256  # sequences
 
 
 def check_least(n: int, memory_limit: int) -> None:
@@ -25,6 +34,35 @@ def check_least(n: int, memory_limit: int) -> None:
         raise ConfigError(reason, hint="raise it, or measure fewer")
 
 
+@torch.no_grad()
+def pass_bytes(subject: Subject, samples: np.ndarray, run: Callable[[np.ndarray], Any] | None = None) -> int:
+    """Peak of a pass without gradients over one of the samples, beyond weights and data.
+
+    It is that with the most padding, because masks take memory too. run: the pass, ``subject.run`` by default.
+    """
+    return peak_bytes(lambda: (run or subject.run)(most_padded(subject, samples)))
+
+
+def most_padded(subject: Subject, samples: np.ndarray) -> np.ndarray:
+    """(1,) the one with the fewest real positions."""
+    real = subject.real(samples)
+    if real is None:
+        return samples[:1]
+    first = int(real.sum(1).view(len(samples), -1).sum(1).argmin())
+    return samples[first : first + 1]
+
+
+def sequences_at_once(subject: Subject, sample: int, memory_limit: int, *, kept: int = 0) -> int:
+    """Samples per batch, each of ``sample`` bytes, in half of what ``kept`` leaves.
+
+    Raises ConfigError if that leaves no room for one.
+    """
+    if kept + sample > memory_limit:
+        reason = f"memory_limit is too small: {subject.space.length} positions need about"
+        raise ConfigError(f"{reason} {math.ceil((kept + sample) / 2**20)} MiB", hint="raise it")
+    return max(1, min(MOST_AT_ONCE, (memory_limit - kept) // (2 * sample)))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     batch: int  # samples per forward pass
@@ -33,26 +71,22 @@ class Plan:
     null_matrix: bool  # whether the key-permutation null may keep length x length per layer and head
 
 
-def plan_memory(
-    model: Transformer, layout: Layout, *, samples: int, padded: bool, permutations: int, memory_limit: int
-) -> Plan:
-    """Raises ConfigError, naming what is needed, if not even one sample at a time fits into ``memory_limit`` bytes.
+def plan_memory(subject: Subject, samples: np.ndarray, *, permutations: int, memory_limit: int) -> Plan:
+    """For sums over all pairs of scores. Raises ConfigError, naming what is needed, if not even one sample at a time
+    fits into ``memory_limit`` bytes.
 
-    Counts activations of one forward pass without gradients and the work space of the probe; not the model's weights
-    and the data, which are there anyway.
+    Counts one forward pass without gradients and the work space of the probe; not the model's weights and the data,
+    which are there anyway.
     """
-    parameter = next(model.parameters())
-    config, item, on_cpu = model.config, parameter.element_size(), parameter.device.type == "cpu"
-    length, bins, heads = layout.length, math.prod(layout.offsets), config.heads
-    together = 2 if model.spec.pairs else 1  # sequences in a sample
-    activations = item * length * (10 * config.d_model + 3 * config.d_mlp)
-    transforms = item * bins * 5 * config.d_model  # queries in the frequency domain, and back
+    layout, layers = subject.space.layout, subject.layers
+    on_cpu = layers[0].device.type == "cpu"
+    item = max(max(4, layer.dtype.itemsize) for layer in layers)
+    length, bins, together = layout.length, math.prod(layout.offsets), subject.per_sample
+    heads, all_heads = max(layer.heads for layer in layers), sum(layer.heads for layer in layers)
+    transforms = item * bins * 5 * max(layer.heads * layer.d_head for layer in layers)  # queries by frequency, and back
     profiles = heads * bins * (8 * item + 4 * 8)  # of one layer, for every sequence of the batch
-    sample = together * (activations + transforms + profiles)
-    kept = config.layers * heads * bins * 8 * 6 * len(layout.shape)
-    if layout.causal and padded:  # the model then masks pair by pair: one mask, and one per sequence as numbers
-        kept += 2 * length**2
-        sample += together * length**2 * (1 + item)
+    sample = pass_bytes(subject, samples) + together * (transforms + profiles)
+    kept = all_heads * bins * 8 * 6 * len(layout.shape)
     row = together * heads * (layout.shape[1] if len(layout.shape) == 2 else 1) ** 2
     least = kept + sample + item * (TILE_COPIES * row + 8 * together * heads * bins)
     if least > memory_limit:
@@ -61,12 +95,11 @@ def plan_memory(
             f"needs {_mebibytes(least)}",
             hint="raise it or measure shorter sequences",
         )
-    largest = max(
-        1, (2**16 if on_cpu else 2**20) // (together * heads * length)
-    )  # more would only fall out of the cache
-    batch = max(1, min(samples, largest, (memory_limit // 2 - kept) // sample))
+    # More sequences at once would only fall out of the cache.
+    largest = max(1, (2**16 if on_cpu else 2**20) // (together * heads * length))
+    batch = max(1, min(len(samples), largest, (memory_limit // 2 - kept) // sample))
     free = memory_limit - kept - batch * sample
-    matrices = config.layers * heads * length**2 * item * 2
+    matrices = all_heads * length**2 * item * 2
     null_matrix = matrices <= free // 2 and length <= max(1024, 8 * permutations)
     free -= matrices if null_matrix else 0
     tile = min(CPU_TILE if on_cpu else GPU_TILE, free // 2 // (TILE_COPIES * item))

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from attnprobe.capture.subject import Subject
 from attnprobe.config import require
-from attnprobe.models import Transformer
+from attnprobe.probes.heads import Heads
 from attnprobe.probes.memory import plan_memory
 from attnprobe.probes.proximity_sums import ProximitySums
 from attnprobe.probes.rows import Measurement
-from attnprobe.probes.sequences import Progress, draw_samples, layout_of, load_sequences
+from attnprobe.probes.sequences import Progress, batches
 from attnprobe.scores.layout import Layout
 from attnprobe.statistics.bands import Profile
 from attnprobe.statistics.intervals import Statistic, bootstrap, hierarchical_bootstrap
 from attnprobe.statistics.key_permutation import KeyPermutationNull
 from attnprobe.statistics.permutations import permutation_p_value
-from attnprobe.tasks import Split
+from attnprobe.streams import stream
 
 SEQUENCE_RADIUS, GRID_RADIUS = 3.0, 1.5  # positions; pixels: the eight neighbours
 
@@ -31,11 +32,12 @@ class Proximity:
     rows: list[Measurement]
     layout: Layout
     radius: float
-    n: int  # samples
+    samples: np.ndarray  # (n,) those that were measured
+    heads: Heads
     sd: np.ndarray  # (layer, head) standard deviation of the centred scores
     profile: Profile  # by offset along a sequence; by distance, rounded to whole pixels, on a grid
     map: Profile | None  # by (offset_y, offset_x) on a grid
-    samples: dict[str, np.ndarray]  # sums per sequence (n, layer or 1, head or 1), which the quantities are made of
+    sums: dict[str, np.ndarray]  # per sample (n, head of all layers or 1), which the quantities are made of
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -54,8 +56,7 @@ class Proximity:
 
 
 def measure(
-    model: Transformer,
-    split: Split,
+    subject: Subject,
     *,
     radius: float | None = None,
     n: int = 256,
@@ -63,10 +64,10 @@ def measure(
     permutations: int = 999,
     include_self: bool = True,
     memory_limit: int = 2 * 2**30,
-    generator: np.random.Generator,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Proximity:
-    """Proximity of every layer and head on ``n`` sequences drawn from the split (all, if it has fewer).
+    """Proximity of every layer and head on ``n`` samples of a subject (all, if it has fewer).
 
     Scores are centred per query over its visible keys. A pair is near if its distance (|offset|, or Euclidean on a
     pixel grid) is at most ``radius``: 3 positions or 1.5 pixels by default. A position is near itself unless
@@ -79,72 +80,65 @@ def measure(
     - ``distance`` (positions or pixels): mean distance of the attended key, weighted by the pattern.
     - ``entropy`` (nats): mean entropy of the pattern, per query.
 
-    The class token of readout "token" has no place among the positions: it is left out as query and as key, and the
+    Leading tokens (a class token) have no place among the positions: they are left out as queries and as keys, and the
     patterns are those among the other positions. So are padded positions, even if the model attends to them. Under
-    causality the earliest queries, which see few keys, count like all others. Model and split must be on one device.
-    Memory beyond weights and data stays below ``memory_limit`` bytes. ``progress`` is told (samples done, samples).
+    causality the earliest queries, which see few keys, count like all others. Layers may differ in their heads. Memory
+    beyond weights and data stays below ``memory_limit`` bytes. ``progress`` is told (samples done, samples).
 
     Raises ConfigError for impossible settings, NotApplicableError if there are fewer than two positions, no near or no
     far pair, or activations that are not finite (naming layer and head).
     """
-    layout = layout_of(model, split)
-    radius = (SEQUENCE_RADIUS if model.spec.grid is None else GRID_RADIUS) if radius is None else radius
+    layout = subject.space.layout
+    radius = (SEQUENCE_RADIUS if len(layout.shape) == 1 else GRID_RADIUS) if radius is None else radius
     _check(radius=radius, n=n, level=level, permutations=permutations)
-    chosen = draw_samples(split, n, generator)
-    n = len(chosen)
-    plan = plan_memory(
-        model, layout, samples=n, permutations=permutations, memory_limit=memory_limit, padded=split.lengths is not None
-    )
-    sums = ProximitySums(model, layout, radius, include_self, n)
-    batches = [slice(start, min(start + plan.batch, n)) for start in range(0, n, plan.batch)]
-    for span in batches:
-        sums.count(span, load_sequences(model, split, chosen[span])[1])
+    samples = subject.draw(n, seed)
+    n = len(samples)
+    plan = plan_memory(subject, samples, permutations=permutations, memory_limit=memory_limit)
     null = KeyPermutationNull(
-        layers=model.config.layers,
-        heads=model.config.heads,
         length=layout.length,
         permutations=permutations,
         matrix=plan.null_matrix,
-        generator=generator,
+        generator=stream(seed, "key permutations"),
     )
-    contrast = sums.contrast()
+    sums = ProximitySums(subject, n=n, radius=radius, include_self=include_self, plan=plan, null=null)
+    for span, part in batches(samples, plan.batch):
+        sums.count(span, subject.real(part))
     with torch.inference_mode():
-        for span in batches:
-            inputs, valid = load_sequences(model, split, chosen[span])
-            add = functools.partial(sums.add, samples=span, valid=valid, plan=plan, null=null, contrast=contrast)
-            model(inputs, valid=valid, observe=add)
-            if progress is not None:
-                progress(span.stop, n)
+        for span, part in batches(samples, plan.batch, progress):
+            subject.run(part, observe=functools.partial(sums.add, samples=span, valid=subject.real(part)))
     profile, grid = sums.profiles(level)
-    rows = _rows(sums, *null.finish(), level, generator)
     return Proximity(
-        rows=rows,
+        rows=_rows(sums, level, seed),
         layout=layout,
         radius=radius,
-        n=n,
+        samples=samples,
+        heads=sums.heads,
         sd=sums.sd(),
         profile=profile,
         map=grid,
-        samples=sums.per_head | sums.per_sample,
+        sums=sums.per_head | sums.per_sample,
     )
 
 
-def pool(results: Sequence[Proximity], *, level: float = 0.95, generator: np.random.Generator) -> list[Measurement]:
+def pool(results: Sequence[Proximity], *, level: float = 0.95, seed: int = 0) -> list[Measurement]:
     """What several seeds of one setting say together, layer by layer; n is the number of seeds.
 
     Heads have no order that seeds share, so each quantity is taken as the mean over heads (``QUANTITY.mean``) and as
     that of the head with the largest value (``QUANTITY.max``). Intervals are over seeds, for the sequences measured.
     """
-    rows = []
+    heads, rows = results[0].heads, []
+    layers = range(len(heads.counts))
     for quantity, (unit, statistic, names) in _quantities(len(results[0].layout.shape) == 2).items():
-        arguments = [[result.samples[name] for result in results] for name in names]
+        arguments = [[result.sums[name] for result in results] for name in names]
         for summary, over_heads in (("mean", np.mean), ("max", np.max)):
 
             def by_layer(*means: np.ndarray, statistic=statistic, over_heads=over_heads) -> np.ndarray:
-                return over_heads(statistic(*means), axis=-1)
+                values = statistic(*means)
+                return np.stack([over_heads(values[..., heads.within(layer)], axis=-1) for layer in layers], -1)
 
-            band = hierarchical_bootstrap(*arguments, statistic=by_layer, level=level, generator=generator)
-            for layer in range(len(band.estimate)):
+            draws = stream(seed, quantity, "seeds")
+            band = hierarchical_bootstrap(*arguments, statistic=by_layer, level=level, generator=draws)
+            for layer in layers:
                 interval = band.interval(layer, unit=unit)
                 rows.append(Measurement(layer=layer, head=None, quantity=f"{quantity}.{summary}", interval=interval))
     return rows
@@ -157,17 +151,16 @@ def _check(*, radius: float, n: int, level: float, permutations: int) -> None:
     require(permutations >= 1, "permutations", f"must be at least 1, got {permutations}")
 
 
-def _rows(
-    sums: ProximitySums, observed: np.ndarray, null: np.ndarray, level: float, generator: np.random.Generator
-) -> list[Measurement]:
+def _rows(sums: ProximitySums, level: float, seed: int) -> list[Measurement]:
     per_sample = sums.per_head | sums.per_sample
-    p_values = permutation_p_value(observed, null)
+    p_values = permutation_p_value(*sums.null.finish())
     rows = []
     for quantity, (unit, statistic, names) in _quantities(len(sums.layout.shape) == 2).items():
-        band = bootstrap(*(per_sample[name] for name in names), statistic=statistic, level=level, generator=generator)
-        for layer, head in np.ndindex(*observed.shape):
-            interval = band.interval(layer, head, unit=unit)
-            p = float(p_values[layer, head]) if quantity == "proximity_bias" else None
+        draws = stream(seed, quantity, "bootstrap")
+        band = bootstrap(*(per_sample[name] for name in names), statistic=statistic, level=level, generator=draws)
+        for i, (layer, head) in enumerate(sums.heads.places()):
+            interval = band.interval(i, unit=unit)
+            p = float(p_values[i]) if quantity == "proximity_bias" else None
             rows.append(
                 Measurement(
                     layer=layer,

@@ -1,13 +1,16 @@
 """The sums behind the proximity probe, gathered batch by batch while the model runs."""
 
+import functools
+
 import numpy as np
 from torch import Tensor
 
+from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import AttentionCall, Transformer
+from attnprobe.probes.heads import Heads
 from attnprobe.probes.memory import Plan
 from attnprobe.probes.sequences import by_sample, position_channels
-from attnprobe.scores.layout import Layout
+from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.offset_sums import contrast_keys, pair_counts, row_means, score_moments, square_sum
 from attnprobe.scores.pattern_sums import pattern_moments
 from attnprobe.statistics.bands import Profile, RatioBands
@@ -20,20 +23,23 @@ PER_SAMPLE = ("near_pairs", "far_pairs", "pairs", "queries", "uniform")
 class ProximitySums:
     """Sums over pairs and queries, sample by sample, from which every quantity is a ratio."""
 
-    def __init__(self, model: Transformer, layout: Layout, radius: float, include_self: bool, n: int) -> None:
-        config = model.config
-        self.model, self.layout, self.radius, self.n = model, layout, radius, n
-        self.distance = layout.distance()
+    def __init__(
+        self, subject: Subject, *, n: int, radius: float, include_self: bool, plan: Plan, null: KeyPermutationNull
+    ) -> None:
+        """The null is handed everything it needs on the way."""
+        self.subject, self.radius, self.n, self.plan, self.null = subject, radius, n, plan, null
+        self.layout, self.heads = subject.space.layout, Heads.of(subject)
+        self.distance = self.layout.distance()
         self.near, self.far = (self.distance <= radius), (self.distance > radius)
         if not include_self:
             self.near &= self.distance > 0
-        self.per_head = {name: np.zeros((n, config.layers, config.heads)) for name in PER_HEAD}
-        self.per_sample = {name: np.zeros((n, 1, 1)) for name in PER_SAMPLE}
-        size = (config.layers, config.heads)
-        self.scores, self.masses = (RatioBands(*size, layout.offsets) for _ in range(2))
-        self.rings = self.distance.round().long() if len(layout.shape) == 2 else None
+        self.per_head = {name: np.zeros((n, self.heads.total)) for name in PER_HEAD}
+        self.per_sample = {name: np.zeros((n, 1)) for name in PER_SAMPLE}
+        counts = self.heads.counts
+        self.scores, self.masses = (RatioBands(counts, self.layout.offsets) for _ in range(2))
+        self.rings = self.distance.round().long() if len(self.layout.shape) == 2 else None
         if self.rings is not None:
-            self.ring_scores, self.ring_masses = (RatioBands(*size, (int(self.rings.max()) + 1,)) for _ in range(2))
+            self.ring_scores, self.ring_masses = (RatioBands(counts, (int(self.rings.max()) + 1,)) for _ in range(2))
 
     def count(self, samples: slice, valid: Tensor | None) -> None:
         """What depends on lengths only: pairs, queries, and the near mass of uniform attention."""
@@ -47,32 +53,26 @@ class ProximitySums:
             "uniform": row_means(self.near, self.layout, valid).sum(-1).cpu(),
         }
         for name, value in values.items():
-            value = value.expand((samples.stop - samples.start) * (2 if self.model.spec.pairs else 1))
-            self.per_sample[name][samples, 0, 0] = by_sample(self.model, value).numpy()
+            value = value.expand((samples.stop - samples.start) * self.subject.per_sample)
+            self.per_sample[name][samples, 0] = by_sample(self.subject, value).numpy()
 
+    @functools.cached_property
     def contrast(self) -> Tensor:
-        """Weights by offset whose sum with the centred scores is mean near - mean far, over the whole set."""
+        """Weights by offset whose sum with the centred scores is mean near - mean far, over the whole set; once all
+        samples are counted.
+        """
         near, far = self.per_sample["near_pairs"].sum(), self.per_sample["far_pairs"].sum()
         if near == 0 or far == 0:
             which = "within" if near == 0 else "beyond"
             raise NotApplicableError(f"no pair of positions lies {which} radius {self.radius:g}", hint="change radius")
         return self.near.double() / near - self.far.double() / far
 
-    def add(
-        self,
-        call: AttentionCall,
-        *,
-        samples: slice,
-        valid: Tensor | None,
-        contrast: Tensor,
-        null: KeyPermutationNull,
-        plan: Plan,
-    ) -> None:
+    def add(self, call: AttentionCall, *, samples: slice, valid: Tensor | None) -> None:
         """One layer on one batch; the null follows the weights ``contrast``."""
-        q, k = position_channels(self.model, call)
+        q, k = position_channels(self.subject, call)
         layout, scale = self.layout, call.scale
-        score, _ = score_moments(q, k, layout, scale=scale, valid=valid, block_bytes=plan.block_bytes)
-        mass, entropy = pattern_moments(q, k, layout, scale=scale, valid=valid, tile=plan.tile)
+        score, _ = score_moments(q, k, layout, scale=scale, valid=valid, block_bytes=self.plan.block_bytes)
+        mass, entropy = pattern_moments(q, k, layout, scale=scale, valid=valid, tile=self.plan.tile)
         near, far, distance = (t.to(q).flatten() for t in (self.near, self.far, self.distance))
         values = {
             "near_score": score.flatten(2) @ near,
@@ -82,15 +82,16 @@ class ProximitySums:
             "distance": mass.flatten(2) @ distance,
             "entropy": entropy,
         }
+        heads = self.heads.within(call.layer)
         for name, value in values.items():
-            self.per_head[name][samples, call.layer] = by_sample(self.model, value).double().cpu().numpy()
+            self.per_head[name][samples, heads] = by_sample(self.subject, value).double().cpu().numpy()
         self._add_profiles(call.layer, score, mass, pair_counts(layout, valid))
-        null.add(call.layer, contrast_keys(q, contrast, layout, scale=scale, valid=valid), k, valid)
+        self.null.add(call.layer, contrast_keys(q, self.contrast, layout, scale=scale, valid=valid), k, valid)
 
     def _add_profiles(self, layer: int, score: Tensor, mass: Tensor, pairs: Tensor) -> None:
         score, mass, pairs = (t.double().cpu() for t in (score, mass, pairs))
         pairs = pairs.expand(len(score), *self.layout.offsets)
-        score, mass, pairs = (by_sample(self.model, t) for t in (score, mass, pairs))
+        score, mass, pairs = (by_sample(self.subject, t) for t in (score, mass, pairs))
         centre = tuple(size - 1 for size in self.layout.shape)
         queries = pairs[(..., *centre)]
         self.scores.add(layer, score, pairs)
@@ -106,8 +107,8 @@ class ProximitySums:
         return sums.index_add_(-1, self.rings.flatten(), t.flatten(-2))
 
     def sd(self) -> np.ndarray:
-        """Standard deviation of the centred scores over all visible pairs of all samples: (layer, head)."""
-        return np.sqrt(self.per_head["squares"].sum(0) / self.per_sample["pairs"].sum())
+        """Standard deviation of the centred scores over all visible pairs of all samples: (layer, head), else NaN."""
+        return self.heads.table(np.sqrt(self.per_head["squares"].sum(0) / self.per_sample["pairs"].sum()))
 
     def profiles(self, level: float) -> tuple[Profile, Profile | None]:
         """The profile along one axis, and on a grid the map."""

@@ -8,23 +8,23 @@ backward pass of FlashAttention, Dao et al. 2022).
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attnprobe.capture.subject import Loss, Subject
 from attnprobe.errors import NotApplicableError, RunError
-from attnprobe.models import Attention, AttentionCall, Observer, Transformer
-from attnprobe.probes.sequences import check_finite, space_of
+from attnprobe.probes.sequences import check_call, seen
+from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.scores.gradients import ROW_SUM_TOLERANCE, GradientBlock, streamed_gradient
-from attnprobe.tasks import Batch
 
 Method = Literal["dense", "streamed"]
-Forward = Callable[[Transformer, Batch], Tensor]  # -> (batch, target): one number per sequence and target
 
 # Allowed row sum of a score gradient, as a share of the largest |dO_i| |v_j| in the row (what the terms that cancel
 # are made of). float32 leaves room for tensor cores.
@@ -35,17 +35,17 @@ class Trace:
     """One forward pass whose graph is kept, ready to be differentiated along the scores."""
 
     space: ScoreSpace
-    targets: Tensor  # (batch, target), with gradient
+    loss: Loss  # with gradient
     calls: list[AttentionCall]  # by layer
     offsets: list[Tensor] | None  # the zero score offsets of the dense method, by layer
     valid: Tensor | None  # (batch, length) bool: queries and keys that take part; None = all
 
-    def blocks(self, rows: int) -> Iterator[GradientBlock]:
+    def gradients(self, rows: int) -> Iterator[GradientBlock]:
         """Gradients of every target, layer by layer, about ``rows`` queries at a time; keeps the graph.
 
         Raises RunError naming the layer if a row does not sum to zero or a hidden entry is not zero.
         """
-        by_target = [self._backward(column) for column in self.targets.unbind(1)]
+        by_target = [self._backward(column) for column in self.loss.targets.unbind(1)]
         for layer, call in enumerate(self.calls):
             of_output = torch.stack([outputs[layer] for outputs, _ in by_target])
             of_offset = None if self.offsets is None else torch.stack([offsets[layer] for _, offsets in by_target])
@@ -87,65 +87,33 @@ class Trace:
             )
 
 
-def trace(model: Transformer, batch: Batch, forward: Forward, *, method: Method) -> Trace:
-    """Run ``forward`` with gradients and keep what ``Trace.blocks`` needs; parameters may be frozen.
+def trace(subject: Subject, samples: np.ndarray, loss: str, *, method: Method) -> Trace:
+    """Run ``loss`` with gradients and keep what ``Trace.gradients`` needs; parameters may be frozen.
 
     Raises NotApplicableError naming layer and head if a query, key, value or output is not finite.
     """
-    space = space_of(model)
+    space, offsets = subject.space, None
     calls: list[AttentionCall] = []
-    offsets = None
     if method == "dense":
-        shape = (len(batch), model.config.heads, space.size, space.size)
-        parameter = next(model.parameters())
-        layers = range(len(model.blocks))
-        offsets = [parameter.new_zeros(shape).requires_grad_() for _ in layers]
+        sequences = len(samples) * subject.per_sample
+        offsets = [
+            torch.zeros(
+                sequences, layer.heads, space.size, space.size,
+                dtype=layer.dtype, device=layer.device, requires_grad=True,
+            )
+            for layer in subject.layers
+        ]  # fmt: skip
     # A fused CPU kernel refuses a mask that needs a gradient; torch then falls back to the plain one, but says so
     # nowhere. Naming the plain one keeps that from depending on the version.
     pinned = sdpa_kernel(SDPBackend.MATH) if method == "dense" else contextlib.nullcontext()
     by_layer = None if offsets is None else dict(enumerate(offsets))
-    with torch.enable_grad(), trainable(model), tapped(model, score_offsets=by_layer, observe=calls.append), pinned:
-        targets = forward(model, batch)
+    with torch.enable_grad(), subject.differentiable(), pinned:
+        found = subject.loss(loss, samples, score_offsets=by_layer, observe=calls.append)
     if not calls:
         raise NotApplicableError(
             "no attention layer took part in this forward pass, so there are no scores",
             hint="choose a model whose forward pass goes through its attention layers",
         )
     for call in calls:
-        check_finite(call)
-    valid = None if model.config.padding == "attended" else batch.valid
-    return Trace(space=space, targets=targets, calls=calls, offsets=offsets, valid=valid)
-
-
-def attentions(model: Transformer) -> list[Attention]:
-    """The attention of every layer, in order."""
-    return [module for module in model.modules() if isinstance(module, Attention)]
-
-
-@contextlib.contextmanager
-def tapped(
-    model: Transformer, *, score_offsets: Mapping[int, Tensor] | None = None, observe: Observer | None = None
-) -> Iterator[None]:
-    """While open, every forward pass of ``model`` has these taps, whoever calls it (an objective, for instance)."""
-
-    def add(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, kwargs | {"score_offsets": score_offsets, "observe": observe}
-
-    handle = model.register_forward_pre_hook(add, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def trainable(model: Transformer) -> Iterator[None]:
-    """Frozen parameters would cut the graph before the attention outputs."""
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        check_call(subject, call)
+    return Trace(space=space, loss=found, calls=calls, offsets=offsets, valid=seen(subject, calls[0]))

@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import Transformer
-from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes import alignment, proximity
 from attnprobe.probes.rows import rows_to_records
-from attnprobe.probes.sequences import space_of
 from attnprobe.scores.directions import Direction
-from attnprobe.tasks import Data
 
 QUANTITIES = ("label.t", "label.t.null", "label.dependent.mean", "label.dependent.t", "reconstruction.t")
 
@@ -29,56 +26,41 @@ def log_spaced(factor: float, step: int) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """What is measured at every step of the grid: ``sequences`` validation sequences, always the same ones."""
+    """What is measured at every step of the grid: ``sequences`` samples, always the same ones."""
 
-    reconstruction: MaskedReconstruction | CausalPrediction
     sequences: int = 32
     radius: float = 2.0  # of the proximity direction that gradients are projected on
     shuffles: int = 99
     seed: int = 0
 
-    def measure(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
+    def measure(self, subject: Subject) -> list[dict[str, Any]]:
         """Tidy records: proximity_bias of every head, and t of both losses' gradients along one proximity direction.
 
-        label.dependent.mean carries the p-value against shuffled labels. The model is left as it was, mode included.
+        label.dependent.mean carries the p-value against shuffled labels.
         """
-        training = model.training
-        model.eval()
         records: list[dict[str, Any]] = []
         for probe in (self._proximity, self._alignment):
             with torch.enable_grad(), contextlib.suppress(NotApplicableError):  # a run goes on without it
-                records += probe(model, data)
-        model.zero_grad(set_to_none=True)
-        model.train(training)
+                records += probe(subject)
         for record in records:
             del record["checkpoint"]  # there is none: the model is measured as it trains
         return records
 
-    def _proximity(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
-        found = proximity.measure(
-            model,
-            data.validation,
-            n=self.sequences,
-            permutations=self.shuffles,
-            generator=np.random.default_rng(self.seed),
-        )
+    def _proximity(self, subject: Subject) -> list[dict[str, Any]]:
+        found = proximity.measure(subject, n=self.sequences, permutations=self.shuffles, seed=self.seed)
         rows = [row for row in found.rows if row.quantity == "proximity_bias"]
         return [record | {"direction": None} for record in rows_to_records(rows, "")]
 
-    def _alignment(self, model: Transformer, data: Data) -> list[dict[str, Any]]:
-        distance = space_of(model).layout.distance()
+    def _alignment(self, subject: Subject) -> list[dict[str, Any]]:
+        distance = subject.space.layout.distance()
         direction = Direction(name=f"proximity r={self.radius:g}", profile=torch.exp(-distance / self.radius))
         found = alignment.measure(
-            model,
-            data.validation,
-            label=Classification(),
-            reconstruction=self.reconstruction,
+            subject,
             n=self.sequences,
             directions=[direction],
             shuffles=self.shuffles,
             controls=0,
             groups=1,  # no cosines
             seed=self.seed,
-            generator=np.random.default_rng(self.seed),
         )
         return [record for record in found.records("") if record["quantity"] in QUANTITIES]

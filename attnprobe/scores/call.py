@@ -13,7 +13,9 @@ from attnprobe.scores.visibility import Visibility
 class AttentionCall:
     """Of one layer on one batch; q and k are as they enter the scores (after rotation)."""
 
-    layer: int
+    layer: int  # which attention call of the pass it is
+    name: str = ""  # of the module that made it
+    call: int = 0  # how often that module was called before in the same pass
     q: Tensor  # (batch, head, query, d_head)
     k: Tensor  # (batch, head, key, d_head)
     v: Tensor  # (batch, head, key, d_head)

@@ -19,6 +19,7 @@ from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.scores.layout import Layout
 from attnprobe.scores.pattern_sums import fold
 from attnprobe.scores.visibility import Visibility
+from attnprobe.streams import stream
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
 BLOCK = 2**18  # scores per block when norms are computed; larger ones leave holes in the heap
@@ -209,7 +210,7 @@ def named_directions(
     reach: int | None = None,
     radii: Sequence[float] = (1.0, 2.0, 4.0),
     controls: int = 2,
-    generator: np.random.Generator,
+    seed: int = 0,
 ) -> list[Direction]:
     """The standard set.
 
@@ -222,7 +223,7 @@ def named_directions(
     | random 1         | control: outer product of two Gaussian vectors                                   |
 
     ``reach``: single offsets up to this many positions in every axis (8 on a line, 3 on a grid unless given).
-    ``controls``: how many random directions.
+    ``controls``: how many random directions. Every control has a stream of its own, so none changes another.
     """
     layout = space.layout
     offsets, distances = torch.stack(layout.axes(), -1), layout.distance()
@@ -235,11 +236,12 @@ def named_directions(
         directions.append(Direction(name=f"key {name}", factors=(torch.ones_like(key), key)))
     for radius in radii:
         kernel = torch.exp(-distances / radius).numpy().ravel()
-        profile = torch.from_numpy(generator.permutation(kernel)).view(layout.offsets)
-        directions.append(Direction(name=f"shuffled r={radius:g}", profile=profile))
-    for i in range(controls):
-        left, right = (torch.from_numpy(generator.standard_normal(space.length)) for _ in range(2))
-        directions.append(Direction(name=f"random {i + 1}", factors=(left, right)))
+        name = f"shuffled r={radius:g}"
+        profile = torch.from_numpy(stream(seed, "direction", name).permutation(kernel)).view(layout.offsets)
+        directions.append(Direction(name=name, profile=profile))
+    for name in (f"random {i + 1}" for i in range(controls)):
+        pair = torch.from_numpy(stream(seed, "direction", name).standard_normal((2, space.length)))
+        directions.append(Direction(name=name, factors=(pair[0], pair[1])))
     return directions
 
 

@@ -1,6 +1,7 @@
 """Means by offset with error bars over sequences, from running sums: nothing is kept per sequence."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -26,17 +27,21 @@ class RatioBands:
     the number of sequences.
     """
 
-    def __init__(self, layers: int, heads: int, bins: tuple[int, ...]) -> None:
-        self.x, self.xx, self.xc = (np.zeros((layers, heads, *bins)) for _ in range(3))
-        self.c, self.cc, self.m = (np.zeros((layers, 1, *bins)) for _ in range(3))
+    def __init__(self, heads: Sequence[int], bins: tuple[int, ...]) -> None:
+        """heads: of every layer; the bands are NaN where there is no such head."""
+        there = np.arange(max(heads)) < np.array(heads)[:, None]
+        start = np.where(there, 0.0, np.nan).reshape(*there.shape, *(1 for _ in bins))
+        self.x, self.xx, self.xc = (np.broadcast_to(start, (*there.shape, *bins)).copy() for _ in range(3))
+        self.c, self.cc, self.m = (np.zeros((len(heads), 1, *bins)) for _ in range(3))
 
     def add(self, layer: int, x: Tensor, c: Tensor) -> None:
         """Sums x (sequence, head, *bins) and what they are divided by, c (sequence, *bins), broadcastable."""
         numerators, denominators = x.double().cpu().numpy(), c.double().cpu().numpy()[:, None]
         denominators = np.broadcast_to(denominators, (len(numerators), 1, *numerators.shape[2:]))
-        self.x[layer] += numerators.sum(0)
-        self.xx[layer] += np.square(numerators).sum(0)
-        self.xc[layer] += (numerators * denominators).sum(0)
+        place = (layer, slice(numerators.shape[1]))
+        self.x[place] += numerators.sum(0)
+        self.xx[place] += np.square(numerators).sum(0)
+        self.xc[place] += (numerators * denominators).sum(0)
         self.c[layer] += denominators.sum(0)
         self.cc[layer] += np.square(denominators).sum(0)
         self.m[layer] += (denominators > 0).sum(0)

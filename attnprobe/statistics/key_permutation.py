@@ -17,13 +17,10 @@ from torch import Tensor
 class KeyPermutationNull:
     """Collects a contrast of every layer and head, summed over sequences, as it is and under permuted keys."""
 
-    def __init__(
-        self, *, layers: int, heads: int, length: int, permutations: int, matrix: bool, generator: np.random.Generator
-    ) -> None:
-        """``matrix``: keep G (layers * heads * length^2 numbers) where sequences are not padded."""
+    def __init__(self, *, length: int, permutations: int, matrix: bool, generator: np.random.Generator) -> None:
+        """``matrix``: keep G (length^2 numbers per head) where sequences are not padded."""
         self.permutations, self.length = permutations, length
         self.seed = int(generator.integers(2**62))
-        self.shape = (permutations, layers, heads)
         self.sums: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> (heads,) and (permutations, heads), on the device
         self.matrices: dict[int, Tensor] | None = {} if matrix else None
 
@@ -31,11 +28,8 @@ class KeyPermutationNull:
         """u, k: (batch, head, length, d_head) on one device; u is zero at padded positions and sums to zero."""
         k = k - k.mean(-2, keepdim=True)  # changes no sum, because u sums to zero, but keeps rounding small
         if layer not in self.sums:
-            permutations, _, heads = self.shape
-            self.sums[layer] = (
-                torch.zeros(heads, dtype=torch.float64, device=u.device),
-                torch.zeros(permutations, heads, dtype=torch.float64, device=u.device),
-            )
+            zeros = torch.zeros(1 + self.permutations, u.shape[1], dtype=torch.float64, device=u.device)
+            self.sums[layer] = zeros[0], zeros[1:]
         observed, null = self.sums[layer]
         observed += (u * k).sum((0, 2, 3))
         if self.matrices is not None and valid is None:
@@ -50,16 +44,17 @@ class KeyPermutationNull:
 
     @torch.inference_mode()  # as it may have been when the sums were made
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Observed contrast (layer, head) and its null (permutation, layer, head)."""
+        """Observed contrast (head,) and its null (permutation, head), the heads of one layer after those before it."""
         for layer, matrix in (self.matrices or {}).items():
             position = torch.arange(self.length, device=matrix.device)
             for r, order in enumerate(self._orders()):
                 self.sums[layer][1][r] += matrix[:, position, order.to(matrix.device, non_blocking=True)].sum(-1)
         self.matrices = None
-        found, permuted = np.zeros(self.shape[1:]), np.zeros(self.shape)
-        for layer, (observed, null) in self.sums.items():
-            found[layer], permuted[:, layer] = observed.cpu().numpy(), null.cpu().numpy()
-        return found, permuted
+        sums = [self.sums[layer] for layer in sorted(self.sums)]
+        observed, null = (
+            np.concatenate([part.cpu().numpy() for part in parts], -1) for parts in zip(*sums, strict=True)
+        )
+        return observed, null
 
     def _orders(self) -> Iterator[Tensor]:
         """The same permutations at every call; they are not kept because there may be many of great length."""

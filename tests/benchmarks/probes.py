@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from attnprobe.bench.fresh import peak_resident
+from attnprobe.capture import ours
 from attnprobe.errors import RunError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.probes import alignment, decomposition, interventions, proximity
 from attnprobe.probes.alignment import change
 from attnprobe.scores.layout import Layout
@@ -76,16 +75,14 @@ WAYS: dict[str, Callable[..., Sums]] = {
     "dense, scatter": by_scatter,
 }
 
-Measure = Callable[..., Any]  # (model, split, limit, generator)
+Measure = Callable[..., Any]  # (subject, limit)
 PROBES: dict[str, Measure] = {
-    "proximity": lambda m, s, limit, g: proximity.measure(m, s, n=len(s), memory_limit=limit, generator=g),
-    "decompose": lambda m, s, limit, g: decomposition.measure(m, s, n=len(s), memory_limit=limit, generator=g),
-    "alignment": lambda m, s, limit, g: alignment.measure(
-        m, s, label=Classification(), reconstruction=MaskedReconstruction(), memory_limit=limit, generator=g
-    ),
-    "alignment --change-to": lambda m, s, limit, g: change.change_of_scores(m, m, s, memory_limit=limit),
-    "intervene": lambda m, s, limit, g: interventions.dose_response(
-        m, s, objective=Classification(), doses=(-1.0, 0.0, 1.0), controls=2, memory_limit=limit, generator=g
+    "proximity": lambda s, limit: proximity.measure(s, n=s.samples, memory_limit=limit),
+    "decompose": lambda s, limit: decomposition.measure(s, n=s.samples, memory_limit=limit),
+    "alignment": lambda s, limit: alignment.measure(s, memory_limit=limit),
+    "alignment --change-to": lambda s, limit: change.change_of_scores(s, s, memory_limit=limit),
+    "intervene": lambda s, limit: interventions.dose_response(
+        s, doses=(-1.0, 0.0, 1.0), controls=2, memory_limit=limit
     ),
 }
 
@@ -101,7 +98,7 @@ def prepare_probe(name: str, length: int, n: int, limit: int) -> Callable[[], An
     model = make_model(TransformerConfig(), Spec(length=length, classes=2), "values", seed=0).eval()
     inputs = torch.randn(n, length, 1, generator=torch.Generator().manual_seed(0))
     split = Split(inputs=inputs, labels=torch.arange(n) % 2)
-    return lambda: PROBES[name](model, split, limit, np.random.default_rng(0))
+    return lambda: PROBES[name](ours.of(model, split), limit)
 
 
 def largest_error(name: str, squares: bool) -> float:

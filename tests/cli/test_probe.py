@@ -240,7 +240,7 @@ def test_a_finetuned_checkpoint_knows_the_reconstruction_of_the_run_it_started_f
     assert attnprobe("train", *finetune, *source, "--out", "second", "-q").code == 0
     for name in ("init", "finetuned"):
         opened = Opener(device="cpu").open(Path(f"second/checkpoints/{name}.pt"))
-        assert opened.reconstruction() == MaskedReconstruction(ratio=0.3, loss="l2")
+        assert opened.subject().reconstruction == MaskedReconstruction(ratio=0.3, loss="l2")
 
 
 def test_frozen_queries_and_keys_can_be_probed(attnprobe, tiny) -> None:

@@ -9,31 +9,24 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
+from attnprobe.capture import ours
+from attnprobe.capture.ours import Ours
 from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.models import Transformer, TransformerConfig, make_model
-from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import EVALUATION, CausalPrediction, MaskedReconstruction
 from attnprobe.probes.alignment import memory as alignment_memory
 from attnprobe.probes.alignment.change import change_of_scores, mean_scores
 from attnprobe.probes.alignment.memory import fitting_groups, make_plan
-from attnprobe.probes.alignment.probe import Alignment, label_loss, measure, reconstruction_loss
+from attnprobe.probes.alignment.probe import Alignment, measure
 from attnprobe.probes.score_gradients import trace
-from attnprobe.probes.sequences import space_of
 from attnprobe.scores.directions import Direction, named_directions
 from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 from tests.probes.alignment_cases import LENGTH, gather_all, make_case
 
 
-def run(model: Transformer, split: Split, seed: int = 0, **settings) -> Alignment:
-    reconstruction = CausalPrediction() if model.config.causal else MaskedReconstruction()
-    return measure(
-        model,
-        split,
-        label=Classification(),
-        reconstruction=reconstruction,
-        generator=np.random.default_rng(seed),
-        **settings,
-    )
+def relabelled(subject: Ours, labels: torch.Tensor) -> Ours:
+    return ours.of(subject.model, dataclasses.replace(subject.split, labels=labels))
 
 
 def by_place(result: Alignment) -> dict[tuple, Interval]:
@@ -41,9 +34,9 @@ def by_place(result: Alignment) -> dict[tuple, Interval]:
 
 
 def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pass() -> None:
-    model, split = make_case(10, padded=True)
-    gathered, projector = gather_all(model, split, label_loss())
-    heads, layers = model.config.heads, len(model.blocks)
+    subject = make_case(10, padded=True)
+    gathered, projector = gather_all(subject, "label")
+    model, split, (layers, heads) = subject.model, subject.split, subject.shape
     offsets = [torch.zeros(10, heads, LENGTH, LENGTH, dtype=torch.float64, requires_grad=True) for _ in range(layers)]
     batch = split.batch(torch.arange(10))
     logits = model.classify(model(batch.inputs, valid=batch.valid, score_offsets=dict(enumerate(offsets))), batch.valid)
@@ -69,12 +62,12 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
 
 
 def test_results_do_not_depend_on_batches_blocks_and_method(monkeypatch) -> None:
-    model, split = make_case(24, padded=True, readout="token")
-    first = run(model, split, groups=3)
-    second = run(model, split, groups=3, memory_limit=21_000_000, method="dense")
-    third = run(model, split, groups=3, memory_limit=17_800_000)  # batches of 2 and 4 instead of 8
+    subject = make_case(24, padded=True, readout="token")
+    first = measure(subject, groups=3)
+    second = measure(subject, groups=3, memory_limit=21_000_000, method="dense")
+    third = measure(subject, groups=3, memory_limit=17_800_000)  # batches of 2 and 4 instead of 8
     monkeypatch.setattr(alignment_memory, "CPU_BYTES", 20_000)  # blocks of 4 and 7 queries instead of all 11
-    fourth = run(model, split, groups=3)
+    fourth = measure(subject, groups=3)
     for other in (second, third, fourth):
         wanted, found = by_place(first), by_place(other)
         assert set(found) == set(wanted)
@@ -102,13 +95,10 @@ def correlated_sequences(n: int, length: int, seed: int) -> Split:
 def test_labels_that_live_in_a_direction_are_detected_there_and_random_labels_are_not() -> None:
     split = correlated_sequences(400, 17, seed=0)
     model = make_model(TransformerConfig(d_model=16, heads=2, d_mlp=32), Spec(length=17, classes=2), "values", seed=0)
-    planted = run(model, split, shuffles=999)
-    random = run(
-        model,
-        dataclasses.replace(
-            split, labels=split.labels[torch.randperm(400, generator=torch.Generator().manual_seed(1))]
-        ),
-    )
+    subject = ours.of(model, split)
+    planted = measure(subject, shuffles=999)
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
+    random = measure(relabelled(subject, split.labels[order]))
 
     def p_values(result: Alignment, name: str) -> list[float]:
         return [r.p_value for r in result.select("label.dependent.mean") if r.direction == name]
@@ -123,45 +113,42 @@ def test_labels_that_live_in_a_direction_are_detected_there_and_random_labels_ar
 
 
 def test_reconstruction_projection_is_that_of_the_objective() -> None:
-    model, split = make_case(6, padded=True)
-    objective = MaskedReconstruction()
-    batch = split.batch(torch.arange(6))
-    losses = objective.losses(model, batch, seed=5, epoch=EVALUATION)
-    traced = trace(model, batch, reconstruction_loss(objective, 5).forward, method="streamed")
-    assert torch.allclose(traced.targets[:, 0], losses.loss / losses.count.clamp(min=1))
+    case, objective = make_case(6, padded=True), MaskedReconstruction(ratio=0.3)
+    subject = ours.of(case.model, case.split, trained=[objective], seed=5)
+    losses = objective.losses(case.model, case.split.batch(torch.arange(6)), seed=5, epoch=EVALUATION)
+    traced = trace(subject, np.arange(6), "reconstruction", method="streamed")
+    assert torch.allclose(traced.loss.targets[:, 0], losses.loss / losses.count.clamp(min=1))
 
 
 def test_change_of_scores_is_a_direction_from_the_first_model_to_the_second() -> None:
-    model, split = make_case(9, padded=True)
-    other, _ = make_case(9, padded=True)
+    subject, other = make_case(9, padded=True), make_case(9, padded=True)
     with torch.no_grad():
-        other.blocks[1].attention.q.weight.mul_(1.7)
-    change = change_of_scores(model, other, split, n=7, seed=3)
+        other.model.blocks[1].attention.q.weight.mul_(1.7)
+    change = change_of_scores(subject, other, n=7, seed=3)
     assert change.matrix is not None
     assert not change.matrix[0].any()
-    index = np.random.default_rng(3).permutation(9)[:7]
+    index, split = subject.draw(7, 3), subject.split
     total, count = torch.zeros(3, LENGTH, LENGTH, dtype=torch.float64), torch.zeros(LENGTH, LENGTH)
     for i in index:  # one by one, without padding
         length = int(split.lengths[i])
         calls = ([], [])
-        for m, seen in zip((model, other), calls, strict=True):
+        for m, seen in zip((subject.model, other.model), calls, strict=True):
             m(split.inputs[i : i + 1, :length], observe=seen.append)
         total[:, :length, :length] += (calls[1][1].scores() - calls[0][1].scores())[0].detach()
         count[:length, :length] += 1
     assert torch.allclose(change.matrix[1], total / count.clamp(min=1), atol=1e-13)
-    few, many = (mean_scores(model, split, index=index, batch=batch) for batch in (2, 7))
+    few, many = (mean_scores(subject, index, batch=batch) for batch in (2, 7))
     assert torch.allclose(few, many, rtol=0, atol=1e-13)
 
 
 def test_given_directions_of_all_forms_are_reported_by_name() -> None:
-    model, split = make_case(10)
     matrix = torch.randn(2, 3, LENGTH, LENGTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     directions = [
         Direction(name="m", matrix=matrix),
         Direction(name="p", profile=torch.arange(2.0 * LENGTH - 1)),
         Direction(name="k", factors=(torch.ones(LENGTH), torch.arange(float(LENGTH)))),
     ]
-    result = run(model, split, directions=directions, shuffles=19)
+    result = measure(make_case(10), directions=directions, shuffles=19)
     for quantity in ("label.t", "label.t.null", "label.dependent.mean", "reconstruction.mean"):
         assert sorted({r.direction for r in result.select(quantity)}) == ["k", "m", "p"]
     # A ramp over offsets is, row-centred, a ramp over keys.
@@ -185,14 +172,15 @@ def test_long_sequences_are_measured_without_matrices() -> None:
     inputs = torch.randn(4, length, 1, generator=torch.Generator().manual_seed(0))
     split = Split(inputs=inputs, labels=torch.tensor([0, 1, 0, 1]))
     done = []
-    few = named_directions(space_of(model), reach=1, radii=(2.0,), generator=np.random.default_rng(0))
-    result = run(model, split, groups=2, shuffles=19, directions=few, progress=lambda *at: done.append(at))
+    subject = ours.of(model, split)
+    few = named_directions(subject.space, reach=1, radii=(2.0,))
+    result = measure(subject, groups=2, shuffles=19, directions=few, progress=lambda *at: done.append(at))
     assert done[-1] == (8, 8)
     quantities = {r.quantity for r in result.rows}
     assert "cosine.scores" not in quantities
     assert {"cosine.offsets", "cosine.W_Q", "label.offset_share"} <= quantities
     with pytest.raises(NotApplicableError, match="use streamed"):
-        run(model, split, method="dense")
+        measure(subject, method="dense")
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -202,11 +190,7 @@ def test_token_tasks_are_measured_like_any_other(causal: bool) -> None:
     model = make_model(config, spec, "classes", seed=0)
     tokens = torch.randint(1, 7, (30, LENGTH), generator=torch.Generator().manual_seed(0))
     split = Split(inputs=tokens, labels=torch.arange(30) % 2, lengths=torch.arange(30) % 5 + 7)
-    kind = CausalPrediction if causal else MaskedReconstruction
-    draw = np.random.default_rng(0)
-    result = measure(
-        model, split, label=Classification(), reconstruction=kind(loss="cross_entropy"), shuffles=19, generator=draw
-    )
+    result = measure(ours.of(model, split), shuffles=19)
     for quantity in ("label.t", "reconstruction.t"):
         t = np.array([r.interval.estimate for r in result.select(quantity)])
         assert np.isfinite(t).all()
@@ -214,20 +198,18 @@ def test_token_tasks_are_measured_like_any_other(causal: bool) -> None:
 
 
 def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
-    model, _ = make_case(4)
-    space = space_of(model)
+    subject = make_case(7)
     group = 2 * 8 * 2 * 3 * LENGTH**2  # both losses, float64, layers, heads, scores
-    assert fitting_groups(model, space, 20, 2**30) == 20
-    assert fitting_groups(model, space, 20, 3 * 7 * group) == 7
-    assert fitting_groups(model, space, 20, 3 * 2 * group) == 20  # matrices are given up instead
+    assert fitting_groups(subject, 20, 2**30) == 20
+    assert fitting_groups(subject, 20, 3 * 7 * group) == 7
+    assert fitting_groups(subject, 20, 3 * 2 * group) == 20  # matrices are given up instead
     for limit, kept in ((3 * 7 * group + 1, True), (3 * 2 * group, False)):
-        groups = fitting_groups(model, space, 20, limit)
+        groups = fitting_groups(subject, 20, limit)
         plan = make_plan(
-            model,
-            space,
-            sequences=7,
+            subject,
+            np.arange(7),
+            "reconstruction",
             groups=groups,
-            targets=1,
             directions=1,
             draws=1,
             method="streamed",
@@ -237,18 +219,17 @@ def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
 
 
 def test_questions_without_meaning_are_refused() -> None:
-    model, split = make_case(6)
+    subject = make_case(6)
     cases = {
-        "no label": dataclasses.replace(split, labels=torch.tensor([0, 1, -1, 0, 1, 2])),
-        "same label": dataclasses.replace(split, labels=torch.zeros(6, dtype=torch.int64)),
-        "at least two": split.head(1),
+        "no label": relabelled(subject, torch.tensor([0, 1, -1, 0, 1, 2])),
+        "same label": relabelled(subject, torch.zeros(6, dtype=torch.int64)),
+        "are numbers": relabelled(subject, torch.zeros(6)),
+        "at least two": ours.of(subject.model, subject.split.head(1)),
     }
     for message, broken in cases.items():
         with pytest.raises(NotApplicableError, match=message):
-            run(model, broken)
+            measure(broken)
     with pytest.raises(ConfigError, match="memory_limit is too small"):
-        run(model, split, memory_limit=1000)
+        measure(subject, memory_limit=1000)
     with pytest.raises(ConfigError, match="must be true for causal"):
-        measure(
-            model, split, label=Classification(), reconstruction=CausalPrediction(), generator=np.random.default_rng(0)
-        )
+        measure(ours.of(subject.model, subject.split, trained=[CausalPrediction()]))

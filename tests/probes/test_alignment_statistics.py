@@ -8,9 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from attnprobe.objectives import MaskedReconstruction
+from attnprobe.capture import ours
 from attnprobe.probes.alignment.gather import Gathered
-from attnprobe.probes.alignment.probe import label_loss, reconstruction_loss
 from attnprobe.probes.alignment.statistics import (
     chance_share,
     cosine_rows,
@@ -20,21 +19,23 @@ from attnprobe.probes.alignment.statistics import (
 )
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.scores.layout import Layout
+from attnprobe.streams import stream
 from tests.probes.alignment_cases import CLASSES, gather_all, make_case, make_settings
 
 
 @pytest.mark.parametrize("config", [{}, {"causal": True, "readout": "last"}, {"readout": "token"}])
 def test_the_null_by_recombination_is_that_of_running_again_with_shuffled_labels(config: dict) -> None:
     n, shuffles = 12, 7
-    model, split = make_case(n, padded=True, **config)
+    subject = make_case(n, padded=True, **config)
+    split = subject.split
     labels = split.labels.numpy()
-    gathered, _ = gather_all(model, split, label_loss())
+    gathered, _ = gather_all(subject, "label")
     means, ts = shuffled_labels(gathered.targets, gathered.projections, labels, make_settings(3, shuffles))
-    permuted = np.random.default_rng(3).permuted(np.tile(labels, (shuffles, 1)), axis=1)
+    permuted = stream(3, "label shuffles").permuted(np.tile(labels, (shuffles, 1)), axis=1)
     shares = np.bincount(labels, minlength=CLASSES) / n
     for s in range(shuffles):
         other = dataclasses.replace(split, labels=torch.from_numpy(permuted[s]))
-        again, _ = gather_all(model, other, label_loss(), rows=4)
+        again, _ = gather_all(ours.of(subject.model, other), "label", rows=4)
         samples = again.projection
         # Nothing but the class token's own query is read from the last layer.
         layers = slice(1 if config.get("readout") == "token" else 2)
@@ -44,13 +45,14 @@ def test_the_null_by_recombination_is_that_of_running_again_with_shuffled_labels
         average = np.zeros(samples.shape[1:])
         for c in range(CLASSES):
             same = dataclasses.replace(split, labels=torch.full((n,), c))
-            average += shares[c] * gather_all(model, same, label_loss())[0].projection.mean(0)
+            average += shares[c] * gather_all(ours.of(subject.model, same), "label")[0].projection.mean(0)
         np.testing.assert_allclose(means[s], samples.mean(0) - average, atol=1e-14)
 
 
 def test_the_label_dependent_part_is_the_mean_minus_its_average_over_all_relabellings() -> None:
-    model, split = make_case(15)
-    gathered, projector = gather_all(model, split, label_loss())
+    subject = make_case(15)
+    split = subject.split
+    gathered, projector = gather_all(subject, "label")
     rows = label_rows(gathered, split.labels.numpy(), projector.names, make_settings(shuffles=19999))
     found = {(r.quantity, r.layer, r.head, r.direction): r.interval.estimate for r in rows}
     null, _ = shuffled_labels(
@@ -117,8 +119,7 @@ def test_price_of_detection_predicts_how_many_sequences_it_takes() -> None:
 
 
 def test_cosines_of_a_loss_with_itself_are_one_and_pulled_back_weights_are_measured() -> None:
-    model, split = make_case(40)
-    gathered, _ = gather_all(model, split, reconstruction_loss(MaskedReconstruction(), 0), groups=20)
+    gathered, _ = gather_all(make_case(40), "reconstruction", groups=20)
     rows = cosine_rows({"label": gathered, "reconstruction": gathered}, make_settings())
     assert {r.quantity for r in rows} == {
         f"cosine.{w}{s}" for w in ("scores", "offsets", "W_Q", "W_K") for s in ("", ".raw")

@@ -4,11 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attnprobe.capture import ours
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import EVALUATION, MaskedReconstruction
 from attnprobe.probes.certificate import blindness_directions, measure
-from attnprobe.probes.sequences import space_of
 from attnprobe.scores.directions import Projector
 from attnprobe.tasks import Spec, Split
 
@@ -23,32 +22,23 @@ def split() -> Split:
 
 
 def certify(model, **settings):
-    return measure(
-        model,
-        split(),
-        reconstruction=MaskedReconstruction(),
-        generator=np.random.default_rng(0),
-        **{"shuffles": 99} | settings,
-    )
+    return measure(ours.of(model, split()), **{"shuffles": 99} | settings).rows
 
 
 def test_every_derivative_equals_a_direct_one() -> None:
     """Slope and curvature along one direction of one head, from the mean loss as a function of one number."""
     model = make_model(CONFIG, SPEC, "values", seed=0).double()
     rows = certify(model, batch=4)
-    space = space_of(model)
-    directions = blindness_directions(space, np.random.default_rng(0))
+    subject = ours.of(model, split())
+    space = subject.space
+    directions = blindness_directions(space, 0)
     projector = Projector(space, directions, layers=2, heads=3)
     data = split().batch(torch.arange(N))
 
     def mean_loss(loss: str, offset: torch.Tensor) -> torch.Tensor:
         if loss == "label":
             return F.cross_entropy(model.classify(model(data.inputs, score_offsets={1: offset})), data.labels)
-        from attnprobe.probes.score_gradients import tapped
-
-        with tapped(model, score_offsets={1: offset}):
-            losses = MaskedReconstruction().losses(model, data, seed=0, epoch=EVALUATION)
-        return (losses.loss / losses.count.clamp(min=1)).mean()
+        return subject.loss("reconstruction", np.arange(N), score_offsets={1: offset}).value.mean()
 
     for name in ("proximity r=2", "key-only", "random blind"):
         delta = torch.zeros(3, 7, 7, dtype=torch.float64)
@@ -71,8 +61,8 @@ def test_every_derivative_equals_a_direct_one() -> None:
 
 
 def test_blind_directions_have_no_column_sums_and_controls_do() -> None:
-    space = space_of(make_model(CONFIG, SPEC, "values", seed=0))
-    projector = Projector(space, blindness_directions(space, np.random.default_rng(1)), layers=1, heads=1)
+    space = ours.of(make_model(CONFIG, SPEC, "values", seed=0), split()).space
+    projector = Projector(space, blindness_directions(space, 1), layers=1, heads=1)
     sums = {name: projector.matrix(name)[0, 0].sum(0).abs().max().item() for name in projector.names}
     assert sums["random blind"] < 1e-12
     assert sums["random"] > 1e-3
@@ -84,8 +74,8 @@ def test_labels_are_detected_exactly_when_they_depend_on_the_direction() -> None
     model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=7, classes=2), "values", seed=3)
     model = model.double()
     inputs = torch.randn(60, 7, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    space = space_of(model)
-    directions = blindness_directions(space, np.random.default_rng(0))[:1]
+    space = ours.of(model, Split(inputs=inputs, labels=torch.zeros(60, dtype=torch.int64))).space
+    directions = blindness_directions(space, 0)[:1]
     step = 1e-3 * Projector(space, directions, layers=1, heads=1).matrix("proximity r=1")
     with torch.no_grad():
         moved, rest = (model.classify(model(inputs, score_offsets=o)) for o in ({0: step}, None))
@@ -93,15 +83,8 @@ def test_labels_are_detected_exactly_when_they_depend_on_the_direction() -> None
     labels = (change > change.median()).long()
 
     def p_value(labels: torch.Tensor) -> float:
-        rows = measure(
-            model,
-            Split(inputs=inputs, labels=labels),
-            reconstruction=MaskedReconstruction(),
-            directions=directions,
-            n=60,
-            shuffles=199,
-            generator=np.random.default_rng(5),
-        )
+        subject = ours.of(model, Split(inputs=inputs, labels=labels))
+        rows = measure(subject, directions=directions, n=60, shuffles=199, seed=5).rows
         return next(r.p_value for r in rows if r.loss == "label" and r.quantity == "slope")
 
     assert p_value(labels) == 1 / 200
@@ -113,4 +96,4 @@ def test_labels_are_detected_exactly_when_they_depend_on_the_direction() -> None
 def test_long_sequences_are_refused() -> None:
     model = make_model(TransformerConfig(d_model=4, heads=1), Spec(length=1025, classes=2), "values", seed=0)
     with pytest.raises(NotApplicableError, match="1025"):
-        certify(model)
+        measure(ours.of(model, Split(inputs=torch.zeros(2, 1025, 1), labels=torch.arange(2))))

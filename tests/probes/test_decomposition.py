@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from attnprobe.capture import ours
+from attnprobe.capture.ours import OurRotation
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
 from attnprobe.models.positions import Rotary
-from attnprobe.probes.decomposition import PARTS, Decomposition, measure, split_scores, unrotate
+from attnprobe.probes.decomposition import PARTS, Decomposition, measure, split_scores
 from attnprobe.tasks import Spec, Split
 
 N, LENGTH, HEADS = 6, 13, 3
@@ -30,7 +32,7 @@ def make(**settings: object) -> tuple[Transformer, Split]:
 
 
 def run(model: Transformer, split: Split, **settings: object) -> Decomposition:
-    return measure(model, split, generator=np.random.default_rng(0), **settings)  # type: ignore[arg-type]
+    return measure(ours.of(model, split), **settings)  # type: ignore[arg-type]
 
 
 def shares(result: Decomposition) -> Tensor:
@@ -68,7 +70,7 @@ def test_shares_equal_dense_covariances(positions: str, token: bool, causal: boo
             if rotary is None:
                 means.append((x[..., int(token) :, :] * valid).sum(0) / valid.sum(0).clamp(min=1))
             else:
-                plain = unrotate(x, rotary)[..., int(token) :, :]
+                plain = OurRotation(rotary, 0).back(x)[..., int(token) :, :]
                 mean = (plain * valid).sum((0, 2), keepdim=True) / valid.sum()
                 means.append(rotary(mean.expand(1, -1, x.shape[-2], -1))[..., int(token) :, :])
         q, k = (x[..., int(token) :, :] for x in (call.q, call.k))
@@ -135,11 +137,12 @@ def test_rotary_position_part_depends_on_the_offset_only() -> None:
         torch.testing.assert_close(diagonal, diagonal[..., :1].expand_as(diagonal), rtol=1e-4, atol=1e-5)
 
 
-def test_unrotate_inverts_the_rotation() -> None:
+def test_turning_back_inverts_the_rotation() -> None:
     rotary = Rotary(LENGTH, 6)
     x = torch.randn(2, HEADS, LENGTH, 6, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(unrotate(rotary(x), rotary), x)
-    torch.testing.assert_close(unrotate(rotary(x)[..., 2:, :], rotary, first=2), x[..., 2:, :])
+    torch.testing.assert_close(OurRotation(rotary, 0).back(rotary(x)), x)
+    torch.testing.assert_close(OurRotation(rotary, 2).back(rotary(x)[..., 2:, :]), x[..., 2:, :])
+    torch.testing.assert_close(OurRotation(rotary, 2).turn(x[..., 2:, :]), rotary(x)[..., 2:, :])
 
 
 def test_the_answer_does_not_depend_on_the_memory_limit() -> None:

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,11 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.models import TransformerConfig, make_model
-from attnprobe.probes.sequences import space_of
 from attnprobe.scores.directions import Direction, Projector, ScoreSpace, named_directions
 from attnprobe.scores.layout import Layout
-from attnprobe.tasks import Spec
 
 SPACES = {
     "line": ScoreSpace(layout=Layout(shape=(11,))),
@@ -62,7 +58,7 @@ def definitions(space: ScoreSpace) -> dict[str, object]:
 @pytest.mark.parametrize("name", SPACES)
 def test_named_directions_are_what_their_names_say(name: str) -> None:
     space = SPACES[name]
-    projector = Projector(space, named_directions(space, generator=np.random.default_rng(0)), layers=2, heads=3)
+    projector = Projector(space, named_directions(space), layers=2, heads=3)
     for direction, value in definitions(space).items():
         found = projector.matrix(direction).expand(2, 3, -1, -1)[1, 2]
         assert torch.allclose(found, dense(space, value), atol=1e-14), direction
@@ -71,7 +67,7 @@ def test_named_directions_are_what_their_names_say(name: str) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_all_directions_are_centred_of_unit_norm_and_blind_to_the_class_token(name: str) -> None:
     space = SPACES[name]
-    projector = Projector(space, named_directions(space, generator=np.random.default_rng(0)), layers=1, heads=1)
+    projector = Projector(space, named_directions(space), layers=1, heads=1)
     for direction in projector.names:
         matrix = projector.matrix(direction)[0, 0]
         assert float(matrix.norm()) == pytest.approx(1, abs=1e-12)
@@ -88,11 +84,10 @@ def test_all_directions_are_centred_of_unit_norm_and_blind_to_the_class_token(na
 def test_projection_is_the_inner_product_with_the_dense_direction(name: str, rows: int) -> None:
     space = SPACES[name]
     generator = torch.Generator().manual_seed(0)
-    draw = np.random.default_rng(1)
     profile = torch.randn(2, 3, *space.layout.offsets, generator=generator, dtype=torch.float64)
     matrix = torch.randn(2, 3, space.length, space.length, generator=generator, dtype=torch.float64)
     mine = [Direction(name="my matrix", matrix=matrix), Direction(name="my profile", profile=profile)]
-    projector = Projector(space, [*mine, *named_directions(space, generator=draw)], layers=2, heads=3)
+    projector = Projector(space, [*mine, *named_directions(space)], layers=2, heads=3)
     # Rows that do not sum to zero, as over the sequence alone when there is a class token.
     full = torch.randn(2, 5, 3, space.size, space.size, generator=generator, dtype=torch.float64)
     visible = space.visible(slice(0, space.length))
@@ -120,11 +115,9 @@ def test_fold_is_the_adjoint_of_expand(height: int, width: int, first: int, seed
     assert float(left) == pytest.approx(float((profile * space.fold(block, rows)).sum()), abs=1e-12)
 
 
-def test_shuffled_kernels_keep_the_values_and_follow_the_generator() -> None:
+def test_shuffled_kernels_keep_the_values_and_follow_the_seed() -> None:
     space = SPACES["grid"]
-    first, again, other = (
-        {d.name: d for d in named_directions(space, generator=np.random.default_rng(s))} for s in (0, 0, 1)
-    )
+    first, again, other = ({d.name: d for d in named_directions(space, seed=s)} for s in (0, 0, 1))
     kernel, shuffled = first["proximity r=1"].profile, first["shuffled r=1"].profile
     assert kernel is not None
     assert shuffled is not None
@@ -136,7 +129,7 @@ def test_shuffled_kernels_keep_the_values_and_follow_the_generator() -> None:
 
 def test_single_offsets_stay_within_reach_and_what_causality_allows() -> None:
     space = SPACES["causal line"]
-    names = [d.name for d in named_directions(space, reach=3, generator=np.random.default_rng(0))]
+    names = [d.name for d in named_directions(space, reach=3)]
     assert [n for n in names if n.startswith("offset")] == ["offset -3", "offset -2", "offset -1", "offset 0"]
 
 
@@ -151,16 +144,3 @@ def test_two_directions_of_one_name_are_refused() -> None:
     twin = Direction(name="a", profile=torch.arange(21.0))
     with pytest.raises(ConfigError, match="different names"):
         Projector(SPACES["line"], [twin, twin], layers=1, heads=1)
-
-
-def test_a_sequence_of_one_position_has_no_scores_to_speak_of() -> None:
-    model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=1, classes=2), "values", seed=0)
-    with pytest.raises(NotApplicableError, match="one position"):
-        space_of(model)
-
-
-def test_a_model_without_attention_has_no_scores() -> None:
-    model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=3, classes=2), "values", seed=0)
-    model.blocks = torch.nn.ModuleList()
-    with pytest.raises(NotApplicableError, match="no attention"):
-        space_of(model)

@@ -8,19 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from attnprobe.capture import ours
+from attnprobe.capture.ours import Ours, attentions
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
+from attnprobe.models import AttentionCall, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, Classification, MaskedReconstruction
-from attnprobe.probes.intervention_profiles import offset_profile, offset_profile_of, score_offsets, shuffled_profiles
-from attnprobe.probes.interventions import (
-    dose_response,
-    evaluate,
-    swap_projections,
-    swap_response,
-)
+from attnprobe.probes.intervention_profiles import offset_profile, score_offsets, shuffled_profiles
+from attnprobe.probes.interventions import dose_response, evaluate, swap_response
 from attnprobe.probes.rows import rows_to_records
-from attnprobe.probes.score_gradients import attentions
-from attnprobe.probes.sequences import space_of
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.tasks import Spec, Split
 
@@ -37,7 +32,10 @@ CASES = {
 }
 
 
-def make_case(name: str, n: int = 7) -> tuple[Transformer, Split]:
+ALL = np.arange(7)
+
+
+def make_case(name: str, n: int = 7) -> Ours:
     config, grid, padded = CASES[name]
     length = LENGTH if grid is None else grid[0] * grid[1]
     settings = {"d_model": 12, "layers": 2, "heads": 3, "d_mlp": 7} | config
@@ -46,7 +44,7 @@ def make_case(name: str, n: int = 7) -> tuple[Transformer, Split]:
     generator = torch.Generator().manual_seed(2)
     inputs = torch.randn(n, length, 1, generator=generator, dtype=torch.float64)
     lengths = torch.randint(4, length + 1, (n,), generator=generator) if padded else None
-    return model, Split(inputs=inputs, labels=torch.arange(n) % 3, lengths=lengths)
+    return ours.of(model, Split(inputs=inputs, labels=torch.arange(n) % 3, lengths=lengths))
 
 
 def offset_of(space: ScoreSpace, i: int, j: int) -> tuple[int, ...]:
@@ -59,10 +57,10 @@ def offset_of(space: ScoreSpace, i: int, j: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_own_profile_is_the_mean_centred_score_pair_by_pair(name: str) -> None:
-    model, split = make_case(name)
-    space = space_of(model)
-    index = np.array([3, 0, 5, 6])
-    found = offset_profile(model, split, index=index, batch=3)
+    subject = make_case(name)
+    model, split, space = subject.model, subject.split, subject.space
+    index = np.array([0, 3, 5, 6])
+    found = offset_profile(subject, index, batch=3)
     assert found.dtype == torch.float64
     sums, counts = torch.zeros_like(found), torch.zeros(space.layout.offsets)
     for sample in index:
@@ -80,17 +78,15 @@ def test_own_profile_is_the_mean_centred_score_pair_by_pair(name: str) -> None:
                 for layer, row in enumerate(rows):
                     sums[layer][(slice(None), *at)] += row[:, j] - row[:, list(keys)].mean(-1)
     assert torch.allclose(found, sums / counts.clamp(min=1), atol=1e-12)
-    drawn = offset_profile_of(model, split, n=4, seed=9)
-    again = offset_profile(model, split, index=np.random.default_rng(9).permutation(7)[:4], batch=2)
-    assert torch.allclose(drawn, again, atol=1e-13)
+    assert torch.allclose(offset_profile(subject, index), found, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_score_offsets_lay_the_profile_along_the_diagonals(name: str) -> None:
-    model, _ = make_case(name)
-    space = space_of(model)
+    subject = make_case(name)
+    space = subject.space
     profile = torch.randn(2, 3, *space.layout.offsets, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    offsets = score_offsets(model, space, profile)
+    offsets = score_offsets(subject, profile)
     for layer in range(2):
         assert offsets[layer].shape == (1, 3, space.size, space.size)
         for i, j in ((0, 0), (2, 7), (space.length - 1, 1)):
@@ -103,11 +99,12 @@ def test_score_offsets_lay_the_profile_along_the_diagonals(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["line", "causal grid", "class token"])
 def test_removing_the_profile_leaves_scores_without_one(name: str) -> None:
-    model, split = make_case(name)
-    split = dataclasses.replace(split, lengths=None)  # so that the mean row is the same for every sequence
-    space, index = space_of(model), np.arange(7)
-    own = offset_profile(model, split, index=index, batch=7)
-    offsets = score_offsets(model, space, -own)
+    case = make_case(name)
+    split = dataclasses.replace(case.split, lengths=None)  # so that the mean row is the same for every sequence
+    subject = ours.of(case.model, split)
+    model, space = subject.model, subject.space
+    own = offset_profile(subject, ALL)
+    offsets = score_offsets(subject, -own)
     batch = split.batch(torch.arange(7))
     calls: list[AttentionCall] = []
     with torch.no_grad():
@@ -128,9 +125,8 @@ def test_removing_the_profile_leaves_scores_without_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["line", "causal", "grid"])
 def test_control_has_the_same_values_up_to_one_factor_and_the_same_norm(name: str) -> None:
-    model, split = make_case(name)
-    space = space_of(model)
-    own = offset_profile(model, split, index=np.arange(7), batch=7)
+    subject = make_case(name)
+    space, own = subject.space, offset_profile(subject, ALL)
     rows, reachable = slice(0, space.length), space.layout.reachable()
     visible = space.visible(rows)
 
@@ -139,7 +135,7 @@ def test_control_has_the_same_values_up_to_one_factor_and_the_same_norm(name: st
         matrix = matrix - (matrix * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)
         return (matrix * visible).flatten(2).norm(dim=-1)
 
-    first, second = shuffled_profiles(space, own, 2, np.random.default_rng(0))
+    first, second = shuffled_profiles(space, own, 2, 0)
     assert not torch.equal(first, second)
     for control in (first, second):
         assert torch.allclose(norm(control), norm(own), rtol=1e-12)
@@ -148,7 +144,7 @@ def test_control_has_the_same_values_up_to_one_factor_and_the_same_norm(name: st
         assert not control[..., ~reachable].any()
 
 
-def neighbour_model(length: int) -> tuple[Transformer, Split]:
+def neighbour_model(length: int) -> Ours:
     """A model that needs proximity: the label is whether neighbours agree, and only attention to near keys sees it.
 
     Trained for a moment from a start that already looks at near keys, so that the bias is the model's own.
@@ -168,25 +164,21 @@ def neighbour_model(length: int) -> tuple[Transformer, Split]:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return model, split
+    return ours.of(model, split)
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Transformer, Split]:
+def trained() -> Ours:
     torch.set_num_threads(1)
     return neighbour_model(17)
 
 
 def test_a_model_that_lives_off_its_offset_profile_loses_accuracy_without_it(trained) -> None:
-    model, split = trained
     seen = []
     result = dose_response(
-        model,
-        split,
-        objective=Classification(),
+        trained,
         doses=(-1.0, 0.0, 0.25),
         n=300,
-        generator=np.random.default_rng(0),
         progress=lambda *at: seen.append(at),
     )
     assert seen[-1] == (13, 13)  # the model alone, own profile and five controls at two doses
@@ -205,13 +197,10 @@ def test_a_model_that_lives_off_its_offset_profile_loses_accuracy_without_it(tra
 
 
 def test_clamping_to_the_own_profile_changes_nothing_and_to_zero_removes_it(trained) -> None:
-    model, split = trained
-    settings = {"objective": Classification(), "doses": (-1.0, 0.0, 1.0), "n": 100, "controls": 1}
-    plain = dose_response(model, split, generator=np.random.default_rng(0), **settings)
-    zero = dose_response(
-        model, split, given=torch.zeros_like(plain.profile), generator=np.random.default_rng(0), **settings
-    )
-    same = dose_response(model, split, given=plain.profile, generator=np.random.default_rng(0), **settings)
+    settings = {"doses": (-1.0, 0.0, 1.0), "n": 100, "controls": 1}
+    plain = dose_response(trained, **settings)
+    zero = dose_response(trained, given=torch.zeros_like(plain.profile), **settings)
+    same = dose_response(trained, given=plain.profile, **settings)
 
     def at(result, kind: str, dose: float) -> float:
         (row,) = [r for r in result.select("loss", kind) if r.dose == dose]
@@ -221,21 +210,21 @@ def test_clamping_to_the_own_profile_changes_nothing_and_to_zero_removes_it(trai
     assert at(same, "clamp", 1.0) == pytest.approx(at(plain, "own", 0.0), rel=1e-6)
     assert at(plain, "own", -1.0) != pytest.approx(at(plain, "own", 0.0), rel=1e-2)
     with pytest.raises(NotApplicableError, match="must have shape"):
-        dose_response(model, split, given=torch.zeros(1, 2, 3), generator=np.random.default_rng(0), **settings)
+        dose_response(trained, given=torch.zeros(1, 2, 3), **settings)
 
 
 def test_only_the_chosen_layers_and_heads_are_touched() -> None:
-    model, split = make_case("line")
-    settings = {"objective": Classification(), "doses": (2.0,), "controls": 1}
+    subject = make_case("line")
+    model, split = subject.model, subject.split
 
     def loss(**chosen) -> float:
-        result = dose_response(model, split, generator=np.random.default_rng(0), **settings, **chosen)
+        result = dose_response(subject, doses=(2.0,), controls=1, **chosen)
         return result.select("loss", "own")[0].interval.estimate
 
-    own = offset_profile(model, split, index=np.arange(7), batch=7)
+    own = offset_profile(subject, ALL)
     own[0] = 0
     own[1, [0, 2]] = 0
-    offsets = score_offsets(model, space_of(model), 2 * own)
+    offsets = score_offsets(subject, 2 * own)
     batch = split.batch(torch.arange(7))
     with torch.no_grad():
         logits = model.classify(model(batch.inputs, score_offsets=offsets))
@@ -249,51 +238,49 @@ def test_only_the_chosen_layers_and_heads_are_touched() -> None:
 
 
 def test_evaluation_is_per_sequence_and_leaves_no_hook_behind() -> None:
-    model, split = make_case("padded")
-    objective = MaskedReconstruction()
-    found = evaluate(model, split, np.arange(7), objective, seed=4, batch=3)
-    losses = objective.losses(model, split.batch(torch.arange(7)), seed=4, epoch=EVALUATION)
+    case, objective = make_case("padded"), MaskedReconstruction()
+    subject = ours.of(case.model.train(), case.split, seed=4)
+    found = evaluate(subject, ALL, "reconstruction", batch=3)
+    losses = objective.losses(case.model, case.split.batch(torch.arange(7)), seed=4, epoch=EVALUATION)
     expected = (losses.loss / losses.count.clamp(min=1)).detach().numpy()
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-12)
     assert set(found) == {"loss"}  # nothing to get right about real values
-    assert not model._forward_pre_hooks
+    assert not case.model._forward_pre_hooks
+    assert case.model.training
 
 
 def test_swapped_projections_are_the_donors_and_nothing_else_is() -> None:
-    first, split = make_case("line")
-    second = make_model(first.config, first.spec, "values", seed=2).double()
-    mixed = swap_projections(first, second, layers=[1])
-    changed = {name for name, value in mixed.state_dict().items() if not torch.equal(value, first.state_dict()[name])}
+    first = make_case("line")
+    config, spec, own = first.model.config, first.model.spec, first.model.state_dict()
+    second = ours.of(make_model(config, spec, "values", seed=2).double(), first.split)
+    mixed = first.with_projections_of(second, [1])
+    changed = {name for name, value in mixed.model.state_dict().items() if not torch.equal(value, own[name])}
     assert changed == {f"blocks.1.attention.{p}.{part}" for p in "qk" for part in ("weight", "bias")}
-    assert torch.equal(attentions(mixed)[1].k.weight, attentions(second)[1].k.weight)
-    rows = swap_response(first, second, split, objective=Classification(), generator=np.random.default_rng(0))
+    assert torch.equal(attentions(mixed.model)[1].k.weight, attentions(second.model)[1].k.weight)
+    rows = swap_response(first, second)
     values = {(r.kind, r.quantity): r.interval.estimate for r in rows}
-    whole = swap_projections(first, second)
-    expected = evaluate(whole, split, np.arange(7), Classification(), seed=0, batch=7)["loss"].mean()
+    expected = evaluate(first.with_projections_of(second), ALL, "label", batch=7)["loss"].mean()
     assert values["first with W_Q, W_K of second", "loss"] == pytest.approx(expected, rel=1e-12)
     assert values["second", "loss"] != pytest.approx(values["first", "loss"], rel=1e-6)
     records = rows_to_records(rows, "here.pt", "kind", "dose")
     assert {"kind", "dose", "checkpoint", "estimate"} <= set(records[0])
     json.dumps(records, allow_nan=False)
-    narrow = make_model(TransformerConfig(d_model=6, layers=2, heads=3, d_mlp=7), first.spec, "values", seed=0)
+    narrow = make_model(TransformerConfig(d_model=6, layers=2, heads=3, d_mlp=7), spec, "values", seed=0).double()
     with pytest.raises(NotApplicableError, match="same depth, width and heads"):
-        swap_projections(first, narrow)
+        first.with_projections_of(ours.of(narrow, first.split))
 
 
 def test_long_sequences_and_single_positions_are_refused_with_the_reason() -> None:
-    for length, reason in ((1031, r"1031 positions needs 0\.0 GiB"), (1, "one position")):
+    for length, reason in ((1031, r"1031 positions needs 0\.0 GiB"), (1, "two positions")):
         config = TransformerConfig(d_model=4, heads=1, d_mlp=4)
         model = make_model(config, Spec(length=length, classes=2), "values", seed=0)
         split = Split(inputs=torch.zeros(2, length, 1), labels=torch.tensor([0, 1]))
         with pytest.raises(NotApplicableError, match=reason):
-            dose_response(model, split, objective=Classification(), generator=np.random.default_rng(0))
+            dose_response(ours.of(model, split))
 
 
 def test_arrays_name_their_axes() -> None:
-    model, split = make_case("grid")
-    result = dose_response(
-        model, split, objective=Classification(), doses=(0.0,), controls=1, generator=np.random.default_rng(0)
-    )
+    result = dose_response(make_case("grid"), doses=(0.0,), controls=1)
     arrays = result.arrays()
     assert json.loads(str(arrays["axes"]))["profile"] == ["layer", "head", "offset_y", "offset_x"]
     assert arrays["profile"].shape == (2, 3, len(arrays["offset_y"]), len(arrays["offset_x"]))

@@ -8,18 +8,18 @@ import pytest
 
 MIB = 2**20
 PRELUDE = """
-import numpy as np, torch
+import torch
 torch.set_num_threads(1)
 from attnprobe.bench.fresh import peak_resident
+from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.probes.alignment import change
 from attnprobe.probes import alignment, decomposition, interventions, proximity
 from attnprobe.tasks import Spec, Split
 def go(length, n, limit):
     model = make_model(TransformerConfig(), Spec(length=length, classes=2), "values", seed=0)
     split = Split(inputs=torch.randn(n, length, 1), labels=torch.arange(n) % 2)
-    draw = np.random.default_rng(0)
+    subject = ours.of(model, split)
     {call}
 go(64, 4, 2**30)
 before = peak_resident()
@@ -31,19 +31,13 @@ for limit in ({limit}, 2**32):
 # One matrix of scores of length 6007 with 4 heads takes 551 MiB. At length 384 mean gradients over (query, key) take
 # 90 MiB, and 30 sequences of scores in float64 135 MiB.
 CASES = {
-    "proximity": ("proximity.measure(model, split, permutations=9, memory_limit=limit, generator=draw)", 6007, 1, 100),
-    "decompose": ("decomposition.measure(model, split, memory_limit=limit, generator=draw)", 6007, 2, 100),
-    "alignment": (
-        "alignment.measure(model, split, label=Classification(), reconstruction=MaskedReconstruction(), shuffles=19, "
-        "memory_limit=limit, generator=draw)",
-        384, 20, 96,
-    ),
+    "proximity": ("proximity.measure(subject, permutations=9, memory_limit=limit)", 6007, 1, 100),
+    "decompose": ("decomposition.measure(subject, memory_limit=limit)", 6007, 2, 100),
+    "alignment": ("alignment.measure(subject, shuffles=19, memory_limit=limit)", 384, 20, 96),
     "intervene": (
-        "interventions.dose_response(model, split, objective=Classification(), doses=(1.0,), controls=1, "
-        "memory_limit=limit, generator=draw)",
-        768, 60, 96,
+        "interventions.dose_response(subject, doses=(1.0,), controls=1, memory_limit=limit)", 768, 60, 96,
     ),
-    "change": ("change.change_of_scores(model, model, split, memory_limit=limit)", 384, 30, 48),
+    "change": ("change.change_of_scores(subject, subject, memory_limit=limit)", 384, 30, 48),
 }  # fmt: skip
 
 

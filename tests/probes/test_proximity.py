@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from attnprobe.capture import ours
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
 from attnprobe.probes.proximity import Proximity, measure
@@ -48,7 +49,7 @@ def make(spec: Spec, **settings: object) -> Transformer:
 
 def run(model: Transformer, split: Split, seed: int = 0, **settings: object) -> Proximity:
     settings = {"permutations": 19, **settings}
-    return measure(model, split, generator=np.random.default_rng(seed), **settings)  # type: ignore[arg-type]
+    return measure(ours.of(model, split), seed=seed, **settings)  # type: ignore[arg-type]
 
 
 def estimates(result: Proximity, quantity: str) -> Tensor:
@@ -124,7 +125,7 @@ def test_every_quantity_equals_its_definition(
 @pytest.mark.parametrize(("spec", "settings", "padded"), CASES)
 def test_the_answer_does_not_depend_on_the_memory_limit(spec: Spec, settings: dict[str, object], padded: bool) -> None:
     model, split = make(spec, **settings), make_split(spec, padded)
-    large, small = run(model, split), run(model, split, memory_limit=300_000)
+    large, small = run(model, split), run(model, split, memory_limit=150_000)
     for a, b in zip(large.rows, small.rows, strict=True):
         assert (a.layer, a.head, a.quantity) == (b.layer, b.head, b.quantity)
         assert a.interval.estimate == pytest.approx(b.interval.estimate, rel=1e-9, abs=1e-12)
@@ -190,11 +191,11 @@ def test_one_sequence_gives_estimates_without_bounds() -> None:
 def test_progress_and_seeds() -> None:
     model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
     seen: list[tuple[int, int]] = []
-    first = run(model, split, n=5, progress=lambda done, total: seen.append((done, total)), memory_limit=300_000)
+    first = run(model, split, n=5, progress=lambda done, total: seen.append((done, total)), memory_limit=150_000)
     assert seen[-1] == (5, 5)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert len(seen) > 1
-    assert first.rows == run(model, split, n=5, memory_limit=300_000).rows
+    assert first.rows == run(model, split, n=5, memory_limit=150_000).rows
     assert first.rows != run(model, split, n=5, seed=1).rows
 
 
@@ -224,7 +225,7 @@ def test_ratio_bands_match_the_delta_method_and_cover() -> None:
     for _ in range(20):
         c = torch.from_numpy(g.integers(1, 9, size=(31, 50)).astype(float))
         x = 0.7 * c[:, None] + torch.from_numpy(g.normal(size=(31, 2, 50))) * c[:, None].sqrt()
-        bands = RatioBands(1, 2, (50,))
+        bands = RatioBands([2], (50,))
         bands.add(0, x[:11], c[:11])
         bands.add(0, x[11:], c[11:])
         band = bands.band(0.95, 31)
@@ -246,9 +247,7 @@ def test_the_null_recomputes_the_contrast_for_every_permutation(padded: bool) ->
     u = contrast_keys(q, near, layout, scale=1.0, valid=valid)
     nulls = []
     for matrix in (False, True):
-        null = KeyPermutationNull(
-            layers=1, heads=2, length=11, permutations=9, matrix=matrix, generator=np.random.default_rng(0)
-        )
+        null = KeyPermutationNull(length=11, permutations=9, matrix=matrix, generator=np.random.default_rng(0))
         null.add(0, u, k, valid)
         orders = list(null._orders())
         nulls.append(null.finish())
@@ -261,7 +260,7 @@ def test_the_null_recomputes_the_contrast_for_every_permutation(padded: bool) ->
             scores = q[s][:, real] @ k[s][:, mine].mT
             centred = scores - scores.mean(-1, keepdim=True)
             total += (centred * ((real[:, None] - real).abs() <= 2)).sum((-2, -1))
-        found = nulls[0][0][0] if r == 0 else nulls[0][1][r - 1, 0]
+        found = nulls[0][0] if r == 0 else nulls[0][1][r - 1]
         np.testing.assert_allclose(found, total, rtol=1e-10, atol=1e-10)
 
 
@@ -276,9 +275,7 @@ def test_p_values_are_uniform_if_keys_know_nothing_of_their_positions(causal: bo
         for _ in range(2)
     )
     u = contrast_keys(q, (layout.distance() <= 2).double(), layout, scale=1.0)
-    null = KeyPermutationNull(
-        layers=1, heads=heads, length=length, permutations=199, matrix=True, generator=np.random.default_rng(0)
-    )
+    null = KeyPermutationNull(length=length, permutations=199, matrix=True, generator=np.random.default_rng(0))
     null.add(0, u, k, None)
-    p = permutation_p_value(*null.finish())[0]
+    p = permutation_p_value(*null.finish())
     assert stats.kstest(p - np.random.default_rng(1).uniform(size=heads) / 200, "uniform").pvalue > 0.01

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction
 from attnprobe.probes.alignment.probe import measure
 from attnprobe.probes.alignment.specificity import centred_norm, specificity
 from attnprobe.scores.directions import Direction, ScoreSpace, norm_and_means
@@ -79,10 +79,7 @@ def test_the_probe_reports_it_for_profiles(causal: bool) -> None:
     )
     inputs = torch.randn(24, 13, 1, generator=torch.Generator().manual_seed(0))
     split = Split(inputs=inputs, labels=torch.arange(24) % 2)
-    objective = CausalPrediction() if causal else MaskedReconstruction()
-    result = measure(
-        model, split, label=Classification(), reconstruction=objective, shuffles=99, generator=np.random.default_rng(0)
-    )
+    result = measure(ours.of(model, split), shuffles=99)
     rows = result.select("reconstruction.specificity")
     means = {(r.direction, r.head): r.interval for r in result.select("reconstruction.mean")}
     assert {r.direction for r in rows} == {f"{kind} r={r}" for kind in ("proximity", "shuffled") for r in (1, 2, 4)}

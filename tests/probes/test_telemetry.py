@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import MaskedReconstruction
 from attnprobe.probes import proximity
 from attnprobe.probes.telemetry import Telemetry, log_spaced
 from attnprobe.tasks.textures import Textures
@@ -31,12 +31,13 @@ def test_numbers_are_those_of_the_probes_and_the_model_is_left_alone() -> None:
     model = make_model(TransformerConfig(d_model=8, heads=2, d_mlp=8), data.spec, "values", seed=0).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random_state = torch.random.get_rng_state()
-    records = Telemetry(reconstruction=MaskedReconstruction(), sequences=16, seed=3).measure(model, data)
+    subject = ours.of(model, data.validation, seed=3)
+    records = Telemetry(sequences=16, seed=3).measure(subject)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), random_state)
-    whole = proximity.measure(model.eval(), data.validation, n=16, permutations=99, generator=np.random.default_rng(3))
+    whole = proximity.measure(subject, n=16, permutations=99, seed=3)
     wanted = {row.head: row.interval.estimate for row in whole.rows if row.quantity == "proximity_bias"}
     got = {r["head"]: r["estimate"] for r in records if r["quantity"] == "proximity_bias"}
     assert got == pytest.approx(wanted)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.probes.alignment.probe import Alignment, measure
 from attnprobe.probes.alignment.statistics import AlignmentRow
 from attnprobe.probes.interventions import DoseResponse, dose_response
@@ -28,12 +28,9 @@ def make_results(grid: tuple[int, int] | None) -> tuple[Alignment, DoseResponse]
     model = make_model(TransformerConfig(d_model=6, layers=2, heads=3, d_mlp=5), spec, "values", seed=0)
     inputs = torch.randn(30, length, 1, generator=torch.Generator().manual_seed(0))
     split = Split(inputs=inputs, labels=torch.arange(30) % 2)
-    draw = np.random.default_rng(0)
-    label = Classification()
-    aligned = measure(
-        model, split, label=label, reconstruction=MaskedReconstruction(), shuffles=19, groups=10, generator=draw
-    )
-    return aligned, dose_response(model, split, objective=label, doses=(-1.0, 0.0, 1.0), controls=2, generator=draw)
+    subject = ours.of(model, split)
+    aligned = measure(subject, shuffles=19, groups=10)
+    return aligned, dose_response(subject, doses=(-1.0, 0.0, 1.0), controls=2)
 
 
 @pytest.mark.parametrize("grid", [None, (3, 5)])
@@ -95,7 +92,7 @@ def test_cosines_are_clipped_and_what_is_not_resolved_is_hatched(
         )
         for where, (e, low, high) in cosines.items()
     ]
-    result = Alignment(rows=rows, space=ScoreSpace(layout=Layout(shape=(5,))), profiles={})
+    result = Alignment(rows=rows, samples=np.arange(20), space=ScoreSpace(layout=Layout(shape=(5,))), profiles={})
     alignment_figures.draw_cosines(result, tmp_path / "c")
     alignment_figures.draw_cosines(dataclasses.replace(result, rows=rows[:2]), tmp_path / "c")
     panel = figures[0].axes[0]

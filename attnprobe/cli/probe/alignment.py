@@ -95,32 +95,19 @@ def alignment(
 def measure_alignment(
     request: Request, opened: Opened, change_to: Path | None, shuffles: int, progress: "Progress"
 ) -> "Alignment":
-    import numpy as np
-
-    from attnprobe.objectives import Classification
+    from attnprobe.capture import ours
     from attnprobe.probes.alignment.change import change_of_scores
     from attnprobe.probes.alignment.probe import measure
-    from attnprobe.probes.sequences import space_of
     from attnprobe.scores.directions import named_directions
     from attnprobe.training.checkpoint import load_checkpoint
 
-    generator = np.random.default_rng(request.seed)
-    directions = named_directions(space_of(opened.model), generator=generator)
+    subject = opened.subject(seed=request.seed)
+    directions = named_directions(subject.space, seed=request.seed)
     common = {"seed": request.seed, "progress": progress} | request.sampling()
     if change_to is not None:
         goal = load_checkpoint(change_to).make_model().to(next(opened.model.parameters()).device)
-        directions.append(change_of_scores(opened.model, goal, opened.split, **common))
-    return measure(
-        opened.model,
-        opened.split,
-        label=Classification(),
-        reconstruction=opened.reconstruction(),
-        directions=directions,
-        shuffles=shuffles,
-        level=request.level,
-        generator=generator,
-        **common,
-    )
+        directions.append(change_of_scores(subject, ours.of(goal, opened.split), **common))
+    return measure(subject, directions=directions, shuffles=shuffles, level=request.level, **common)
 
 
 command = make_command(alignment, further=("offsets", "cosines"), figure_each=True, split=SplitName.train)

@@ -62,8 +62,6 @@ def certify(
     Every derivative is computed twice in float64, by differentiating and by central finite differences. Exit code 5
     if the two disagree anywhere.
     """
-    import numpy as np
-
     from attnprobe import presets, run
     from attnprobe.probes.certificate import measure
     from attnprobe.report import verdicts
@@ -71,14 +69,11 @@ def certify(
     found = request.measure_each(
         [checkpoint],
         lambda opened, report: measure(
-            opened.model,
-            opened.split,
-            reconstruction=opened.reconstruction(),
+            opened.subject(seed=request.seed),
             n=request.sequences,
             shuffles=shuffles,
             level=request.level,
             seed=request.seed,
-            generator=np.random.default_rng(request.seed),
             progress=report,
         ),
         task=None if task is None else run.from_table(presets.read_table(task)).task,

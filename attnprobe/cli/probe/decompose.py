@@ -26,8 +26,6 @@ def decompose(request: Request, checkpoints: Checkpoints) -> Findings:
 
     The parts sum to the scores exactly, the shares to 1; a part that works against the others has a negative share.
     """
-    import numpy as np
-
     from attnprobe.probes.decomposition import measure
     from attnprobe.report import verdicts
     from attnprobe.report.figures import draw_quantities
@@ -35,10 +33,9 @@ def decompose(request: Request, checkpoints: Checkpoints) -> Findings:
     found = request.measure_each(
         checkpoints,
         lambda opened, report: measure(
-            opened.model,
-            opened.split,
+            opened.subject(seed=request.seed),
             level=request.level,
-            generator=np.random.default_rng(request.seed),
+            seed=request.seed,
             progress=report,
             **request.sampling(),
         ),

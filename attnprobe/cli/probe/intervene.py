@@ -91,20 +91,23 @@ def measure_interventions(
     progress: "Progress",
 ) -> "DoseResponse":
     """The dose response, clamped to the profile of another checkpoint too, with the rows of a swap with another."""
-    import numpy as np
-
-    from attnprobe.probes.intervention_profiles import offset_profile_of
+    from attnprobe.probes.intervention_profiles import offset_profile
     from attnprobe.probes.interventions import dose_response, swap_response
 
+    subject = opened.subject(seed=request.seed)
     donor, other = (None if path is None else request.opener.open(path) for path in (profile_of, swap))
     common = {"seed": request.seed, "progress": progress} | request.sampling()
-    given = None if donor is None else offset_profile_of(donor.model, donor.split, **common)
-    common |= {"objective": opened.checkpoint.objective(), "level": request.level}
-    common |= {"generator": np.random.default_rng(request.seed)}
-    response = dose_response(opened.model, opened.split, given=given, **options, **common)
+    given = None
+    if donor is not None:
+        source = donor.subject()
+        samples = source.draw(request.sequences, request.seed)
+        given = offset_profile(source, samples, memory_limit=common["memory_limit"], progress=progress)
+    common["level"] = request.level
+    response = dose_response(subject, given=given, **options, **common)
     if other is None:
         return response
-    swapped = swap_response(opened.model, other.model, opened.split, layers=options["layers"], **common)
+    second = dataclasses.replace(other, split=opened.split).subject(seed=request.seed)
+    swapped = swap_response(subject, second, layers=options["layers"], **common)
     return dataclasses.replace(response, rows=[*response.rows, *swapped])
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from attnprobe.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
+    from attnprobe.capture.subject import Subject
     from attnprobe.models import Transformer
-    from attnprobe.objectives import CausalPrediction, MaskedReconstruction
     from attnprobe.tasks import Data, Split, Task
     from attnprobe.training.checkpoint import Checkpoint
 
@@ -40,11 +40,11 @@ class Opened:
 
         return f"{self.checkpoint.phase} of {run.fingerprint(dataclasses.replace(self.checkpoint.run, seed=0))}"
 
-    def reconstruction(self) -> "MaskedReconstruction | CausalPrediction":
-        """What the model was self-pretrained with, else what fits it."""
-        from attnprobe.objectives import reconstruction_objective
+    def subject(self, *, seed: int = 0) -> "Subject":
+        """What probes take; seed: of the masks."""
+        from attnprobe.capture import ours
 
-        return reconstruction_objective(self.model, self.checkpoint.objectives())
+        return ours.of(self.model, self.split, trained=self.checkpoint.objectives(), seed=seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -65,8 +65,6 @@ def proximity(
     scores, with a bootstrap interval over sequences and a p-value against permuted key positions. Checkpoints that
     differ in nothing but the seed are also summed up together: intervals are then over seeds.
     """
-    import numpy as np
-
     from attnprobe.probes.proximity import measure
     from attnprobe.report import verdicts
     from attnprobe.report.figures import draw_proximity
@@ -74,13 +72,12 @@ def proximity(
     found = request.measure_each(
         checkpoints,
         lambda opened, report: measure(
-            opened.model,
-            opened.split,
+            opened.subject(seed=request.seed),
             radius=radius,
             level=request.level,
             permutations=permutations,
             include_self=not without_self,
-            generator=np.random.default_rng(request.seed),
+            seed=request.seed,
             progress=report,
             **request.sampling(),
         ),
@@ -96,8 +93,6 @@ def proximity(
 
 def pooled(found: Found, request: Request) -> list[Record]:
     """Records over all seeds of every setting that was given with several of them."""
-    import numpy as np
-
     from attnprobe.probes.proximity import pool
     from attnprobe.probes.rows import rows_to_records
 
@@ -110,7 +105,7 @@ def pooled(found: Found, request: Request) -> list[Record]:
             name = shared_name(members)
             name += f" ({1 + sum(other.startswith(name) for other in records)})" if name in records else ""
             results = [found.results[member.label] for member in members]
-            rows = pool(results, level=request.level, generator=np.random.default_rng(request.seed))
+            rows = pool(results, level=request.level, seed=request.seed)
             records[name] = rows_to_records(rows, name)
     return [record for rows in records.values() for record in rows]
 

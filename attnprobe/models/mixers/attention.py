@@ -80,7 +80,12 @@ class Attention(Mixer):
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         if observe is not None:
             visibility = Visibility(causal=self.causal, valid=valid)
-            observe(AttentionCall(layer=self.layer, q=q, k=k, v=v, output=mixed, scale=scale, visibility=visibility))
+            name = f"blocks.{self.layer}.attention"
+            observe(
+                AttentionCall(
+                    layer=self.layer, name=name, q=q, k=k, v=v, output=mixed, scale=scale, visibility=visibility
+                )
+            )
         return self.o(mixed.transpose(1, 2).flatten(2))
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -1,22 +1,21 @@
-"""How the scores differ between two checkpoints, as a direction to project gradients on."""
+"""How the scores differ between two subjects, as a direction to project gradients on."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import AttentionCall, Transformer
-from attnprobe.objectives import sequences
-from attnprobe.probes.intervention_profiles import batch_size, batches, offset_profile_of
-from attnprobe.probes.sequences import Progress, check_finite, part_of, space_of
+from attnprobe.probes.intervention_profiles import offset_profile
+from attnprobe.probes.memory import pass_bytes, sequences_at_once
+from attnprobe.probes.sequences import Progress, batches, check_call, part_of, seen
+from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.directions import DENSE_LIMIT, Direction
-from attnprobe.tasks import Split
 
 
 def change_of_scores(
-    before: Transformer,
-    after: Transformer,
-    split: Split,
+    before: Subject,
+    after: Subject,
     *,
     n: int | None = None,
     memory_limit: int = 2 * 2**30,
@@ -24,63 +23,63 @@ def change_of_scores(
     name: str = "change",
     progress: Progress | None = None,
 ) -> Direction:
-    """Mean scores of ``after`` minus those of ``before`` on ``n`` sequences drawn with ``seed``, layer by layer and
-    head by head; above 1024 positions only their part that depends on the offset. ``progress`` is told (sequences done,
-    sequences to do), both models together.
+    """Mean scores of ``after`` minus those of ``before`` on the ``n`` samples that every probe draws with ``seed``,
+    layer by layer and head by head; above 1024 positions only their part that depends on the offset. ``progress`` is
+    told (sequences done, sequences to do), both subjects together.
 
-    Raises NotApplicableError if the two models' scores have different shapes.
+    Raises NotApplicableError if the two subjects' scores have different shapes.
     """
-    space = space_of(before)
-    shapes = [(space_of(model), len(model.blocks), model.config.heads) for model in (before, after)]
-    if shapes[0] != shapes[1]:
+    space = before.space
+    if (space, before.shape) != (after.space, after.shape):
         raise NotApplicableError(
             "scores can only be compared between models of the same task, depth and heads",
             hint="compare checkpoints of runs with the same task and the same model settings",
         )
-    if space.length > DENSE_LIMIT:
-        profiles = [
-            offset_profile_of(
-                m, split, n=n, memory_limit=memory_limit, seed=seed, progress=part_of(progress, number, 2)
-            )
-            for number, m in enumerate((before, after))
-        ]
-        return Direction(name=f"{name} by offset", profile=profiles[1] - profiles[0])
-    chosen = np.random.default_rng(seed).permutation(len(split))[:n]
-    kept = 3 * 8 * len(before.blocks) * before.config.heads * space.length**2  # two means and their scores
-    batch = batch_size(before, space, memory_limit, kept=kept)
-    means = [
-        mean_scores(m, split, index=chosen, batch=batch, progress=part_of(progress, number, 2))
-        for number, m in enumerate((before, after))
-    ]
-    return Direction(name=name, matrix=means[1].sub_(means[0]))
+    samples, means = before.draw(n, seed), []
+    long = space.length > DENSE_LIMIT
+    for number, subject in enumerate((before, after)):
+        measure = offset_profile if long else mean_scores
+        means.append(measure(subject, samples, memory_limit=memory_limit, progress=part_of(progress, number, 2)))
+    change = means[1].sub_(means[0])
+    return Direction(name=f"{name} by offset", profile=change) if long else Direction(name=name, matrix=change)
 
 
 @torch.no_grad()
 def mean_scores(
-    model: Transformer, split: Split, *, index: np.ndarray, batch: int, progress: Progress | None = None
+    subject: Subject,
+    samples: np.ndarray,
+    *,
+    memory_limit: int = 2 * 2**30,
+    batch: int | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Mean score of each (query, key) pair over the sequences that have both: (layer, head, length, length) float64.
 
-    Class tokens are left out; pairs that no sequence has, and keys hidden by causality, are zero.
+    Leading tokens are left out; pairs that no sequence has, and keys hidden by causality, are zero. batch: samples at
+    once, as many as ``memory_limit`` bytes hold by default; they hold the scores of another subject too.
     """
-    space = space_of(model)
-    calls: list[AttentionCall] = []
-    sums = torch.zeros(len(model.blocks), model.config.heads, space.length, space.length, dtype=torch.float64)
+    space, (layers, heads) = subject.space, subject.shape
+    matrices = heads * space.size**2  # scores as they are, and twice in float64
+    sample = pass_bytes(subject, samples) + subject.per_sample * matrices * (subject.layers[0].dtype.itemsize + 16)
+    kept = 3 * 8 * layers * heads * space.length**2
+    batch = batch or sequences_at_once(subject, sample, memory_limit, kept=kept)
+    sums = torch.zeros(layers, heads, space.length, space.length, dtype=torch.float64)
     counts = torch.zeros(space.length, space.length, dtype=torch.float64)
     visible = space.visible(slice(0, space.length))
-    for part in batches(split, index, batch, progress):
-        part = sequences(model, part)
-        calls.clear()
-        model(part.inputs, valid=part.valid, observe=calls.append)
-        real = torch.ones(part.inputs.shape[:2], dtype=torch.float64)
-        if part.valid is not None and model.config.padding == "masked":
-            real = part.valid.double().cpu()
-        counts += visible * (real.mT @ real)
-        for call in calls:
-            check_finite(call)
-            scores = call.scores()[..., space.leading :, space.leading :].double().cpu()
-            # Hidden keys and padded positions count for nothing.
-            scores *= real[:, None, :, None]
-            scores *= real[:, None, None, :]
-            sums[call.layer] += scores.sum(0) * visible
+
+    def add(call: AttentionCall) -> None:
+        check_call(subject, call)
+        valid = seen(subject, call)
+        real = torch.ones(len(call.q), space.length) if valid is None else valid.cpu()
+        real = real.double()
+        if call.layer == 0:
+            counts.add_(visible * (real.mT @ real))
+        scores = call.scores()[..., space.leading :, space.leading :].double().cpu()
+        # Hidden keys and padded positions count for nothing.
+        scores *= real[:, None, :, None]
+        scores *= real[:, None, None, :]
+        sums[call.layer] += scores.sum(0) * visible
+
+    for _, part in batches(samples, batch, progress):
+        subject.run(part, observe=add)
     return sums.div_(counts.clamp(min=1))

@@ -4,29 +4,21 @@ What is kept per sequence is small: projections, energies and the values that we
 kept as means over groups of sequences, because cosines that are free of noise only need different groups.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attnprobe.models import Transformer
+from attnprobe.capture.subject import Subject
+from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.memory import Plan
-from attnprobe.probes.score_gradients import Forward, attentions, trace
+from attnprobe.probes.score_gradients import trace
 from attnprobe.probes.sequences import Progress
 from attnprobe.scores.directions import Projector
 from attnprobe.scores.offset_sums import pair_counts
-from attnprobe.tasks import Batch, Split
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProbedLoss:
-    """A per-sequence loss written as a function of few targets, whose gradients are measured one by one."""
-
-    name: str
-    forward: Forward  # (model, batch) -> targets (batch, target)
-    loss: Callable[[Tensor, Batch], Tensor]  # (targets, batch) -> (batch,) loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,29 +41,28 @@ class Gathered:
 
 
 def gather(
-    model: Transformer,
-    split: Split,
+    subject: Subject,
     groups: Sequence[np.ndarray],
-    probed: ProbedLoss,
+    loss: str,
     projector: Projector,
     plan: Plan,
     progress: Progress | None = None,
 ) -> Gathered:
-    """Differentiate ``probed`` along the scores for the sequences in ``groups`` (arrays of indices into the split)."""
+    """Differentiate ``loss`` along the scores for the samples in ``groups``."""
     total, done = sum(map(len, groups)), 0
     layout = projector.space.layout
-    kept = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
-    profile = np.zeros((2, len(model.blocks), model.config.heads, *layout.offsets))  # sum and sum of squares
+    kept = np.float64 if subject.layers[0].dtype == torch.float64 else np.float32
+    profile = np.zeros((2, *subject.shape, *layout.offsets))  # sum and sum of squares
     parts: list[_Part] = []
     group_means: dict[str, np.ndarray] = {}
     for number, group in enumerate(groups):
         sums: dict[str, Tensor] = {}
         for first in range(0, len(group), plan.batch):
-            index = torch.as_tensor(group[first : first + plan.batch], device=split.labels.device)
-            part = _differentiate(model, split.batch(index), probed, projector, plan, sums, weights=len(groups) > 1)
+            samples = group[first : first + plan.batch]
+            part = _differentiate(subject, samples, loss, projector, plan, sums, weights=len(groups) > 1)
             parts.append(part)
             profile += sums.pop("profile").cpu().numpy()
-            done += len(index)
+            done += len(samples)
             if progress is not None:
                 progress(done, total)
         for name, value in sums.items():
@@ -97,7 +88,7 @@ def gather(
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One batch, float64 on the model's device."""
+    """One batch, float64 on the device of the scores."""
 
     targets: Tensor  # (batch, target)
     projections: Tensor  # (batch, target, layer, head, direction)
@@ -107,9 +98,9 @@ class _Part:
 
 
 def _differentiate(
-    model: Transformer,
-    batch: Batch,
-    probed: ProbedLoss,
+    subject: Subject,
+    samples: np.ndarray,
+    loss: str,
     projector: Projector,
     plan: Plan,
     sums: dict[str, Tensor],
@@ -118,21 +109,22 @@ def _differentiate(
 ) -> _Part:
     """Per-sequence statistics of a batch; gradients summed over it are added to ``sums`` by name.
 
-    weights: also those of W_Q and W_K, which only cosines between groups of sequences need.
+    weights: also those of W_Q and W_K, which only cosines between groups of sequences need, if the subject shows them.
     """
-    space, layers, heads = projector.space, len(model.blocks), model.config.heads
-    traced = trace(model, batch, probed.forward, method=plan.method)
-    targets = traced.targets.detach().requires_grad_()
-    (coefficients,) = torch.autograd.grad(probed.loss(targets, batch).sum(), targets)
+    space, (layers, heads) = projector.space, subject.shape
+    traced = trace(subject, samples, loss, method=plan.method)
+    targets = traced.loss.targets.detach().requires_grad_()
+    (coefficients,) = torch.autograd.grad(traced.loss.of(targets).sum(), targets)
     if weights:
-        _add(sums, _weight_gradients(model, (traced.targets * coefficients).sum()))
+        with contextlib.suppress(NotApplicableError):
+            _add(sums, _weight_gradients(subject, (traced.loss.targets * coefficients).sum()))
     kind = {"dtype": torch.float64, "device": targets.device}
     projections = torch.zeros(*targets.shape, layers, heads, len(projector.names), **kind)
-    energy = torch.zeros(len(batch), layers, heads, **kind)
-    profile = torch.zeros(len(batch), layers, heads, *space.layout.offsets, **kind)
+    energy = torch.zeros(len(samples), layers, heads, **kind)
+    profile = torch.zeros(len(samples), layers, heads, *space.layout.offsets, **kind)
     if plan.keep_scores and "scores" not in sums:
         sums["scores"] = torch.zeros(layers, heads, space.length**2, **kind)
-    for block in traced.blocks(plan.rows):
+    for block in traced.gradients(plan.rows):
         folded = space.fold(block.values, block.rows)
         projected = projector.project(block.values, folded, block.layer, block.rows)  # target, batch, head, direction
         projections[:, :, block.layer] += projected.transpose(0, 1)
@@ -150,13 +142,14 @@ def _differentiate(
     return _Part(targets.detach().double(), projections, coefficients.double(), energy, offset_energy)
 
 
-def _weight_gradients(model: Transformer, total: Tensor) -> dict[str, Tensor]:
+def _weight_gradients(subject: Subject, total: Tensor) -> dict[str, Tensor]:
     """Gradient of the summed loss with respect to W_Q and W_K: (layer, head, d_head * d_model) each."""
-    found = attentions(model)
-    weights = [a.q.weight for a in found] + [a.k.weight for a in found]
-    gradients = torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True)
-    per_head = [g.unflatten(0, (model.config.heads, -1)).flatten(1).double() for g in gradients]
-    return {"W_Q": torch.stack(per_head[: len(found)]), "W_K": torch.stack(per_head[len(found) :])}
+    heads = subject.shape[1]
+    found = {}
+    for name, weights in zip(("W_Q", "W_K"), zip(*subject.projections(), strict=True), strict=True):
+        gradients = torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True)
+        found[name] = torch.stack([g.unflatten(0, (heads, -1)).flatten(1).double() for g in gradients])
+    return found
 
 
 def _add(sums: dict[str, Tensor], more: dict[str, Tensor]) -> None:

@@ -1,12 +1,18 @@
 """How the alignment probe divides its memory: mean gradients that are kept, sequences and queries at once."""
 
+import contextlib
 import dataclasses
 import math
 
-from attnprobe.errors import ConfigError
-from attnprobe.models import Transformer
-from attnprobe.probes.score_gradients import Method
-from attnprobe.scores.directions import DENSE_LIMIT, ScoreSpace
+import numpy as np
+import torch
+
+from attnprobe.capture.footprint import peak_bytes
+from attnprobe.capture.subject import Subject
+from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.probes.memory import most_padded
+from attnprobe.probes.score_gradients import Method, trace
+from attnprobe.scores.directions import DENSE_LIMIT
 
 SHARE = 3  # one part in so many may go to mean gradients over (query, key)
 FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
@@ -25,25 +31,27 @@ class Plan:
     keep_scores: bool  # mean gradients over (query, key), not only by offset
 
 
-def fitting_groups(model: Transformer, space: ScoreSpace, groups: int, memory_limit: int) -> int:
+def fitting_groups(subject: Subject, groups: int, memory_limit: int) -> int:
     """As many groups as have room for mean gradients over (query, key); all of them if those would be too few."""
-    fitting = int(memory_limit / SHARE / _group_bytes(model, space))
-    return groups if space.length > DENSE_LIMIT or fitting < FEWEST_GROUPS else min(groups, fitting)
+    fitting = int(memory_limit / SHARE / _group_bytes(subject))
+    return groups if subject.space.length > DENSE_LIMIT or fitting < FEWEST_GROUPS else min(groups, fitting)
 
 
-def _group_bytes(model: Transformer, space: ScoreSpace) -> int:
+def _group_bytes(subject: Subject) -> int:
     """Mean gradients of both losses over (query, key), for one group."""
-    itemsize = max(4, next(model.parameters()).element_size())
-    return 2 * itemsize * len(model.blocks) * model.config.heads * space.length**2
+    return 2 * _itemsize(subject) * math.prod(subject.shape) * subject.space.length**2
+
+
+def _itemsize(subject: Subject) -> int:
+    return max(4, subject.layers[0].dtype.itemsize)
 
 
 def make_plan(
-    model: Transformer,
-    space: ScoreSpace,
+    subject: Subject,
+    samples: np.ndarray,
+    loss: str,
     *,
-    sequences: int,
     groups: int,
-    targets: int,
     directions: int,
     draws: int,
     method: Method,
@@ -54,33 +62,49 @@ def make_plan(
     draws: of the largest null or bootstrap. Raises ConfigError, naming what is needed, if one sequence and one query
     at a time are already too much.
     """
-    heads = len(model.blocks) * model.config.heads
+    space, heads, itemsize, n = subject.space, math.prod(subject.shape), _itemsize(subject), len(samples)
+    targets, sequence = _differentiated(subject, samples, loss, method)
+    sequence += 8 * heads * (3 * math.prod(space.layout.offsets) + targets * directions)  # profiles and projections
     # Projections and their parts; draws, their errors, and sorted copies; how often each draw takes each sequence.
-    results = 8 * heads * directions * (4 * sequences * targets + 6 * draws) + 3 * 8 * draws * sequences
-    sequence = sequence_bytes(model, space, targets=targets, directions=directions, method=method)
+    results = 8 * heads * directions * (4 * n * targets + 6 * draws) + 3 * 8 * draws * n
     # Of one query: scores, pattern and their products; gradients of every target, before and after folding.
-    row = next(model.parameters()).element_size() * model.config.heads * (5 + 4 * targets) * space.size
+    row = itemsize * subject.shape[1] * (5 + 4 * targets) * space.size
     least = results + sequence + row
     if least > memory_limit:
-        reason = f"memory_limit is too small: {sequences} sequences and {directions} directions need about"
+        reason = f"memory_limit is too small: {n} sequences and {directions} directions need about"
         raise ConfigError(f"{reason} {math.ceil(least / 2**20)} MiB", hint="raise it, or measure fewer")
-    fits = groups * _group_bytes(model, space) <= memory_limit / SHARE
+    fits = groups * _group_bytes(subject) <= memory_limit / SHARE
     keep_scores = fits and groups > 1 and space.length <= DENSE_LIMIT
-    kept = groups * _group_bytes(model, space) + 8 * heads * space.length**2 if keep_scores else 0
+    kept = groups * _group_bytes(subject) + 8 * heads * space.length**2 if keep_scores else 0
     budget = max(0, memory_limit - results - kept) / BUDGETS
-    if next(model.parameters()).device.type == "cpu":
+    if subject.layers[0].device.type == "cpu":
         budget = min(budget, CPU_BYTES)
-    batch = max(1, min(sequences // groups, int(budget / (sequence + row * min(space.length, 64)))))
+    batch = max(1, min(n // groups, int(budget / (sequence + row * min(space.length, 64)))))
     longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK
     rows = max(1, min(longest, int(budget / (batch * row))))
     return Plan(method=method, batch=batch, rows=rows, keep_scores=keep_scores)
 
 
-def sequence_bytes(model: Transformer, space: ScoreSpace, *, targets: int, directions: int, method: Method) -> int:
-    """Activations and their gradients, profiles and projections of one sequence (a rough count of tensors)."""
-    config, layers, itemsize = model.config, len(model.blocks), next(model.parameters()).element_size()
-    total = itemsize * layers * space.size * (config.d_model * (16 + targets) + 3 * config.d_mlp)
-    total += 8 * layers * config.heads * (3 * math.prod(space.layout.offsets) + targets * directions)
-    if method == "dense":
-        total += itemsize * layers * config.heads * space.size**2 * (6 + targets)
-    return total
+def _differentiated(subject: Subject, samples: np.ndarray, loss: str, method: Method) -> tuple[int, int]:
+    """How many targets the loss has, and bytes of one sequence: its pass, measured with the gradients of one target
+    and of the weights, and what every further target keeps.
+    """
+    targets = 0
+
+    def once() -> None:
+        nonlocal targets
+        traced = trace(subject, most_padded(subject, samples), loss, method=method)
+        targets = traced.loss.targets.shape[1]
+        total = traced.loss.targets[:, 0].sum()
+        inputs = [call.output for call in traced.calls] + (traced.offsets or [])
+        kept = [torch.autograd.grad(total, inputs, retain_graph=True, materialize_grads=True)]
+        with contextlib.suppress(NotApplicableError):
+            weights = [weight for pair in subject.projections() for weight in pair]
+            kept.append(torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True))
+
+    with subject.differentiable():
+        measured = peak_bytes(once)
+    size = subject.space.size
+    of_outputs = sum(layer.heads * layer.d_head * layer.dtype.itemsize for layer in subject.layers) * size
+    of_offsets = sum(layer.heads * layer.dtype.itemsize for layer in subject.layers) * size**2
+    return targets, measured + targets * (of_outputs + (of_offsets if method == "dense" else 0))

@@ -11,22 +11,18 @@ import json
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
-from attnprobe.models import Transformer
-from attnprobe.objectives import EVALUATION, CausalPrediction, Classification, MaskedReconstruction, label_outputs
-from attnprobe.probes.alignment.gather import Gathered, ProbedLoss, gather
+from attnprobe.probes.alignment.gather import Gathered, gather
 from attnprobe.probes.alignment.memory import fitting_groups, make_plan
 from attnprobe.probes.alignment.statistics import AlignmentRow, Settings, all_rows
 from attnprobe.probes.rows import rows_to_records
-from attnprobe.probes.score_gradients import Method, trainable
-from attnprobe.probes.sequences import Progress, part_of, space_of
+from attnprobe.probes.score_gradients import Method
+from attnprobe.probes.sequences import Progress, part_of
 from attnprobe.scores.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
 from attnprobe.statistics.intervals import RESAMPLES
-from attnprobe.tasks import Batch, Split
+from attnprobe.streams import stream
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,12 +45,13 @@ class Alignment:
     | LOSS.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
     | offset_share.chance         | what a random gradient would have                                                |
     | cosine.WHERE, .WHERE.raw    | cosine of the two mean gradients along scores (up to 1024 positions), offsets,   |
-    |                             | W_Q, W_K: corrected for noise, and as it is                                      |
+    |                             | W_Q, W_K (if the subject shows them): corrected for noise, and as it is          |
 
     LOSS is label or reconstruction.
     """
 
     rows: list[AlignmentRow]
+    samples: np.ndarray  # (n,) those that were measured
     space: ScoreSpace
     profiles: dict[str, np.ndarray]  # LOSS -> t of the gradient's sum at every offset, (layer, head, *offsets)
 
@@ -74,11 +71,8 @@ class Alignment:
 
 
 def measure(
-    model: Transformer,
-    split: Split,
+    subject: Subject,
     *,
-    label: Classification,
-    reconstruction: MaskedReconstruction | CausalPrediction,
     n: int | None = None,
     directions: list[Direction] | None = None,
     shuffles: int = 999,
@@ -88,87 +82,65 @@ def measure(
     method: Method = "streamed",
     memory_limit: int = 2 * 2**30,
     seed: int = 0,
-    generator: np.random.Generator,
     progress: Progress | None = None,
 ) -> Alignment:
-    """Compare the two losses of one model on ``n`` random sequences of ``split`` (all of them by default).
+    """Compare the losses "label" and "reconstruction" of a subject on ``n`` samples (all of them by default).
 
-    A sequence's reconstruction loss is the mean over its own predicted positions, so every sequence weighs the same.
     directions: ``named_directions`` by default. controls: shuffles of every profile that specificity is measured
     against, as many as ``shuffles`` by default; 0: none. groups: how many group means the cosines and the shares of the
     mean are computed from; fewer where memory is short; 1: neither. method: "dense" (a score offset per pair, up to
     1024 positions) or "streamed"; they agree.
-    seed: of the masks. memory_limit: bytes beyond the weights and the data.
+    memory_limit: bytes beyond the weights and the data.
     Raises ConfigError if the limit is too small, NotApplicableError if the question has no meaning here or values are
     not finite, RunError on inconsistent gradients.
     """
-    space = space_of(model)
+    layers, heads = subject.shape
+    space = subject.space
     if method == "dense" and space.length > DENSE_LIMIT:
         raise NotApplicableError(
             f"the dense method keeps {space.length} x {space.length} scores; use streamed",
             hint="leave out the dense method: the streamed one gives the same numbers",
         )
-    n = len(split) if n is None else min(n, len(split))
-    chosen = generator.permutation(len(split))[:n]
-    check_labels(model, split.labels[torch.as_tensor(chosen, device=split.labels.device)])
-    for objective in (label, reconstruction):
-        objective.check(model.config, model.spec)
+    samples = subject.draw(n, seed)
+    check_labels(subject, samples)
     if directions is None:
-        directions = named_directions(space, generator=generator)
+        directions = named_directions(space, seed=seed)
     memory_limit -= sum(d.matrix.nbytes for d in directions if d.matrix is not None)
-    groups = fitting_groups(model, space, min(groups, n), memory_limit)
-    projector = Projector(space, directions, layers=len(model.blocks), heads=model.config.heads)
+    groups = fitting_groups(subject, min(groups, len(samples)), memory_limit)
+    projector = Projector(space, directions, layers=layers, heads=heads)
+    order = stream(seed, "groups").permutation(samples)  # samples that stand together may be alike
     gathered: dict[str, Gathered] = {}
-    for number, probed in enumerate((label_loss(), reconstruction_loss(reconstruction, seed))):
+    for number, loss in enumerate(("label", "reconstruction")):
         plan = make_plan(
-            model,
-            space,
-            sequences=n,
+            subject,
+            samples,
+            loss,
             groups=groups,
-            targets=model.spec.classes if probed.name == "label" else 1,
             directions=len(directions),
             draws=max(shuffles, RESAMPLES),
             method=method,
             memory_limit=memory_limit,
         )
-        report = part_of(progress, number, 2)
-        with trainable(model):  # W_Q and W_K are asked for their gradients even where training froze them
-            parts = np.array_split(chosen, groups)
-            gathered[probed.name] = gather(model, split, parts, probed, projector, plan, report)
-    labels = split.labels.cpu().numpy()[chosen]
-    settings = Settings(
-        level=level, shuffles=shuffles, controls=shuffles if controls is None else controls, generator=generator
-    )
-    rows = all_rows(gathered, labels, projector.names, directions, space, settings)
-    return Alignment(rows=rows, space=space, profiles={name: g.profile_t() for name, g in gathered.items()})
+        with subject.differentiable():  # W_Q and W_K are asked for their gradients even where training froze them
+            parts = np.array_split(order, groups)
+            gathered[loss] = gather(subject, parts, loss, projector, plan, part_of(progress, number, 2))
+    settings = Settings(level=level, shuffles=shuffles, controls=shuffles if controls is None else controls, seed=seed)
+    assert subject.labels is not None
+    rows = all_rows(gathered, subject.labels[order], projector.names, directions, space, settings)
+    profiles = {name: g.profile_t() for name, g in gathered.items()}
+    return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
 
 
-def label_loss() -> ProbedLoss:
-    """Its targets are the logits: (batch, class)."""
-    return ProbedLoss(
-        name="label",
-        forward=label_outputs,
-        loss=lambda targets, batch: F.cross_entropy(targets, batch.labels, reduction="none"),
-    )
-
-
-def reconstruction_loss(objective: MaskedReconstruction | CausalPrediction, seed: int) -> ProbedLoss:
-    """Its only target is the loss itself, a mean over the predicted positions of the sequence: (batch, 1)."""
-
-    def mean_loss(model: Transformer, batch: Batch) -> Tensor:
-        losses = objective.losses(model, batch, seed=seed, epoch=EVALUATION)
-        return (losses.loss / losses.count.clamp(min=1))[:, None]
-
-    return ProbedLoss(name="reconstruction", forward=mean_loss, loss=lambda targets, batch: targets[:, 0])
-
-
-def check_labels(model: Transformer, labels: Tensor) -> None:
-    if model.spec.regression:
+def check_labels(subject: Subject, samples: np.ndarray) -> None:
+    if subject.labels is None:
+        raise NotApplicableError("these sequences have no labels", hint="measure on sequences that have labels")
+    labels = subject.labels[samples]
+    if labels.dtype.kind == "f":
         raise NotApplicableError(
             "this task's labels are numbers: the label null shuffles classes",
             hint="choose a checkpoint of a task with classes and single sequences",
         )
-    if model.spec.pairs:
+    if subject.per_sample > 1:
         raise NotApplicableError(
             "a label of this task belongs to a pair of sequences, a reconstruction to one",
             hint="choose a checkpoint of a task with classes and single sequences",
@@ -177,11 +149,11 @@ def check_labels(model: Transformer, labels: Tensor) -> None:
         raise NotApplicableError(
             f"{len(labels)} labelled sequences: at least two are needed", hint="ask for more with --sequences"
         )
-    if bool((labels < 0).any()):
+    if (labels < 0).any():
         raise NotApplicableError(
             "some sequences have no label (a negative one)", hint="measure on sequences that have labels"
         )
-    if bool((labels == labels[0]).all()):
+    if (labels == labels[0]).all():
         raise NotApplicableError(
             "all sequences have the same label: shuffling labels changes nothing",
             hint="ask for more sequences with --sequences, or take another --seed",

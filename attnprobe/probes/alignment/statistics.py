@@ -16,6 +16,7 @@ from attnprobe.scores.offset_sums import pair_counts
 from attnprobe.statistics.cosines import noise_corrected_cosine_from_products
 from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, bootstrap, drawn_counts
 from attnprobe.statistics.permutations import permutation_p_value, sign_flip_p_value
+from attnprobe.streams import stream
 
 SHUFFLES_AT_ONCE = 64
 COLUMNS = 2**16
@@ -31,7 +32,11 @@ class Settings:
     level: float
     shuffles: int  # of labels and signs
     controls: int  # shuffles of profiles
-    generator: np.random.Generator
+    seed: int
+
+    def draws(self, *name: str) -> np.random.Generator:
+        """Every need's own: what another direction or quantity draws changes nothing here."""
+        return stream(self.seed, *name)
 
     @property
     def z(self) -> float:
@@ -65,7 +70,7 @@ def direction_rows(
 
     The interval of t is that of the mean in standard errors.
     """
-    band = bootstrap(samples, level=settings.level, generator=settings.generator)
+    band = bootstrap(samples, level=settings.level, generator=settings.draws(quantity, "bootstrap"))
     deviation = samples.std(0, ddof=1)
     error = deviation / math.sqrt(len(samples))
     rows = []
@@ -102,7 +107,7 @@ def detection_price(mean: Interval, deviation: float, z: float) -> Interval:
 def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings) -> list[AlignmentRow]:
     """p_value: sign flips, that is against a mean of zero."""
     samples = gathered.projection
-    p_values = sign_flip_p_value(samples, permutations=settings.shuffles, generator=settings.generator)
+    p_values = sign_flip_p_value(samples, permutations=settings.shuffles, generator=settings.draws("sign flips"))
     return direction_rows(samples, "reconstruction", names, settings, p_values=p_values)
 
 
@@ -115,7 +120,9 @@ def specificity_rows(
 ) -> list[AlignmentRow]:
     """reconstruction.mean of profiles in units of what their shuffles give, with the rank among these as p-value."""
     found = {
-        d.name: specificity(gathered.profile, d, space, controls=settings.controls, generator=settings.generator)
+        d.name: specificity(
+            gathered.profile, d, space, controls=settings.controls, generator=settings.draws("profile shuffles", d.name)
+        )
         for d in (ranked(directions, space) if settings.controls else ())
     }
     unit = f"rms of {settings.controls} shuffled profiles"
@@ -173,11 +180,12 @@ def shuffled_labels(
     expected = np.einsum("nc,nc...->n...", probability, g)
     centre = np.einsum("c,nc...->...", np.bincount(labels, minlength=classes) / n, g) / n
     flat, squares = g.reshape(n * classes, -1), (expected[:, None] - g).reshape(n * classes, -1) ** 2
+    generator = settings.draws("label shuffles")
     means, ts = [], []
     for first in range(0, settings.shuffles, SHUFFLES_AT_ONCE):
         count = min(SHUFFLES_AT_ONCE, settings.shuffles - first)
         chosen = np.zeros((count, n, classes))
-        permuted = settings.generator.permuted(np.tile(labels, (count, 1)), axis=1)
+        permuted = generator.permuted(np.tile(labels, (count, 1)), axis=1)
         np.put_along_axis(chosen, permuted[..., None], 1.0, axis=2)
         own = (chosen.reshape(count, -1) @ flat / n).reshape(count, *g.shape[2:])
         mean = expected.mean(0) - own
@@ -196,7 +204,7 @@ def share_rows(gathered: dict[str, Gathered], space: ScoreSpace, settings: Setti
     ]
     for name, g in gathered.items():
         band = bootstrap(
-            g.offset_energy, g.energy, statistic=_ratio, level=settings.level, generator=settings.generator
+            g.offset_energy, g.energy, statistic=_ratio, level=settings.level, generator=settings.draws(name, "share")
         )
         for layer, head in np.ndindex(band.estimate.shape):
             place = {"layer": layer, "head": head}
@@ -204,7 +212,7 @@ def share_rows(gathered: dict[str, Gathered], space: ScoreSpace, settings: Setti
             rows.append(AlignmentRow(quantity=f"{name}.offset_share", interval=single, **place))
             if "scores" in g.group_means:
                 products = [_products(g.group_means[kind][:, layer, head]) for kind in ("offsets", "scores")]
-                of_mean = _share_of_mean(products[0], products[1], settings)
+                of_mean = _share_of_mean(products[0], products[1], settings, name)
                 rows.append(AlignmentRow(quantity=f"{name}.offset_share.mean", interval=of_mean, **place))
     return rows
 
@@ -235,7 +243,7 @@ def cosine_rows(gathered: dict[str, Gathered], settings: Settings) -> list[Align
             products = _products(x), _products(y), _products(x, y)
             raw = _ratio(products[2].sum(), np.sqrt(products[0].sum() * products[1].sum()))
             corrected = noise_corrected_cosine_from_products(
-                *products, level=settings.level, generator=settings.generator
+                *products, level=settings.level, generator=settings.draws("cosine")
             )
             unknown = dataclasses.replace(corrected, estimate=float(raw), low=math.nan, high=math.nan)
             for quantity, interval in ((f"cosine.{where}", corrected), (f"cosine.{where}.raw", unknown)):
@@ -253,7 +261,7 @@ def _products(x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
     return products
 
 
-def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings) -> Interval:
+def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings, loss: str) -> Interval:
     """Ratio of squared norms of mean gradients from products of different groups; NaN where noise is all there is."""
 
     def share(weights: np.ndarray) -> np.ndarray:
@@ -261,7 +269,7 @@ def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings) -> I
         return np.where(of_whole > 0, _ratio(of_part, of_whole), np.nan)
 
     n = len(whole)
-    weights = drawn_counts(n, RESAMPLES, settings.generator).astype(np.float64)
+    weights = drawn_counts(n, RESAMPLES, settings.draws(loss, "share of the mean")).astype(np.float64)
     band = band_from_replicates(share(np.ones((1, n)))[0], share(weights), level=settings.level, n=n)
     return band.interval(unit="share")
 

@@ -1,0 +1,178 @@
+"""Our own Transformer with a split of its task as the subject of a probe."""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnprobe.capture.subject import Loss, ScoreOffsets, Subject
+from attnprobe.errors import NotApplicableError
+from attnprobe.models import Attention, Transformer
+from attnprobe.models.positions import BASE, Rotary
+from attnprobe.objectives import (
+    EVALUATION,
+    CausalPrediction,
+    Classification,
+    MaskedReconstruction,
+    Objective,
+    Regression,
+    label_outputs,
+    reconstruction_objective,
+    sequences,
+)
+from attnprobe.scores.call import Observer
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.layout import Layout
+from attnprobe.tasks import Batch, Split
+
+
+def of(model: Transformer, split: Split, *, trained: Sequence[Objective] = (), seed: int = 0) -> "Ours":
+    """Model and split on one device. trained: its objectives so far; the reconstruction is taken from them if one is
+    there, else what fits the model. seed: of the masks.
+    """
+    return Ours(model, split, reconstruction_objective(model, trained), seed)
+
+
+class Ours(Subject):
+    """Passes use no dropout and leave the model as it was: mode, hooks and gradients."""
+
+    def __init__(
+        self, model: Transformer, split: Split, reconstruction: MaskedReconstruction | CausalPrediction, seed: int
+    ) -> None:
+        self.model, self.split, self.reconstruction, self.seed = model, split, reconstruction, seed
+        spec, config = model.spec, model.config
+        layout = Layout(shape=spec.grid or (split.inputs.shape[2 if spec.pairs else 1],), causal=config.causal)
+        self.space = ScoreSpace(layout=layout, leading=int(config.readout == "token"))
+        self.samples, self.labels = len(split), split.labels.cpu().numpy()
+        self.per_sample = 2 if spec.pairs else 1
+        if config.positions == "rotary":
+            self.rotation = OurRotation(attentions(model)[0].rotary, self.space.leading)
+
+    def run(
+        self, samples: np.ndarray, *, observe: Observer | None = None, score_offsets: ScoreOffsets | None = None
+    ) -> None:
+        batch = sequences(self.model, self._batch(samples))
+        with self._tapped(observe, score_offsets):
+            self.model(batch.inputs, valid=batch.valid)
+
+    def loss(
+        self,
+        name: str,
+        samples: np.ndarray,
+        *,
+        observe: Observer | None = None,
+        score_offsets: ScoreOffsets | None = None,
+    ) -> Loss:
+        """ConfigError if the reconstruction makes no sense for the model."""
+        batch = self._batch(samples)
+        with self._tapped(observe, score_offsets):
+            return self._label(batch) if name == "label" else self._reconstruction(batch)
+
+    def _label(self, batch: Batch) -> Loss:
+        objective = Regression() if self.model.spec.regression else Classification()
+        objective.check(self.model.config, self.model.spec)
+        outputs, labels = label_outputs(self.model, batch), batch.labels
+        if self.model.spec.regression:
+            return Loss(targets=outputs, of=lambda targets: (targets[:, 0] - labels).square())
+        right = (outputs.argmax(-1) == labels).float()
+        return Loss(
+            targets=outputs, of=lambda targets: F.cross_entropy(targets, labels, reduction="none"), accuracy=right
+        )
+
+    def _reconstruction(self, batch: Batch) -> Loss:
+        self.reconstruction.check(self.model.config, self.model.spec)
+        losses = self.reconstruction.losses(self.model, batch, seed=self.seed, epoch=EVALUATION)
+        count = losses.count.clamp(min=1)
+        right = None if losses.correct is None else losses.correct / count
+        return Loss(targets=(losses.loss / count)[:, None], of=lambda targets: targets[:, 0], accuracy=right)
+
+    def real(self, samples: np.ndarray) -> Tensor | None:
+        lengths = self.split.lengths
+        if lengths is None:
+            return None
+        lengths = lengths[torch.as_tensor(samples, device=lengths.device)].flatten()
+        valid = torch.arange(self.space.length, device=lengths.device) < lengths[:, None]
+        return None if bool(valid.all()) else valid
+
+    def _batch(self, samples: np.ndarray) -> Batch:
+        batch = self.split.batch(torch.as_tensor(samples, device=self.split.labels.device))
+        return dataclasses.replace(batch, valid=None) if batch.valid is None or bool(batch.valid.all()) else batch
+
+    @contextlib.contextmanager
+    def _tapped(self, observe: Observer | None, score_offsets: ScoreOffsets | None) -> Iterator[None]:
+        """While open, every pass of the model has these taps, whoever calls it (an objective, for instance)."""
+
+        def add(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return args, kwargs | {"score_offsets": score_offsets, "observe": observe}
+
+        training = self.model.training
+        self.model.eval()
+        handle = self.model.register_forward_pre_hook(add, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self.model.train(training)
+
+    @contextlib.contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """Frozen parameters would cut the graph before the attention outputs."""
+        frozen = [p for p in self.model.parameters() if not p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+
+    def projections(self) -> list[tuple[Tensor, Tensor]]:
+        return [(attention.q.weight, attention.k.weight) for attention in attentions(self.model)]
+
+    def with_projections_of(self, donor: Subject, layers: Sequence[int] | None = None) -> "Ours":
+        mixed = copy.deepcopy(self.model)
+        shapes = [[p.shape for pair in subject.projections() for p in pair] for subject in (self, donor)]
+        if not isinstance(donor, Ours) or shapes[0] != shapes[1] or self.shape != donor.shape:
+            reason = "W_Q and W_K can only be swapped between models of the same depth, width and heads"
+            raise NotApplicableError(reason, hint="swap between checkpoints of runs with the same model settings")
+        targets, sources = attentions(mixed), attentions(donor.model)
+        for layer in range(len(targets)) if layers is None else layers:
+            targets[layer].q.load_state_dict(sources[layer].q.state_dict())
+            targets[layer].k.load_state_dict(sources[layer].k.state_dict())
+        return Ours(mixed, self.split, self.reconstruction, self.seed)
+
+    def double(self) -> "Ours":
+        return Ours(copy.deepcopy(self.model).double(), self.split, self.reconstruction, self.seed)
+
+
+def attentions(model: Transformer) -> list[Attention]:
+    """The attention of every layer, in order."""
+    return [module for module in model.modules() if isinstance(module, Attention)]
+
+
+class OurRotation:
+    """That of a ``Rotary`` that counts leading tokens as positions."""
+
+    def __init__(self, rotary: Rotary | None, leading: int) -> None:
+        assert rotary is not None, "rotary positions"
+        width = 2 * rotary.cos.shape[-1]
+        self.tables, self.leading = (rotary.cos, rotary.sin), leading
+        self.frequencies = BASE ** (-np.arange(0, width, 2) / width)
+
+    def turn(self, x: Tensor) -> Tensor:
+        return self._turn(x, 1)
+
+    def back(self, x: Tensor) -> Tensor:
+        return self._turn(x, -1)
+
+    def _turn(self, x: Tensor, sense: int) -> Tensor:
+        places = slice(self.leading, self.leading + x.shape[-2])
+        cos, sin = (table[places].to(x.dtype) for table in self.tables)
+        even, odd, sin = x[..., 0::2], x[..., 1::2], sense * sin
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)

@@ -1,0 +1,152 @@
+"""Subject: the only thing a probe knows of a model and its data."""
+
+import abc
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnprobe.errors import NotApplicableError
+from attnprobe.scores.call import AttentionCall, Observer
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.streams import stream
+
+ScoreOffsets = Mapping[int, Tensor]  # layer -> added to its scores, broadcastable to (sequence, head, query, key)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A loss of some samples, as a function of few numbers of each: with logits as targets, that of any label follows.
+
+    A sample's reconstruction loss is the mean over its own predicted positions, so every sample weighs the same.
+    """
+
+    targets: Tensor  # (sample, target): logits, or the loss itself
+    of: Callable[[Tensor], Tensor]  # targets -> loss (sample,)
+    accuracy: Tensor | None = None  # (sample,) share of the predictions that are right; None: nothing can be
+
+    @property
+    def value(self) -> Tensor:
+        return self.of(self.targets)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What the first call showed of one layer."""
+
+    name: str  # of the module
+    heads: int
+    d_head: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Rotation(Protocol):
+    """How positions turn queries and keys, pair of channels by pair of channels (rotary embedding)."""
+
+    frequencies: np.ndarray  # radians per position of every pair
+
+    def turn(self, x: Tensor) -> Tensor:
+        """x (..., length, d_head), one row per position (without leading tokens) -> the same, turned."""
+        ...
+
+    def back(self, x: Tensor) -> Tensor:
+        """The inverse of ``turn``."""
+        ...
+
+
+class Subject(abc.ABC):
+    """A model with sequences to run it on. ``run`` and the fields are needed, all else if a probe asks for it.
+
+    Samples are named by their numbers 0 ... ``samples`` - 1, in arrays of int64.
+    """
+
+    space: ScoreSpace  # a line or a grid, causal or not, after leading tokens
+    samples: int
+    per_sample: int = 1  # sequences in a sample: two of a pair are run side by side, and their sums added
+    labels: np.ndarray | None = None  # (samples,) int64 classes, negative = none; or float numbers
+    rotation: Rotation | None = None  # None: queries and keys enter the scores as they were projected
+
+    @abc.abstractmethod
+    def run(
+        self, samples: np.ndarray, *, observe: Observer | None = None, score_offsets: ScoreOffsets | None = None
+    ) -> None:
+        """A forward pass. Every attention call is handed to ``observe``, numbered by layer in the order of the calls;
+        ``score_offsets`` are added to the scores, and can be differentiated where gradients are on.
+        """
+
+    def loss(
+        self,
+        name: str,
+        samples: np.ndarray,
+        *,
+        observe: Observer | None = None,
+        score_offsets: ScoreOffsets | None = None,
+    ) -> Loss:
+        """The loss "label" or "reconstruction", from a pass like that of ``run``."""
+        raise NotApplicableError(f"this model has no loss called {name!r}", hint="choose a probe that needs no losses")
+
+    def real(self, samples: np.ndarray) -> Tensor | None:
+        """(sequence, length) bool, False at padding; None: there is none. A model may attend to padding all the same:
+        what it sees is told by ``AttentionCall.visibility``.
+        """
+        return None
+
+    def draw(self, n: int | None, seed: int) -> np.ndarray:
+        """THE sampling rule of all probes: ``n`` different samples (all, if there are no more), in ascending order."""
+        n = self.samples if n is None else min(n, self.samples)
+        return np.sort(stream(seed, "samples").choice(self.samples, n, replace=False))
+
+    @functools.cached_property
+    def layers(self) -> Sequence[Layer]:
+        """Found by running one sample. NotApplicableError if nothing attends or there is a single position."""
+        calls: list[AttentionCall] = []
+        with torch.no_grad():
+            self.run(np.zeros(1, dtype=np.int64), observe=calls.append)
+        if not calls:
+            raise NotApplicableError(
+                "this model has no attention layer, so it has no scores",
+                hint="choose a checkpoint of a model with attention",
+            )
+        if self.space.length < 2:
+            reason = "scores need at least two positions: the softmax of one position's single score is always 1"
+            raise NotApplicableError(reason, hint="use a task with longer sequences")
+        shapes = [(call.q.shape, call.q.dtype, call.q.device) for call in calls]
+        return [
+            Layer(name=call.name, heads=shape[1], d_head=shape[3], dtype=dtype, device=device)
+            for call, (shape, dtype, device) in zip(calls, shapes, strict=True)
+        ]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, heads); NotApplicableError where layers differ in their number of heads."""
+        heads = {layer.heads for layer in self.layers}
+        if len(heads) > 1:
+            raise NotApplicableError(
+                "this probe needs the same number of heads in every layer", hint="proximity and decompose do not"
+            )
+        return len(self.layers), heads.pop()
+
+    def differentiable(self) -> AbstractContextManager[object]:
+        """While open, losses can be differentiated along the scores and parameters, even if these are frozen."""
+        return contextlib.nullcontext()
+
+    def projections(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """W_Q and W_K (head * d_head, d_model) of every layer."""
+        raise NotApplicableError("this model does not show W_Q and W_K", hint="its subject must give them")
+
+    def with_projections_of(self, donor: "Subject", layers: Sequence[int] | None = None) -> Self:
+        """The same with W_Q and W_K (and their biases) of ``donor`` in the chosen layers (all by default)."""
+        raise NotApplicableError(
+            "this model does not show W_Q and W_K, so they cannot be exchanged", hint="its subject must give them"
+        )
+
+    def double(self) -> Self:
+        """A copy that computes in float64."""
+        raise NotApplicableError("this model cannot be copied to float64", hint="its subject must give the copy")
