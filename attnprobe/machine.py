@@ -37,6 +37,14 @@ def choose_device(name: str) -> "torch.device":
     return device
 
 
+def synchronise(device: "torch.device") -> None:
+    """Wait until the device has done all it was asked for, before a clock is read."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

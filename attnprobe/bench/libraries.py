@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from attnprobe.bench.peers import MaskedEncoder, PlainLoop, dataset, synchronise, torch_encoder
+from attnprobe.bench.peers import MaskedEncoder, PlainLoop, dataset, torch_encoder
 from attnprobe.bench.problem import LEARNING_RATE, Problem
+from attnprobe.machine import synchronise
 
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportCallIssue=false
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from attnprobe.bench.problem import CLASSES, LEARNING_RATE, MEAN, STD, Problem
+from attnprobe.machine import synchronise
 from attnprobe.masking import bernoulli_mask
 from attnprobe.models.positions import sinusoidal_table
 from attnprobe.run import Engine
@@ -161,11 +162,6 @@ def timed(work: Callable[[], None], device: torch.device) -> tuple[float, float]
     work()
     synchronise(device)
     return time.perf_counter() - start, time.process_time() - cpu
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def make_ours(problem: Problem, device: torch.device, precision: str) -> Ours:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.errors import ConfigError
+from attnprobe.machine import synchronise
 from attnprobe.run import AttentionKernel, Engine, Phase, Precision, RunConfig
 from attnprobe.scores.visibility import Visibility
 from attnprobe.tasks import Data
@@ -178,14 +179,14 @@ def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
     valid = torch.ones(shape.sequences, shape.length, dtype=torch.bool, device=device) if shape.masked else None
 
     def run(times: int) -> float:
-        _wait(device)
+        synchronise(device)
         start = time.perf_counter()
         for _ in range(times):
             visibility = Visibility(causal=shape.causal, valid=valid)
             mask = visibility.whole(shape.length, device) if shape.masked else None
             causal = shape.causal and mask is None
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).backward(gradient)
-        _wait(device)
+        synchronise(device)
         return (time.perf_counter() - start) / times
 
     return run
@@ -217,8 +218,3 @@ def choose_for_phases(
         name: choose_attention(config.engine, shape_of(config, phase, data[name], processes), device, earlier.get(name))
         for name, phase in config.phases().items()
     }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from attnprobe.machine import free_memory
+from attnprobe.machine import free_memory, synchronise
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Outline, Spec, Split
@@ -248,8 +248,7 @@ def _seconds(action: Any, device: torch.device) -> float:
 def _timed(action: Any, device: torch.device) -> float:
     start = time.perf_counter()
     action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     return time.perf_counter() - start
 
 
