@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
 SUMMARY = "summary.json"
 AGAIN = "the same command"  # continues what was interrupted
-ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
+# What is compared: arm -> its name and its preset. Each has the rate on labels that suits it best.
+ARMS = {"scratch": ("from scratch", "textures-scratch"), "pretrained": ("self-pretrained", "textures")}
+
+Result = dict[str, Any]
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs, tables and figures.")] = Path("demo"),
     seeds: Annotated[
-        str, typer.Option(help="A number (5 = 0..4) or a list (0,3,7). One takes about 2.5 minutes on 2 cores.")
+        str, typer.Option(help="A number (5 = 0..4) or a list (0,3,7). One takes about a minute on 2 cores.")
     ] = "1",
     settings: Settings = None,
     device: Device = "auto",
@@ -49,8 +52,8 @@ def demo(
     figures = [file for name in FIGURES for file in figure_files(out / name)]
     check_outputs([("--out", "figure", figures), ("--out", "demo summary", [out / SUMMARY])])
     numbers = parse_seeds(seeds)
-    for arm in ARMS:
-        arm_configs(arm, numbers, settings or [])  # a mistake is said before the folder is marked
+    for _, preset in ARMS.values():
+        arm_configs(preset, numbers, settings or [])  # a mistake is said before the folder is marked
     with held(out, "demo"):
         summary = tell(out, numbers, device, silent, settings or [])
     if json:
@@ -63,7 +66,7 @@ def demo(
 
 def tell(out: Path, numbers: list[int], device: str, silent: bool, settings: list[str]) -> dict[str, Any]:
     """Train, measure, check, draw; returns what summary.json holds."""
-    results = {arm: train_arm(arm, numbers, out, device, silent, settings) for arm in ARMS}
+    results = train_arms(numbers, out, device, silent, settings)
     say("measuring proximity bias", quiet=silent)
     measured = measure_runs(results, device)
     say("checking the theory", quiet=silent)
@@ -79,38 +82,37 @@ def tell(out: Path, numbers: list[int], device: str, silent: bool, settings: lis
     return summary
 
 
-def train_arm(
-    arm: str, seeds: list[int], out: Path, device: str, quiet: bool, settings: list[str]
-) -> list[dict[str, Any]]:
-    """One run per seed; finished ones are taken as they are, interrupted ones continued."""
-    folders = [out / "runs" / f"{arm}-s{seed}" for seed in seeds]
-    begun = [folder.exists() for folder in folders]
-    results: dict[int, dict[str, Any]] = {}
-    for known in (False, True):
-        chosen = [(seed, f) for seed, f, old in zip(seeds, folders, begun, strict=True) if old == known]
-        if chosen:
-            say(f"training {ARMS[arm]}, seeds {', '.join(str(seed) for seed, _ in chosen)}", quiet=quiet)
-            configs = arm_configs(arm, [seed for seed, _ in chosen], settings)
-            where = [folder for _, folder in chosen]
-            try:
-                found = train_all(configs, where, device, None, known, False, quiet=quiet, again=AGAIN)
-            except AttnprobeError as error:
-                error.hint = error.hint.replace(f"{AGAIN} and --resume", AGAIN)  # options that the demo does not have
-                if "--overwrite" in error.hint:
-                    error.hint = f"move that run out of {out / 'runs'}, or choose another --out"
-                raise
-            results |= {result["seed"]: result for result in found}
-    return [results[seed] for seed in seeds]
+def train_arms(seeds: list[int], out: Path, device: str, quiet: bool, settings: list[str]) -> dict[str, list[Result]]:
+    """The runs of both arms side by side; finished ones are taken as they are, interrupted ones continued."""
+    runs = [
+        (config, out / "runs" / f"{arm}-s{config.seed}", f"{name}, seed {config.seed}")
+        for arm, (name, preset) in ARMS.items()
+        for config in arm_configs(preset, seeds, settings)
+    ]
+    say(f"training {' and '.join(name for name, _ in ARMS.values())}", quiet=quiet)
+    # The longer ones first: the shorter ones fill what remains of the time.
+    order = sorted(range(len(runs)), key=lambda i: len(runs[i][0].phases()), reverse=True)
+    configs, folders, names = (list(column) for column in zip(*(runs[i] for i in order), strict=True))
+    try:
+        found = train_all(configs, folders, device, None, True, False, names=names, quiet=quiet, again=AGAIN)
+    except AttnprobeError as error:
+        error.hint = error.hint.replace(f"{AGAIN} and --resume", AGAIN)  # options that the demo does not have
+        if "--overwrite" in error.hint:
+            error.hint = f"move that run out of {out / 'runs'}, or choose another --out"
+        raise
+    results = dict(zip(order, found, strict=True))
+    return {arm: [results[n * len(seeds) + i] for i in range(len(seeds))] for n, arm in enumerate(ARMS)}
 
 
-def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
+def arm_configs(preset: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
+    """Settings of a phase that an arm does not have are none of its business."""
     from attnprobe import presets, run
     from attnprobe.config import environment_assignments, override
 
-    table = override(presets.read_table(run.DEFAULT_PRESET), [*environment_assignments(), *settings])
-    if arm == "scratch":
-        del table["pretrain"]
-    return [run.from_table(table | {"seed": seed}) for seed in seeds]
+    table = presets.read_table(preset)
+    absent = tuple(f"{phase}." for phase in ("pretrain", "finetune") if phase not in table)
+    wanted = [s for s in [*environment_assignments(), *settings] if not absent or not s.strip().startswith(absent)]
+    return [run.from_table(override(table, wanted) | {"seed": seed}) for seed in seeds]
 
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
@@ -140,7 +142,7 @@ def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, A
     for arm, runs in results.items():
         values = {f"{s}_accuracy": float(np.mean([r[f"{s}_accuracy"] for r in runs])) for s in splits}
         rows.append(
-            {"arm": ARMS[arm], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))}
+            {"arm": ARMS[arm][0], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))}
         )
     return rows
 
@@ -184,7 +186,7 @@ def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[st
     from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
     from attnprobe.report.training_figures import draw_learning_curves
 
-    runs = {ARMS[arm]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
+    runs = {ARMS[arm][0]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
     curves, profiles, maps = (out / name for name in FIGURES)
     files = draw_learning_curves(runs, curves)
     files += draw_offset_profiles(measured, profiles)

@@ -23,6 +23,7 @@ def train_all(
     *,
     watches: "Sequence[Watch] | None" = None,
     together: bool = False,
+    names: Sequence[str] | None = None,
     quiet: bool,
     again: str = "",
 ) -> list[dict[str, Any]]:
@@ -43,6 +44,7 @@ def train_all(
             make_monitor=TrainingProgress,
             say=lambda text: say(text, quiet=quiet),
             quiet=quiet,
+            names=names,
             as_ensemble=together,
             data_dir=data_dir,
             resume=resume,

@@ -40,11 +40,13 @@ def launch(
     make_monitor: MakeMonitor,
     say: Callable[[str], None],
     quiet: bool,
+    names: Sequence[str] | None = None,
     as_ensemble: bool = False,
     **options: Any,
 ) -> list[Result]:
     """The content of every result.json; Interrupted if a first SIGINT or SIGTERM stopped the runs, which have saved.
 
+    names: what runs side by side are called in lines of progress, their seeds by default.
     options: data_dir, resume and overwrite, as of ``Execution``. All folders are checked before anything is begun.
     Under torchrun all processes but the first return nothing.
     """
@@ -67,7 +69,7 @@ def launch(
         workers = min(len(runs), cores())
         if chosen.type == "cpu" and workers > 1:
             say(f"{len(runs)} runs, {workers} at a time")
-            names = [f"seed {config.seed}" for config, _, _ in runs]
+            names = names or [f"seed {config.seed}" for config, _, _ in runs]
             works = [functools.partial(alone, r, live=False, prefix=f"{n} ") for r, n in zip(runs, names, strict=True)]
             return in_processes(works, names, workers=workers, threads=max(1, cores() // workers), stop=stop)
         return [alone(run, stop.is_set) for run in runs]

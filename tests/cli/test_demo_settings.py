@@ -11,12 +11,20 @@ from attnprobe.training.loop import Interrupted
 
 
 def test_settings_reach_both_arms(tmp_path: Path, monkeypatch) -> None:
+    def results(configs, folders, *_, **__) -> list[dict]:
+        asked.extend(configs)
+        return [{"run_dir": str(folder)} for folder in folders]
+
     asked = []
-    monkeypatch.setattr(demo, "train_all", lambda configs, *_, **__: asked.extend(configs) or [{"seed": 0}])
-    monkeypatch.setenv("ATTNPROBE_SET", "model.layers=2 finetune.epochs=3")
-    for arm in demo.ARMS:
-        demo.train_arm(arm, [0], tmp_path, "cpu", True, ["finetune.epochs=4"])
-    assert [(c.model.layers, c.finetune.epochs, c.pretrain is None) for c in asked] == [(2, 4, True), (2, 4, False)]
+    monkeypatch.setattr(demo, "train_all", results)
+    monkeypatch.setenv("ATTNPROBE_SET", "model.layers=2 finetune.epochs=3 pretrain.epochs=7")
+    found = demo.train_arms([0, 3], tmp_path, "cpu", True, ["finetune.epochs=4"])
+    assert {(c.model.layers, c.finetune.epochs) for c in asked} == {(2, 4)}
+    assert [c.pretrain and c.pretrain.epochs for c in asked] == [7, 7, None, None]  # the longer runs begin first
+    assert {arm: [Path(r["run_dir"]).name for r in runs] for arm, runs in found.items()} == {
+        "scratch": ["scratch-s0", "scratch-s3"],
+        "pretrained": ["pretrained-s0", "pretrained-s3"],
+    }
 
 
 @pytest.mark.parametrize("mistake", [("-s", "foo.bar=1"), ("--seeds", "x"), ("-s", "pretrained=init.pt")])
