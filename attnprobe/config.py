@@ -23,6 +23,7 @@ T = TypeVar("T")
 Table = dict[str, Any]
 
 ENVIRONMENT = "ATTNPROBE_SET"
+SEE = "see attnprobe settings"
 
 
 def build(cls: type[T], table: Mapping[str, Any], key: str = "") -> T:
@@ -37,7 +38,7 @@ def build(cls: type[T], table: Mapping[str, Any], key: str = "") -> T:
         try:
             values[name] = _convert(value, fields[name], hints[name], _join(key, name))
         except ConfigError as error:
-            raise ConfigError(str(error), hint=error.hint or _default_hint(fields[name])) from None
+            raise ConfigError(str(error), hint=_with_default(error.hint, fields[name])) from None
     required = [f.name for f in fields.values() if _is_required(f) and f.name not in values]
     if required:
         missing = fields[required[0]]
@@ -47,7 +48,7 @@ def build(cls: type[T], table: Mapping[str, Any], key: str = "") -> T:
     try:
         return cls(**values)
     except ConfigError as error:  # raised by the class's own checks, which do not know where the table stands
-        hint = error.hint or _default_hint(fields.get(str(error).partition(" ")[0]))
+        hint = _with_default(error.hint, fields.get(str(error).partition(" ")[0]))
         raise ConfigError(_join(key, str(error)), hint=hint) from None
 
 
@@ -163,7 +164,7 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
     if type(value) is int and not -(2**63) <= value < 2**63:
         raise ConfigError(
             f"{key} must be a number of at most 64 bits, got {shown(value)}",
-            hint=f"see attnprobe settings {plain_key(key)}",
+            hint=_see(key),
         )
     if isinstance(value, str) and not _is_unicode(value):
         message = f"{key} must be text that UTF-8 can hold, got {shown(value)}"
@@ -173,13 +174,9 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(
-            f"{key} must be a finite number, got {value}", hint=f"see attnprobe settings {plain_key(key)}"
-        )
+        raise ConfigError(f"{key} must be a finite number, got {value}", hint=_see(key))
     if type(value) is not hint:  # bool is an int to isinstance, but not to a person
-        raise ConfigError(
-            f"{key} must be {_describe(hint)}, got {shown(value)}", hint=f"see attnprobe settings {plain_key(key)}"
-        )
+        raise ConfigError(f"{key} must be {_describe(hint)}, got {shown(value)}", hint=_see(key))
     return value
 
 
@@ -211,13 +208,13 @@ def _convert_to_union(value: Any, arguments: tuple[Any, ...], key: str) -> Any:
 
 def _convert_to_tuple(value: Any, arguments: tuple[Any, ...], key: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{key} must be a list, got {shown(value)}", hint=f"see attnprobe settings {plain_key(key)}")
+        raise ConfigError(f"{key} must be a list, got {shown(value)}", hint=_see(key))
     if arguments[-1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(value) != len(arguments):
         raise ConfigError(
             f"{key} must have {len(arguments)} entries, got {len(value)}",
-            hint=f"see attnprobe settings {plain_key(key)}",
+            hint=_see(key),
         )
     return tuple(_convert_to(v, a, f"{key}[{i}]") for i, (v, a) in enumerate(zip(value, arguments, strict=True)))
 
@@ -250,6 +247,16 @@ def _parse_value(keys: list[str], text: str) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _see(key: str) -> str:
+    return f"{SEE} {plain_key(key)}"
+
+
+def _with_default(hint: str, field: dataclasses.Field[Any] | None) -> str:
+    """A hint that only says where to look gets the default before it."""
+    default = _default_hint(field)
+    return f"{default}; {hint}" if hint.startswith(SEE) and SEE not in default else hint or default
 
 
 def _default_hint(field: dataclasses.Field[Any] | None) -> str:

@@ -42,7 +42,7 @@ def complete(line: str, folder: Path = ROOT) -> list[str]:
         ("attnprobe train -s model.positions=", ["none", "learned", "sinusoidal", "rotary"]),
         ("attnprobe train -s seed=3 -s finetune.optimizer.schedule=co", ["constant", "cosine"]),
         ("attnprobe train -s model.causal=", ["true", "false"]),
-        ("attnprobe train -s pretrain.optimizer.lr", ["pretrain.optimizer.lr=0.003"]),  # what the preset says
+        ("attnprobe train -s pretrain.optimizer.lr", ["pretrain.optimizer.lr=0.01"]),  # what the preset says
         ("attnprobe train listops -s task.max_d", ["task.max_depth=10"]),
         ("attnprobe train fashion-mnist -s task.max_d", []),
         ("attnprobe train -s task.name=pathf", ["pathfinder"]),

@@ -6,7 +6,12 @@ from attnprobe import presets
 from tests.tasks.presets_table import TABLE, Value, ours, parsed, read_values, render, settings_of
 
 VALUES = read_values()
-OURS_ALONE = {"textures", "fashion-mnist"}  # of no paper, like the runs for small machines
+OURS_ALONE = {
+    "textures",
+    "textures-scratch",
+    "textures-10x10",
+    "fashion-mnist",
+}  # of no paper, like those for small machines
 
 
 def test_the_table_is_up_to_date() -> None:
