@@ -52,8 +52,9 @@ def seen(subject: Subject, call: AttentionCall) -> Tensor | None:
 
 
 def check_call(subject: Subject, call: AttentionCall) -> None:
-    """Raise NotApplicableError if this is no attention of the subject's positions to each other, or, naming layer and
-    head, if anything the scores are made of is NaN or infinite.
+    """Raise NotApplicableError if this is no attention of the subject's positions to each other, if a position sees
+    others than the subject's layout says, or, naming layer and head, if anything the scores are made of is NaN or
+    infinite.
     """
     size = subject.space.size
     if call.q.shape[-2] != size or call.k.shape[-2] != size:
@@ -61,6 +62,12 @@ def check_call(subject: Subject, call: AttentionCall) -> None:
         raise NotApplicableError(
             f"layer {call.layer} has {found}, but there are {size} positions",
             hint="probes of scores need attention of all positions to each other",
+        )
+    rules = call.visibility
+    if rules.window is not None or rules.dense is not None or rules.causal != subject.space.layout.causal:
+        raise NotApplicableError(
+            f"layer {call.layer} lets positions see others than all, or all before them",
+            hint="probes of scores know causality and padding, no other rule",
         )
     for name in ("q", "k", "v", "output"):
         broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)

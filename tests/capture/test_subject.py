@@ -1,5 +1,6 @@
 """The seam between models and probes: one sampling rule, streams of their own, and models that are not ours."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,24 @@ def test_what_a_foreign_model_does_not_have_is_refused_or_left_out() -> None:
         certificate.measure(even)
     with pytest.raises(NotApplicableError, match="W_Q and W_K"):
         interventions.swap_response(even, even)
+
+
+@pytest.mark.parametrize("rules", [{"window": 3}, {"causal": False}, {"dense": torch.ones(11, 11).tril().bool()}])
+def test_layers_with_other_rules_of_who_sees_whom_are_refused(rules: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, run = Foreign(heads=(2, 2)), Foreign.features
+
+    def features(self, samples, observe, score_offsets) -> Tensor:
+        def relay(call: AttentionCall) -> None:
+            seen = dataclasses.replace(call.visibility, **rules)
+            if observe is not None:
+                observe(dataclasses.replace(call, visibility=seen))
+
+        return run(self, samples, relay, score_offsets)
+
+    monkeypatch.setattr(Foreign, "features", features)
+    for measure in (proximity.measure, decomposition.measure, alignment.measure, interventions.dose_response):
+        with pytest.raises(NotApplicableError, match="layer 0 lets positions see others"):
+            measure(subject)
 
 
 Measurement = Callable[[Subject], object]

@@ -109,9 +109,8 @@ def measure(
     groups = fitting_groups(subject, min(groups, len(samples)), memory_limit)
     projector = Projector(space, directions, layers=layers, heads=heads)
     order = stream(seed, "groups").permutation(samples)  # samples that stand together may be alike
-    gathered: dict[str, Gathered] = {}
-    for number, loss in enumerate(("label", "reconstruction")):
-        plan = make_plan(
+    plans = {  # both before the long work of either
+        loss: make_plan(
             subject,
             samples,
             loss,
@@ -121,6 +120,10 @@ def measure(
             method=method,
             memory_limit=memory_limit,
         )
+        for loss in ("label", "reconstruction")
+    }
+    gathered: dict[str, Gathered] = {}
+    for number, (loss, plan) in enumerate(plans.items()):
         with subject.differentiable():  # W_Q and W_K are asked for their gradients even where training froze them
             parts = np.array_split(order, groups)
             gathered[loss] = gather(subject, parts, loss, projector, plan, part_of(progress, number, 2))
