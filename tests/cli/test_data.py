@@ -15,13 +15,8 @@ from typer.testing import CliRunner, Result
 from attnprobe.cli.data import data_app
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 from attnprobe.tasks import TASKS
-from attnprobe.tasks.bidmc import BIDMC
-from attnprobe.tasks.images import Image, SequentialCIFAR
-from attnprobe.tasks.retrieval import Retrieval
 from attnprobe.tasks.sources import copies
 from attnprobe.tasks.sources.catalogue import SOURCES, Source
-from attnprobe.tasks.speech import SpeechCommands
-from attnprobe.tasks.text import Text
 from tests.tasks.sources.serving import Server, serve
 from tests.tasks.sources.test_archives import make_tar
 from tests.tasks.true_formats import (
@@ -33,14 +28,6 @@ from tests.tasks.true_formats import (
     write_speech,
 )
 
-READ = {
-    "image": Image,
-    "scifar": SequentialCIFAR,
-    "text": Text,
-    "retrieval": Retrieval,
-    "speech-commands": SpeechCommands,
-    "bidmc": BIDMC,
-}
 SMALL = ["-s", "n_train=12", "-s", "n_validation=4", "-s", "n_test=4"]
 
 
@@ -48,8 +35,6 @@ SMALL = ["-s", "n_train=12", "-s", "n_validation=4", "-s", "n_test=4"]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ATTNPROBE_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(copies, "SYSTEM_FOLDER", tmp_path / "system")
-    for name, task in READ.items():
-        monkeypatch.setitem(TASKS, name, task)
     shrink(monkeypatch)
     return tmp_path / "cache"
 
@@ -253,7 +238,7 @@ def test_describe_counts_and_draws(name: str, tmp_path: Path) -> None:
     figure = tmp_path / "figures" / "sheet.png"
     arguments = ["describe", name, "--data-dir", str(tmp_path / "data"), "--figure", str(figure)]
     document = run_json(*arguments)
-    data = READ[name]().load(tmp_path / "data")
+    data = TASKS[name]().load(tmp_path / "data")
     assert document["fingerprint"] == data.fingerprint()
     for split_name, split in data.splits().items():
         facts = document["splits"][split_name]

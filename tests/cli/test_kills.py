@@ -1,4 +1,4 @@
-"""Runs that are killed: what the message says takes them over, and they end as if nothing had happened."""
+"""Runs that are killed or interrupted go on by what the message says, and end as if nothing had happened."""
 
 import contextlib
 import json
@@ -70,6 +70,22 @@ def test_killed_and_resumed_equals_never_killed(kind: str, attnprobe, tmp_path: 
     assert attnprobe(*(part.replace("killed", "whole") for part in arguments)).code == 0
     for run in ("s0", "s1") if kind == "together" else ("s0",):
         assert_equal_runs(tmp_path / "whole" / run, tmp_path / "killed" / run)
+
+
+@pytest.mark.slow
+def test_interrupted_and_resumed_equals_never_interrupted(attnprobe, tmp_path: Path, tiny) -> None:
+    arguments = ["train", *tiny, "-s", "pretrain.epochs=150", "-s", "finetune.epochs=3", "--out", "run"]
+    with started(tmp_path, *arguments) as process:
+        wait_until(lambda: has_lines(tmp_path / "run", 3))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "--resume" in err
+    assert (tmp_path / "run" / "resume.pt").exists()
+    assert not has_lines(tmp_path / "run", 150)
+    assert attnprobe(*arguments, "--resume", "-q").code == 0
+    assert attnprobe(*arguments[:-1], "through", "-q").code == 0
+    assert_equal_runs(tmp_path / "run", tmp_path / "through")
 
 
 def writers(folder: Path) -> list[int]:

@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -165,32 +160,3 @@ def test_a_short_training_on_real_images(attnprobe) -> None:
     arguments = [part for change in changes for part in ("-s", change)]
     document = attnprobe("train", "fashion-mnist", *arguments, "--json").document()
     assert document["test_accuracy"] > 0.5
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "attnprobe", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=-1, stderr=-1)
-
-
-@pytest.mark.slow
-def test_interrupting_saves_and_resuming_equals_never_having_stopped(tmp_path: Path, tiny) -> None:
-    arguments = ["train", *tiny, "-s", "pretrain.epochs=150", "-s", "finetune.epochs=3", "--out", "run"]
-    process = start(tmp_path, *arguments)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "--resume" in err
-    assert (tmp_path / "run" / "resume.pt").exists()
-    assert 3 <= metrics.read_text().count("\n") < 150
-    for rest in ([*arguments, "--resume"], [*arguments[:-1], "through"]):
-        process = start(tmp_path, *rest, "-q")
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", "through")]
-    assert results[0]["test_loss"] == results[1]["test_loss"]
-    assert results[0]["train_loss"] == results[1]["train_loss"]
