@@ -76,10 +76,10 @@ class Phase:
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size")
         possible = self.selection != "accuracy" or has_accuracy(self.objective)
-        require(possible, "selection", "cannot be 'accuracy': this objective's predictions are numbers")
+        require(possible, "selection", "cannot be 'accuracy' where an objective's predictions are numbers")
         if self.patience is not None:
             require_positive(self, "patience")
-            require(self.selection != "last", "patience", "needs a number to watch, but selection is 'last'")
+            require(self.selection != "last", "patience", "needs a number to watch, which selection='last' has not")
         for field in ("transfer", "freeze"):
             check_parameter_set(getattr(self, field), field)
 
