@@ -44,10 +44,10 @@ code, unless it is set explicitly; `attnprobe train --dry-run` and the manifest 
 """
 
 LEFT_OUT = """
-Not reproduced: validation twice an epoch while reconstructing Image and Pathfinder, overwriting the kept epoch within
-epoch 0, means of batch means instead of means over all that is scored, TF32 (`-s engine.precision=tf32` on a GPU), the
-choice of the *worst* epoch when Speech Commands is reconstructed (their monitor takes the maximum of an error),
-block-local attention of PathX and Speech Commands.
+Not reproduced: validation twice an epoch while reconstructing images (Image, sCIFAR, Pathfinder, PathX), overwriting
+the kept epoch within epoch 0, means of batch means instead of means over all that is scored, TF32
+(`-s engine.precision=tf32` on a GPU), the choice of the *worst* epoch when Speech Commands is reconstructed (their
+monitor takes the maximum of an error), block-local attention of PathX and Speech Commands.
 """
 
 
