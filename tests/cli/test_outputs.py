@@ -50,3 +50,50 @@ def test_every_command_looks_before_its_long_work(attnprobe, arguments: tuple[st
     assert outcome.code == 2
     outcome.complains(f"{file} exists and is no", "hint:")
     assert Path(file).read_text() == "somebody's own"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--csv", "/proc/nowhere/x.csv"), "--csv /proc/nowhere/x.csv cannot be written"),
+        (("--csv", "file/x.csv"), "--csv file/x.csv cannot be written"),
+        (("--npz", "/dev/full/x.npz"), "--npz /dev/full/x.npz cannot be written"),
+        (("--figure", "folder/new", "--csv", "folder/new.png"), "--figure folder/new.png is also the file of --csv"),
+        (("--csv", "rows", "--npz", "folder/../rows"), "--npz folder/../rows is also the file of --csv"),
+        (("--csv", "folder"), "--csv folder is a folder"),
+        (("--csv", "nowhere.pt"), "--csv nowhere.pt is also an input"),
+    ],
+)
+@pytest.mark.parametrize("probe", ["proximity", "alignment", "intervene", "decompose"])
+def test_outputs_are_checked_before_anything_is_read(attnprobe, probe, options, words) -> None:
+    Path("file").touch()
+    Path("folder").mkdir()
+    outcome = attnprobe("probe", probe, "nowhere.pt", *options)  # opening it would be an error of another kind
+    assert outcome.code == 2
+    outcome.complains(words, "hint:")
+    assert attnprobe("probe", probe, "nowhere.pt", "--csv", "new/rows.csv").code == 3
+
+
+def test_outputs_of_telemetry_and_certify_are_checked_too(attnprobe) -> None:
+    for command in (("probe", "telemetry"), ("theory", "certify")):
+        outcome = attnprobe(*command, "nowhere", "--csv", "/proc/nowhere/x.csv")
+        assert outcome.code == 2
+        outcome.complains("--csv", "cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (("alignment", "nowhere.pt", "--change-to", "goal.pt"), "goal.pt"),
+        (("intervene", "nowhere.pt", "--profile-of", "donor.pt"), "donor.pt"),
+        (("intervene", "nowhere.pt", "--swap", "other.pt"), "other.pt"),
+        (("telemetry", "run"), "run/telemetry.jsonl"),
+    ],
+)
+def test_no_output_replaces_an_input_that_an_option_or_a_run_names(attnprobe, command, file) -> None:
+    Path("run").mkdir()
+    Path(file).write_text("precious")
+    outcome = attnprobe("probe", *command, "--csv", file)
+    assert outcome.code == 2
+    outcome.complains(f"--csv {file} is also an input", "hint:")
+    assert Path(file).read_text() == "precious"

@@ -249,75 +249,6 @@ def test_frozen_queries_and_keys_can_be_probed(attnprobe, tiny) -> None:
     assert attnprobe("probe", "alignment", "run/checkpoints/finetuned.pt", "-n", 20, "--shuffles", 19, "-q").code == 0
 
 
-def test_telemetry(attnprobe, tiny) -> None:
-    arguments = [*tiny, "-s", "pretrain.batch_size=5", "--probe-every", 2, "--probe-sequences", 12]
-    assert attnprobe("train", *arguments, "--out", "watched", "-q").code == 0
-    assert attnprobe("train", *tiny, "-s", "pretrain.batch_size=5", "--out", "alone", "-q").code == 0
-    results = [json.loads(Path(f"{name}/result.json").read_text()) for name in ("watched", "alone")]
-    assert results[0]["test_loss"] == results[1]["test_loss"]  # watching changes nothing
-    outcome = attnprobe("probe", "telemetry", "watched", "--json", "--csv", "rows.csv", "--figure", "history")
-    assert outcome.code == 0
-    rows = outcome.document()["rows"]
-    assert {(row["phase"], row["step"]) for row in rows} == {
-        *(("pretrained", step) for step in (0, 1, 2, 4, 8)), ("finetuned", 0), ("finetuned", 1),
-    }  # fmt: skip
-    assert Path("history.png").exists()
-    shown = attnprobe("probe", "telemetry", "watched").out
-    assert "watched" in shown
-    assert "layer" in shown
-    assert shown.count("pretrained ") >= 5
-    outcome = attnprobe("probe", "telemetry", "alone")
-    assert outcome.code == 3
-    outcome.complains("telemetry.jsonl does not exist", "--probe-every")
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--csv", "/proc/nowhere/x.csv"), "--csv /proc/nowhere/x.csv cannot be written"),
-        (("--csv", "file/x.csv"), "--csv file/x.csv cannot be written"),
-        (("--npz", "/dev/full/x.npz"), "--npz /dev/full/x.npz cannot be written"),
-        (("--figure", "folder/new", "--csv", "folder/new.png"), "--figure folder/new.png is also the file of --csv"),
-        (("--csv", "rows", "--npz", "folder/../rows"), "--npz folder/../rows is also the file of --csv"),
-        (("--csv", "folder"), "--csv folder is a folder"),
-        (("--csv", "nowhere.pt"), "--csv nowhere.pt is also an input"),
-    ],
-)
-@pytest.mark.parametrize("probe", ["proximity", "alignment", "intervene", "decompose"])
-def test_outputs_are_checked_before_anything_is_read(attnprobe, probe, options, words) -> None:
-    Path("file").touch()
-    Path("folder").mkdir()
-    outcome = attnprobe("probe", probe, "nowhere.pt", *options)  # opening it would be an error of another kind
-    assert outcome.code == 2
-    outcome.complains(words, "hint:")
-    assert attnprobe("probe", probe, "nowhere.pt", "--csv", "new/rows.csv").code == 3
-
-
-def test_outputs_of_telemetry_and_certify_are_checked_too(attnprobe) -> None:
-    for command in (("probe", "telemetry"), ("theory", "certify")):
-        outcome = attnprobe(*command, "nowhere", "--csv", "/proc/nowhere/x.csv")
-        assert outcome.code == 2
-        outcome.complains("--csv", "cannot be written")
-
-
-@pytest.mark.parametrize(
-    ("command", "file"),
-    [
-        (("alignment", "nowhere.pt", "--change-to", "goal.pt"), "goal.pt"),
-        (("intervene", "nowhere.pt", "--profile-of", "donor.pt"), "donor.pt"),
-        (("intervene", "nowhere.pt", "--swap", "other.pt"), "other.pt"),
-        (("telemetry", "run"), "run/telemetry.jsonl"),
-    ],
-)
-def test_no_output_replaces_an_input_that_an_option_or_a_run_names(attnprobe, command, file) -> None:
-    Path("run").mkdir()
-    Path(file).write_text("precious")
-    outcome = attnprobe("probe", *command, "--csv", file)
-    assert outcome.code == 2
-    outcome.complains(f"--csv {file} is also an input", "hint:")
-    assert Path(file).read_text() == "precious"
-
-
 def test_fewer_sequences_than_asked_for_are_said(attnprobe, checkpoints) -> None:
     for probe, *options in (
         ("proximity", "--permutations", 19), ("alignment", "--shuffles", 19), ("decompose",),
@@ -331,25 +262,3 @@ def test_fewer_sequences_than_asked_for_are_said(attnprobe, checkpoints) -> None
         assert 99 not in ns
     assert "only" not in attnprobe("probe", "decompose", checkpoints[0], "-n", 30).err
     assert attnprobe("probe", "decompose", checkpoints[0], "-n", 99, "-q").err == ""
-
-
-def test_telemetry_survives_a_torn_last_line_and_no_other(attnprobe) -> None:
-    place = {"run": "r", "seed": 0, "phase": "pretrained", "layer": 0, "head": 0, "direction": None}
-    number = {"quantity": "proximity_bias", "estimate": 0.5, "low": 0.4, "high": 0.6, "level": 0.95, "n": 3, "unit": ""}
-    lines = [json.dumps(place | number | {"step": step, "p_value": 0.5}) + "\n" for step in (0, 1, 2)]
-    Path("run").mkdir()
-    path = Path("run/telemetry.jsonl")
-    path.write_text("".join(lines)[:-40])
-    outcome = attnprobe("probe", "telemetry", "run", "--json")
-    assert outcome.code == 0
-    assert [row["step"] for row in outcome.document()["rows"]] == [0, 1]
-    assert outcome.err.count("warning:") == 1
-    assert "last line of run/telemetry.jsonl" in outcome.err
-    path.write_text(lines[0][:-40] + "\n" + lines[1])
-    outcome = attnprobe("probe", "telemetry", "run")
-    assert outcome.code == 3
-    outcome.complains("line 1 is damaged", "hint:")
-    path.write_text(lines[0][:50])
-    outcome = attnprobe("probe", "telemetry", "run")
-    assert outcome.code == 3
-    outcome.complains("is empty")

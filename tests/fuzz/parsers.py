@@ -311,4 +311,3 @@ PARSERS: dict[str, Parser] = {
     ),
     "zip": Parser(group="archives", file="a.zip", content=packed, read=open_archive),
 }  # fmt: skip
-GROUPS = tuple(dict.fromkeys(parser.group for parser in PARSERS.values()))

@@ -1,0 +1,48 @@
+"""What --probe-every writes while a run trains, and how it is read back."""
+
+import json
+from pathlib import Path
+
+
+def test_telemetry(attnprobe, tiny) -> None:
+    arguments = [*tiny, "-s", "pretrain.batch_size=5", "--probe-every", 2, "--probe-sequences", 12]
+    assert attnprobe("train", *arguments, "--out", "watched", "-q").code == 0
+    assert attnprobe("train", *tiny, "-s", "pretrain.batch_size=5", "--out", "alone", "-q").code == 0
+    results = [json.loads(Path(f"{name}/result.json").read_text()) for name in ("watched", "alone")]
+    assert results[0]["test_loss"] == results[1]["test_loss"]  # watching changes nothing
+    outcome = attnprobe("probe", "telemetry", "watched", "--json", "--csv", "rows.csv", "--figure", "history")
+    assert outcome.code == 0
+    rows = outcome.document()["rows"]
+    assert {(row["phase"], row["step"]) for row in rows} == {
+        *(("pretrained", step) for step in (0, 1, 2, 4, 8)), ("finetuned", 0), ("finetuned", 1),
+    }  # fmt: skip
+    assert Path("history.png").exists()
+    shown = attnprobe("probe", "telemetry", "watched").out
+    assert "watched" in shown
+    assert "layer" in shown
+    assert shown.count("pretrained ") >= 5
+    outcome = attnprobe("probe", "telemetry", "alone")
+    assert outcome.code == 3
+    outcome.complains("telemetry.jsonl does not exist", "--probe-every")
+
+
+def test_telemetry_survives_a_torn_last_line_and_no_other(attnprobe) -> None:
+    place = {"run": "r", "seed": 0, "phase": "pretrained", "layer": 0, "head": 0, "direction": None}
+    number = {"quantity": "proximity_bias", "estimate": 0.5, "low": 0.4, "high": 0.6, "level": 0.95, "n": 3, "unit": ""}
+    lines = [json.dumps(place | number | {"step": step, "p_value": 0.5}) + "\n" for step in (0, 1, 2)]
+    Path("run").mkdir()
+    path = Path("run/telemetry.jsonl")
+    path.write_text("".join(lines)[:-40])
+    outcome = attnprobe("probe", "telemetry", "run", "--json")
+    assert outcome.code == 0
+    assert [row["step"] for row in outcome.document()["rows"]] == [0, 1]
+    assert outcome.err.count("warning:") == 1
+    assert "last line of run/telemetry.jsonl" in outcome.err
+    path.write_text(lines[0][:-40] + "\n" + lines[1])
+    outcome = attnprobe("probe", "telemetry", "run")
+    assert outcome.code == 3
+    outcome.complains("line 1 is damaged", "hint:")
+    path.write_text(lines[0][:50])
+    outcome = attnprobe("probe", "telemetry", "run")
+    assert outcome.code == 3
+    outcome.complains("is empty")
