@@ -12,6 +12,50 @@ direction       a vector in the space of scores along which a loss is differenti
 null            the distribution of a statistic when the effect it measures is absent
 hidden          boolean mask of positions whose input is removed (True = removed)
 valid           boolean mask of real positions (False = padding)
+
+In Python, ``import attnprobe as ap`` offers the functions behind the commands (see ``attnprobe.interface``).
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnprobe.interface import (
+        alignment,
+        arrays,
+        certify,
+        decompose,
+        intervene,
+        load_run,
+        open,
+        proximity,
+        train,
+        verify,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "alignment",
+    "arrays",
+    "certify",
+    "decompose",
+    "intervene",
+    "load_run",
+    "open",
+    "proximity",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Nothing heavy is imported before it is asked for: the command line must start fast."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from attnprobe import interface
+
+    return getattr(interface, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -117,7 +117,7 @@ def arm_configs(preset: str, seeds: list[int], settings: list[str]) -> "list[Run
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
-    from attnprobe.cli.probe.opening import Opener
+    from attnprobe.opening import Opener
     from attnprobe.probes.proximity import measure
 
     spt, scratch = results["pretrained"][0]["checkpoints"], results["scratch"][0]["checkpoints"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnprobe.cli.probe.opening import Opener, labels
 from attnprobe.objectives import MaskedReconstruction
+from attnprobe.opening import Opener, labels
 from attnprobe.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROW_KEYS = {

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
-from attnprobe.cli.probe.opening import Opened, SplitName
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
+from attnprobe.opening import Opened, SplitName
 
 if TYPE_CHECKING:
     from attnprobe.probes.alignment.probe import Alignment

@@ -6,9 +6,9 @@ import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.files import Record
-from attnprobe.cli.probe.opening import SplitName
 from attnprobe.cli.probe.options import OneCheckpoint
 from attnprobe.cli.probe.table import Column, Table, interval, number, probability
+from attnprobe.opening import SplitName
 
 MAIN = "proximity r=2"  # the direction that is shown without --full
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnprobe import outputs
 from attnprobe.cli.output import say
-from attnprobe.cli.probe.opening import Opened
+from attnprobe.opening import Opened
 
 
 def check_outputs(

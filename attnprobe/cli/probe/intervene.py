@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
-from attnprobe.cli.probe.opening import Opened
 from attnprobe.cli.probe.options import OneCheckpoint
 from attnprobe.cli.probe.table import Column, Table, interval
 from attnprobe.errors import ConfigError
+from attnprobe.opening import Opened
 
 if TYPE_CHECKING:
     from attnprobe.probes.interventions import DoseResponse

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from attnprobe.cli.output import DataDir, Device, Full, Json, Quiet, Seed, finite
-from attnprobe.cli.probe.opening import SplitName
+from attnprobe.opening import SplitName
 
 OneCheckpoint = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.")]
 Checkpoints = Annotated[list[Path], typer.Argument(help="Checkpoints (.pt) of ours; several are compared.")]

@@ -7,9 +7,9 @@ import typer
 from attnprobe.cli.output import finite
 from attnprobe.cli.probe.driver import Findings, Found, Request, make_command
 from attnprobe.cli.probe.files import Record
-from attnprobe.cli.probe.opening import Opened, shared_name
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval, probability
+from attnprobe.opening import Opened, shared_name
 
 
 def summary(record: Record) -> Record:

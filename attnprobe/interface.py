@@ -1,0 +1,238 @@
+"""What ``import attnprobe as ap`` offers: the functions behind the commands, with results made for notebooks."""
+
+import base64
+import dataclasses
+import functools
+import html
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from attnprobe import opening, presets, run
+from attnprobe.capture.arrays import arrays as arrays
+from attnprobe.capture.subject import Subject
+from attnprobe.config import override
+from attnprobe.errors import ArtifactError
+from attnprobe.files import parse_json, reading
+from attnprobe.machine import choose_device
+from attnprobe.probes import alignment as alignment_probe
+from attnprobe.probes import certificate, decomposition, interventions
+from attnprobe.probes import proximity as proximity_probe
+from attnprobe.probes.rows import rows_to_records, with_q_values
+from attnprobe.report import alignment_figures, figures, intervention_figures, verdicts
+from attnprobe.run import Phase
+from attnprobe.training.execute import execute
+from attnprobe.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import pandas
+
+    from theory.rows import Row
+
+Record = dict[str, Any]
+SHOWN = 24  # rows of an answer in a notebook
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Answer:
+    """What a probe found: tidy rows with q-values, a verdict in words, and the probe's own result with its arrays."""
+
+    title: str
+    rows: list[Record]
+    verdict: str
+    result: Any
+    draw: Callable[[Path], list[Path]]
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """One row per measurement: layer, head, quantity, estimate, low, high, level, n, unit, p_value, q_value ..."""
+        import pandas
+
+        return pandas.DataFrame(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "verdict": self.verdict, "rows": self.rows}
+
+    def plot(self, name: str | Path | None = None) -> "list[Path] | Pictures":
+        """Draw ``name``.png and .pdf (or the one file that ``name`` says) and return what was written; without a name
+        the pictures themselves, which a notebook shows.
+        """
+        if name is not None:
+            return self.draw(Path(name))
+        with tempfile.TemporaryDirectory() as folder:
+            written = self.draw(Path(folder) / "figure.png")
+            return Pictures([path.read_bytes() for path in written])
+
+    def __repr__(self) -> str:
+        return f"{self.title}: {len(self.rows)} rows\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        more = f"<p>{len(self.rows) - SHOWN} more rows: to_frame()</p>" if len(self.rows) > SHOWN else ""
+        table = self.to_frame().head(SHOWN).to_html(index=False, float_format="%.3g", na_rep="", border=0)
+        return f"<b>{html.escape(self.title)}</b><p>{html.escape(self.verdict)}</p>{table}{more}"
+
+
+class Pictures(list[bytes]):
+    """PNG files in memory."""
+
+    def _repr_html_(self) -> str:
+        return "".join(f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}">' for png in self)
+
+
+def open(
+    checkpoint: str | Path,
+    *,
+    split: Literal["train", "validation", "test"] = "test",
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Subject:
+    """A checkpoint of ours with the data of its task, ready for every probe. seed: of the masks of reconstruction.
+
+    Raises ArtifactError if the file or its data cannot be read.
+    """
+    opener = opening.Opener(
+        split=opening.SplitName(split), device=device, data_dir=None if data_dir is None else Path(data_dir)
+    )
+    return opener.open(Path(checkpoint)).subject(seed=seed)
+
+
+def proximity(subject: Subject, **options: Any) -> Answer:
+    """How strongly do scores prefer near keys? options: those of ``attnprobe.probes.proximity.measure``.
+
+    >>> import numpy as np, attnprobe as ap
+    >>> random = np.random.default_rng(0)
+    >>> q, k = random.standard_normal((2, 7, 3, 11, 5))
+    >>> ap.proximity(ap.arrays(q, k), n=7, permutations=99).to_frame().quantity.unique().tolist()
+    ['proximity_bias', 'near_mass', 'distance', 'entropy']
+    """
+    found = proximity_probe.measure(subject, **options)
+    draw = functools.partial(figures.draw_proximity, {"subject": found})
+    return _answer("proximity of pre-softmax scores", found.rows, (), verdicts.proximity, found, draw)
+
+
+def alignment(subject: Subject, **options: Any) -> Answer:
+    """Do labels pull the scores where reconstruction pulls them? options: of ``attnprobe.probes.alignment.measure``."""
+    found = alignment_probe.measure(subject, **options)
+    draw = functools.partial(alignment_figures.draw_alignments, {"subject": found})
+    return _answer("gradients along the scores", found.rows, ("direction",), verdicts.alignment, found, draw)
+
+
+def intervene(subject: Subject, **options: Any) -> Answer:
+    """Does the model need its offset profile? options: of ``attnprobe.probes.interventions.dose_response``."""
+    found = interventions.dose_response(subject, **options)
+    draw = functools.partial(intervention_figures.draw_dose_response, found)
+    return _answer("dose of the offset profile", found.rows, ("kind", "dose"), verdicts.intervene, found, draw)
+
+
+def decompose(subject: Subject, **options: Any) -> Answer:
+    """What are scores made of? options: of ``attnprobe.probes.decomposition.measure``."""
+    found = decomposition.measure(subject, **options)
+    draw = functools.partial(figures.draw_quantities, {"subject": found.rows})
+    return _answer("parts of the scores", found.rows, (), verdicts.decompose, found, draw)
+
+
+def certify(subject: Subject, **options: Any) -> Answer:
+    """Slope and curvature of both losses. options: of ``attnprobe.probes.certificate.measure``. Draws nothing."""
+    found = certificate.measure(subject, **options)
+    fields = ("direction", "loss", "null_low", "null_high", "difference", "agrees")
+    return _answer("slope and curvature", found.rows, fields, verdicts.certify, found, lambda name: [])
+
+
+def _answer(
+    title: str,
+    rows: Iterable[Any],
+    fields: Sequence[str],
+    verdict: Callable[[list[Record]], str],
+    result: Any,
+    draw: Callable[[Path], list[Path]],
+) -> Answer:
+    records = with_q_values(rows_to_records(rows, "subject", *fields))
+    words = verdict(records)
+    return Answer(
+        title=title, rows=[r for r in records if r.pop("checkpoint")], verdict=words, result=result, draw=draw
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run directory."""
+
+    folder: Path
+    result: dict[str, Any]  # accuracies and losses of the last phase, as in result.json
+
+    @property
+    def checkpoints(self) -> dict[str, Path]:
+        """Name (init, pretrained, finetuned) -> file."""
+        return {name: Path(path) for name, path in RunDirectory(self.folder).checkpoints().items()}
+
+    def metrics(self) -> "pandas.DataFrame":
+        """One row per epoch and phase."""
+        import pandas
+
+        path = RunDirectory(self.folder).metrics
+        with reading(path):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return pandas.DataFrame([parse_json(line) for line in lines])
+
+    def open(self, checkpoint: str = "finetuned", **options: Any) -> Subject:
+        """One of its checkpoints as a subject; options: of ``attnprobe.open``."""
+        if checkpoint not in self.checkpoints:
+            there = ", ".join(self.checkpoints)
+            raise ArtifactError(f"{self.folder} has no checkpoint {checkpoint!r}", hint=f"there are {there}")
+        return open(self.checkpoints[checkpoint], **options)
+
+
+def train(
+    preset: str = run.DEFAULT_PRESET,
+    *,
+    out: str | Path,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Carry out a run in this process and return it. preset: a name or a .toml file; settings: "section.key=value".
+
+    The same settings give the same run as ``attnprobe train``. An exception (KeyboardInterrupt, too) leaves a folder
+    that ``resume=True`` goes on with from its last save.
+    """
+    config = run.from_table(override(presets.read_table(preset), settings))
+    result = execute(
+        config,
+        Path(out),
+        device=choose_device(device),
+        monitor=Silent(),
+        data_dir=None if data_dir is None else Path(data_dir),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    return Run(folder=Path(out), result=result)
+
+
+def load_run(folder: str | Path) -> Run:
+    """A finished run; ArtifactError if there is none in the folder."""
+    result = RunDirectory(Path(folder)).read_result()
+    if result is None:
+        raise ArtifactError(f"{folder} holds no finished run", hint="finish it: attnprobe train ... --resume")
+    return Run(folder=Path(folder), result=result)
+
+
+class Silent:
+    """A monitor that says nothing."""
+
+    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None: ...
+    def stepped(self, samples: int) -> None: ...
+    def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None: ...
+    def message(self, text: str) -> None: ...
+
+
+def verify(claims: Sequence[str] | None = None, *, length: int = 64, dim: int = 5, seed: int = 0) -> "list[Row]":
+    """The rows of the theory's claims (all by default): predicted against measured, each with ``passed``.
+
+    ValueError if there is no such claim.
+    """
+    from theory.checks import verify as verify_claims
+
+    return verify_claims(claims=claims, length=length, dim=dim, seed=seed)
