@@ -38,9 +38,11 @@ def test_proximity_json(attnprobe, checkpoints) -> None:
 
 
 def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
-    assert attnprobe("train", *tiny, "--seeds", 3, "--out", "runs", "-q").code == 0
+    assert attnprobe("train", *tiny, "--seeds", 3, "--together", "--out", "runs", "-q").code == 0
     paths = [f"runs/s{seed}/checkpoints/pretrained.pt" for seed in range(3)]
-    document = attnprobe("probe", "proximity", *paths, "runs/s0/checkpoints/init.pt", "-n", 20, "--json").document()
+    paths_and_init = [*paths, "runs/s0/checkpoints/init.pt"]
+    outcome = attnprobe("probe", "proximity", *paths_and_init, "-n", 20, "--permutations", 19, "--json")
+    document = outcome.document()
     pooled = [row for row in document["rows"] if row["head"] is None]
     assert {row["quantity"] for row in pooled} >= {"proximity_bias.mean", "proximity_bias.max"}
     assert {row["n"] for row in pooled} == {3}
@@ -62,11 +64,11 @@ def test_labels_name_the_run_where_there_are_several() -> None:
 
 
 def test_pooled_seeds_bear_the_name_of_their_run_and_phase(attnprobe, tiny) -> None:
-    assert attnprobe("train", *tiny, "--seeds", 2, "--out", "runs/wide", "-q").code == 0
+    assert attnprobe("train", *tiny, "--seeds", 2, "--together", "--out", "runs/wide", "-q").code == 0
     for seed in range(2):
         assert attnprobe("train", *tiny, "--seed", seed, "--out", f"runs/own-s{seed}", "--no-pretrain", "-q").code == 0
     paths = [f"runs/{run}{seed}/checkpoints/finetuned.pt" for run in ("wide/s", "own-s") for seed in range(2)]
-    outcome = attnprobe("probe", "proximity", *paths, "-n", 20, "--json")
+    outcome = attnprobe("probe", "proximity", *paths, "-n", 20, "--permutations", 19, "--json")
     pooled = [row["checkpoint"] for row in outcome.document()["rows"] if row["head"] is None]
     assert list(dict.fromkeys(pooled)) == ["wide finetuned, 2 seeds", "own finetuned, 2 seeds"]
 
