@@ -46,3 +46,19 @@ def test_telemetry_survives_a_torn_last_line_and_no_other(attnprobe) -> None:
     outcome = attnprobe("probe", "telemetry", "run")
     assert outcome.code == 3
     outcome.complains("is empty")
+
+
+def test_telemetry_of_runs_that_were_trained_under_one_name(attnprobe) -> None:
+    """As by the same command in two folders: two runs, which the name in their records does not tell apart."""
+    place = {"run": "run", "seed": 0, "phase": "pretrained", "step": 0, "layer": 0, "head": 0, "direction": None}
+    numbers = {"quantity": "proximity_bias", "low": None, "high": None, "p_value": None, "level": 0.95, "n": 8}
+    for folder, estimate in (("one", 0.25), ("two", -0.5)):
+        Path(folder, "run").mkdir(parents=True)
+        line = json.dumps(place | numbers | {"unit": "sd", "estimate": estimate})
+        Path(folder, "run", "telemetry.jsonl").write_text(line + "\n")
+    rows = attnprobe("probe", "telemetry", "one/run", "two/run", "--json").document()["rows"]
+    assert [(row["run"], row["estimate"]) for row in rows] == [("one/run", 0.25), ("two/run", -0.5)]
+    shown = attnprobe("probe", "telemetry", "one/run", "two/run").out
+    assert "+0.25" in shown
+    assert "-0.50" in shown
+    attnprobe("probe", "telemetry", "one/run", "one/../one/run").complains("the same run is given twice", "hint:")

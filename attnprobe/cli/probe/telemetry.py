@@ -9,7 +9,7 @@ from attnprobe.cli.output import say
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.table import MOST_LINES, Column, Table, estimate, interval, probability
-from attnprobe.errors import ArtifactError
+from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.files import parse_json, reading
 
 FILE = "telemetry.jsonl"
@@ -33,6 +33,8 @@ def telemetry(
     from attnprobe.report import verdicts
     from attnprobe.report.telemetry_figures import draw_telemetry
 
+    if len({folder.resolve() for folder in runs}) < len(runs):
+        raise ConfigError("the same run is given twice", hint="leave one of them out")
     records = [record for folder in runs for record in read(folder)]
     return Findings(
         records=records,
@@ -94,7 +96,8 @@ def read(folder: Path) -> list[Record]:
     for number, line in enumerate(lines, 1):
         try:
             with reading(path):
-                record = check_record(parse_json(line))
+                # by the folder it was read from: that of its training may have another's name, or be called otherwise
+                record = check_record(parse_json(line)) | {"run": str(folder)}
                 records[tuple(record[key] for key in KEYS)] = record
         except ArtifactError:
             if number < len(lines):

@@ -68,7 +68,7 @@ def keep(name: str, settings: dict[str, Any], write: Callable[[Path], None]) -> 
         discard(folder)
     build_once(folder, make)
     if not is_ours():
-        raise ArtifactError(f"{folder} was not made with the settings it is named after", hint=f"delete {folder}")
+        raise ArtifactError(f"{folder} was not made with the settings it is named after", hint="move it away, and it is made again")
     return folder
 
 
