@@ -218,6 +218,7 @@ def write_resume(execution: Execution, trainer: Trainer) -> None:
         "trainer": trainer.state_dict(),
         "sizes": directory.sizes(),
         "seconds": execution.seconds(),
+        "run": run.to_table(execution.config),
     }
     path = directory.resume_next if execution.in_group else directory.resume
     write_atomically(path, lambda file: torch.save(document, file))
@@ -237,6 +238,11 @@ def _restore(execution: Execution) -> None:
             Path(path).unlink()
         return
     document = read_resume(directory.resume, list(execution.config.phases()))
+    with reading(directory.resume, START_AGAIN):
+        saved = document.get("run") or run.to_table(execution.config)  # earlier versions did not say
+        known = run.from_checkpoint_table(saved, str(directory.resume))
+        if run.fingerprint(known) != run.fingerprint(execution.config):
+            raise ValueError("it was saved by a run with other settings")
     execution.resumed = document
     execution.seconds_before = document["seconds"]
     directory.truncate(document["sizes"])

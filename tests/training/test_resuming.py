@@ -160,3 +160,9 @@ def test_the_untouched_file_still_goes_on(saved: Path, small, monitor, tmp_path:
     shutil.copytree(saved, tmp_path / "run")
     execute(small(), tmp_path / "run", device=CPU, monitor=monitor, resume=True)
     assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_the_state_of_another_run_is_refused(refused, document) -> None:
+    """As after copying files between the runs of two seeds."""
+    document["run"]["seed"] = 1
+    assert "was saved by a run with other settings" in str(refused(document))
