@@ -89,7 +89,7 @@ def choice_name(choices: Mapping[str, type], value: Any) -> str:
 def read_toml(path: Path) -> Table:
     """A table of settings; ArtifactError if the file is missing or no TOML of moderate size and depth."""
     with reading(path, hint="settings are TOML: lines like d_model = 64 below headings like [model]"):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the first line
         try:
             table = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnprobe import presets, run
-from attnprobe.config import build, dump, override, require_positive
+from attnprobe.config import build, dump, override, read_toml, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 
 
@@ -239,3 +239,8 @@ def test_a_refused_value_says_what_the_default_is() -> None:
         with pytest.raises(ConfigError) as caught:
             build(Whole, table)
         assert hint in caught.value.hint
+
+
+def test_the_mark_that_some_editors_put_before_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfseed = 3\r\n")
+    assert read_toml(tmp_path / "run.toml") == {"seed": 3}
