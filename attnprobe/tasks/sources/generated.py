@@ -68,7 +68,8 @@ def keep(name: str, settings: dict[str, Any], write: Callable[[Path], None]) -> 
         discard(folder)
     build_once(folder, make)
     if not is_ours():
-        raise ArtifactError(f"{folder} was not made with the settings it is named after", hint="move it away, and it is made again")
+        hint = f"move {folder} away, and it is made again"  # it may be a stranger's, so not: delete
+        raise ArtifactError(f"{folder} was not made with the settings it is named after", hint=hint)
     return folder
 
 
