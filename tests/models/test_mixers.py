@@ -229,3 +229,13 @@ def test_a_checkpoint_from_before_mixers_opens_and_has_the_same_start() -> None:
     assert list(fresh) == list(loaded.state)
     assert all(torch.equal(tensor, loaded.state[name]) for name, tensor in fresh.items())
     assert {"blocks.0.attention.q.weight", "positions.table", "token.vector"} <= fresh.keys()
+
+
+def test_a_declared_set_that_matches_nothing_is_no_set(model) -> None:
+    made = model(parameter_sets={"kernels": ("kernel.*",), "decays": ("decay",)})
+    assert "kernels" not in sets_of(made)
+    with pytest.raises(ConfigError, match="freeze 'kernels' names no parameters"):
+        freeze(made, "kernels")
+    with pytest.raises(ConfigError, match=r"freeze 'kernels\+positions' names no parameters"):
+        freeze(made, "kernels+positions")
+    assert freeze(made, "none") == set()

@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.models import make_model
 from attnprobe.models.mixers import MIXERS, Mixer
+from attnprobe.run import Engine
+from attnprobe.tasks import Spec
 from attnprobe.training.checkpoint import load_checkpoint
+from attnprobe.training.distributed import Team
 from attnprobe.training.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
 from attnprobe.training.loop import Interrupted
+from attnprobe.training.optim import make_optimizer
 from attnprobe.training.run_directory import RunDirectory
+from attnprobe.training.steppers import STEPPERS
 from tests.models.foreign import Recurrence, RecurrenceSettings
 
 CPU = torch.device("cpu")
@@ -134,3 +140,16 @@ def test_no_attention_kernel_is_chosen_for_it(made) -> None:
 def test_settings_differ_by_mixer(small) -> None:
     attention, other = small(), small("model.mixer=recurrence")
     assert dataclasses.replace(other.model, mixer=attention.model.mixer) == attention.model
+
+
+def test_a_graph_keeps_the_rate_of_every_group(small) -> None:
+    """Rates live in tensors that the captured update reads; nothing is captured here."""
+    phase = small("model.mixer=recurrence").finetune
+    model = make_model(small("model.mixer=recurrence").model, Spec(length=7, classes=2), "values", seed=0)
+    optimizer = make_optimizer(phase.optimizer, model)
+    graph = STEPPERS["graph"](model, optimizer, phase, Engine(), Team(), seed=0)
+    for rate in (0.5, 0.25):
+        graph._set(3, rate)
+        found = {group.get("scale", 1.0): group["lr"].item() for group in optimizer.param_groups}
+        assert found == pytest.approx({1.0: rate, 1e-4 / phase.optimizer.lr: rate * 1e-4 / phase.optimizer.lr})
+    assert graph.epoch == 3
