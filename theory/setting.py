@@ -174,6 +174,13 @@ def cubature(moments: Array, dim: int) -> tuple[Array, Array]:
     return sequences, np.repeat(weights, counts)
 
 
+def sphere(count: int) -> Array:
+    """Points spread evenly over the unit sphere, (count, 3): equal heights, turned by the golden angle."""
+    height = (2 * np.arange(count) + 1) / count - 1
+    angle, radius = np.pi * (1 + math.sqrt(5)) * np.arange(count), np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+
+
 def second_moments(inputs: Array) -> Array:
     """C_ij = E<x_i, x_j> / d over the sequences of a data set; (n, L, d) -> (L, L)."""
     count, _, dim = inputs.shape

@@ -14,13 +14,13 @@ from theory.setting import (
     LabelProblem,
     Setting,
     contrast_kernel,
-    decaying,
     gaussian_sequences,
     label_problem,
     lag_one,
     periodic_direction,
     proximity_kernel,
     sigma_points,
+    sphere,
 )
 
 EXACT = 1e-13  # relative, for quantities that are equal in exact arithmetic
@@ -34,7 +34,7 @@ def rows(setting: Setting) -> list[Row]:
         *_any_classes(setting),
         *_dissociation(setting),
         _relu(setting),
-        _relu_statistic(setting),
+        _relu_statistic(setting.within(4, 16)),
         *_controls(setting),
     ]
 
@@ -195,20 +195,23 @@ def _relu(setting: Setting) -> Row:
 
 
 def _relu_statistic(setting: Setting) -> Row:
-    """(5.5) itself, its constant included: gradients on the pattern, unlike those on scores, are not centred."""
-    small = setting.within(4, 16, widest=8)
-    length, head, batches = small.length, _relu_head(small), 50
-    profile, rng = decaying(length, 0.8), small.rng("C5 relu statistic")
-    half = gaussian_sequences(periodic_direction(profile), small.dim, small.draws // 2 // batches * batches, rng)
-    uniform, found = np.full((length, length), 1 / length), []
-    for part in np.split(half, batches):
-        inputs = measure.tensor(np.concatenate([part, -part]))
-        slopes = measure.gradient(lambda pattern, inputs=inputs: head.read(pattern, inputs), uniform)
-        found.append(length * measure.by_offset(slopes) / SMALL)
-    interval = 5 * math.sqrt(float(np.var(found, axis=0, ddof=1).sum()) / batches)
-    note = f"{len(half)} Gaussian sequences and their negatives; 5 standard errors"
-    predicted, name = _relu_profile(head, profile), f"lagged statistic of the relu readout, {small.size}"
-    return agree("C5", name, predicted, np.mean(found, axis=0), interval, note)
+    """(5.5) itself, its constant included: gradients on the pattern, unlike those on scores, are not centred.
+
+    One channel, of a constant and one frequency, is Gaussian in three dimensions, so points on a sphere stand for it.
+    """
+    length, rng, angles = setting.length, setting.rng("C5 relu statistic"), 2 * np.pi * np.arange(setting.length)
+    own, mixed = rng.uniform(0.5, 1.5, (2, 6, 1))
+    mixed[::2] *= -1
+    value, weight = np.array([[1.3]]), rng.uniform(0.5, 1.5, 6)
+    head = measure.NeuronHead(value=value, own=own, mixed=mixed, offset=np.zeros(6), weight=weight, activation="relu")
+    waves = np.stack([np.ones(length), np.cos(angles / length), np.sin(angles / length)], axis=1) * [1.0, 1.1, 1.1]
+    # A Gaussian's radius has the mean 2 sqrt(2/pi) in three dimensions, and slopes are linear in it.
+    inputs = 2 * math.sqrt(2 / math.pi) * sphere(4000) @ waves.T
+    tokens, uniform = measure.tensor(inputs[:, :, None]), np.full((length, length), 1 / length)
+    measured = length * measure.by_offset(measure.gradient(lambda pattern: head.read(pattern, tokens), uniform))
+    predicted = _relu_profile(head, 1 + 1.21 * np.cos(angles / length))
+    note, name = f"{len(inputs)} points on a sphere", f"lagged statistic of the relu readout, L = {length}, d = 1"
+    return agree("C5", name, predicted, measured, 1e-2 * float(np.linalg.norm(predicted)), note)
 
 
 def _chunked(head: measure.Head, inputs: Array, label: int) -> list[Callable[[Tensor], Tensor]]:

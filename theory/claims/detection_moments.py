@@ -67,24 +67,15 @@ def _moments(setting: Setting) -> list[Row]:
     for name, (of_first, of_second) in powers.items():
         tolerance = OF_SCALE if name == "label" else EXACT
         mean, square = (of_first + of_second) / 2
-        mine = np.array([mean, math.sqrt(square - mean**2)])
-        theirs = np.array([predicted[name][0], math.sqrt(predicted[name][1])])
-        size = tolerance * float(np.linalg.norm(theirs))
-        found.append(
-            agree("C6", f"mean and spread of the {name} derivative, exact, {setting.size}", theirs, mine, size, note)
-        )
-        sizes[name] = float((SIGNIFICANCE * mine[1] / mine[0]) ** 2)
-        theirs = predictions.sample_size(predicted[name], SIGNIFICANCE)
-        found.append(
-            agree(
-                "C6",
-                f"sample size of the {name} loss, exact, {setting.size}",
-                theirs,
-                sizes[name],
-                10 * tolerance * theirs,
-                note,
-            )
-        )
+        variance = square - mean**2
+        units = np.array([math.sqrt(variance), variance])
+        mine, theirs = np.array([mean, variance]) / units, predicted[name] / units
+        quantity, own_note = f"mean and variance of the {name} derivative, exact, {setting.size}", note + "; in spreads"
+        found.append(agree("C6", quantity, theirs, mine, tolerance, own_note))
+        sizes[name] = float(SIGNIFICANCE**2 * variance / mean**2)
+        size = predictions.sample_size(predicted[name], SIGNIFICANCE)
+        quantity, tolerance = f"sample size of the {name} loss, exact, {setting.size}", 10 * tolerance * size
+        found.append(agree("C6", quantity, size, sizes[name], tolerance, note))
     ratio = predictions.price_ratio(statistics[0], statistics[1])
     name = f"ratio of sample sizes, exact, {setting.size}"
     return [*found, agree("C6", name, ratio, sizes["label"] / sizes["reconstruction"], 10 * OF_SCALE * ratio, note)]

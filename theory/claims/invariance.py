@@ -23,13 +23,12 @@ BIAS = 0.3
 
 
 def rows(setting: Setting) -> list[Row]:
-    return [
-        *_gradients(setting),
-        *_codes(setting),
-        *_training(setting),
-        *_departure(setting),
-        *_controls(setting),
-    ]
+    return [*at_start(setting), *_training(setting), *_controls(setting)]
+
+
+def at_start(setting: Setting) -> list[Row]:
+    """Gradients, and the beginning of a flow: the rows that need no training."""
+    return [*_gradients(setting), *_codes(setting), *_departure(setting)]
 
 
 def linear(problem: LabelProblem, pooling: measure.Pooling = "mean") -> measure.LinearHead:

@@ -19,10 +19,12 @@ from theory.coded_scores import (
 from theory.rows import Array, Row, agree, differ
 from theory.setting import (
     Setting,
+    cubature,
     decaying,
     label_problem,
     periodic_direction,
     position_codes,
+    sigma_points,
 )
 
 EXACT = 1e-13  # relative, for quantities that are equal in exact arithmetic
@@ -32,13 +34,20 @@ MARGIN = 0.02  # a relative effect that rounding cannot bring about
 
 def rows(setting: Setting) -> list[Row]:
     return [
-        *_first_step(setting.within(3, 64, widest=2)),
-        *_falling(setting.within(8, 64, widest=1)),
-        _masks(setting.within(5, 7, widest=2)),
-        *_all_frequencies(setting.within(5, 33, widest=2)),
-        _random_codes(setting.within(5, 8, widest=1)),
+        *first_steps(setting),
+        _random_codes(setting.within(5, 6, widest=1)),
         *code_factors.rows(setting.within(5, 9, widest=2)),
         *_controls(setting.within(8, 32, widest=2)),
+    ]
+
+
+def first_steps(setting: Setting) -> list[Row]:
+    """The rows about given codes and M = 0."""
+    return [
+        *_first_step(setting.within(3, 64, widest=2)),
+        *_falling(setting.within(9, 63, widest=1)),
+        _masks(setting.within(5, 7, widest=2)),
+        *_all_frequencies(setting.within(5, 33, widest=2)),
     ]
 
 
@@ -81,39 +90,44 @@ def _falling(setting: Setting) -> list[Row]:
     codes = position_codes(length, count, centred=True)
     last = predictions.falling_range(length, count)
     profile = measure.by_offset(step(data(setting), codes, gain))
-    alone = measure.by_offset(step(data(setting), codes[:, [count - 1, 2 * count - 1]], gain))
     opposite = measure.by_offset(step(data(setting, -CORRELATION), codes, gain))
     name, note = f"{count} frequencies, L = {length}", "first step of the scores, autograd at M = 0"
+    missing = last - _falls(profile[: last + 1])
+    alone, of_alone = (
+        [_falls_of_one(setting, n) for n in (1, 2, 3)],
+        [predictions.falling_range(length, n) for n in (1, 2, 3)],
+    )
+    falling = f"offsets over which scores fall, frequency 1, 2 or 3 alone, L = {length}"
+    rising = f"alternating correlation, offset of the highest score, {name}"
     return [
         agree("C7", f"offset of the highest score, {name}", 0, int(profile.argmax()), 0, note),
-        agree(
-            "C7",
-            f"steps without a fall over offsets 0 .. {last}, {name}",
-            0,
-            last - _falls(profile[: last + 1]),
-            0,
-            note,
-        ),
-        agree(
-            "C7", f"offsets over which scores fall, frequency {count} alone, L = {length}", last, _falls(alone), 0, note
-        ),
-        differ(
-            "C7", f"alternating correlation, offset of the highest score, {name}", 0, int(opposite.argmax()), 0.5, note
-        ),
+        agree("C7", f"steps without a fall over offsets 0 .. {last}, {name}", 0, missing, 0, note),
+        agree("C7", falling, of_alone, alone, 0, note),
+        differ("C7", rising, 0, int(opposite.argmax()), 0.5, note),
     ]
+
+
+def _falls_of_one(setting: Setting, frequency: int) -> int:
+    """Over how many offsets scores fall, with codes and data of one frequency."""
+    length = setting.length
+    codes = position_codes(length, frequency, centred=True)[:, [frequency - 1, 2 * frequency - 1]]
+    autocorrelation = np.eye(length)[0] + np.cos(2 * np.pi * frequency * np.arange(length) / length)
+    inputs = sigma_points(periodic_direction(autocorrelation), setting.dim)
+    return _falls(measure.by_offset(step(inputs, codes, setting.gain)))
 
 
 def _masks(setting: Setting) -> Row:
     """(7.1) for masks of several positions: every mask of a short sequence, weighted by its probability."""
     length, gain, pairs = setting.length, setting.gain, pairs_of(setting.length)
-    inputs, hidden = data(setting), measure.all_masks(setting.length)
+    autocorrelation, hidden = 1.7 * decaying(length, CORRELATION), measure.all_masks(length)
+    inputs = sigma_points(periodic_direction(autocorrelation), setting.dim)
     counts = hidden.sum(1)
     chances = RATIO**counts * (1 - RATIO) ** (length - counts) / (RATIO * length)
     losses = measure.masked_losses(np.repeat(inputs, len(hidden), axis=0), np.tile(hidden, (len(inputs), 1)), gain)
     chances = measure.tensor(np.tile(chances * len(hidden), len(inputs)))
     measured = form_gradient(lambda scores: chances * losses(scores), position_codes(length, pairs, centred=True))
     seen, both = predictions.visibility(length, RATIO, per_mask=False)
-    predicted = predictions.code_weights(decaying(length, CORRELATION), pairs, gain, seen, both)
+    predicted = predictions.code_weights(autocorrelation, pairs, gain, seen, both)
     name = f"gradient on M, Bernoulli({RATIO}) masks, {setting.size}"
     note = f"autograd over all {len(hidden)} masks of sigma points"
     return agree("C7", name, -np.diag(np.tile(predicted, 2)), measured, EXACT * gain * (1 + gain), note)
@@ -139,20 +153,17 @@ def _all_frequencies(setting: Setting) -> list[Row]:
 
 
 def _random_codes(setting: Setting) -> Row:
-    """(7.5): codes drawn at random, as learned position embeddings start."""
-    length, gain, width, draws = setting.length, setting.gain, 2 * setting.length, 400
-    rng, moments = setting.rng("C7 codes"), periodic_direction(decaying(setting.length, CORRELATION))
+    """(7.5): codes drawn at random, as learned position embeddings start; a cubature stands for the draws."""
+    length, gain, width = setting.length, setting.gain, 3
+    draws, weights = cubature(np.eye(length), width)
     inputs = data(setting)
-    steps = [
-        measure.by_offset(step(inputs, rng.standard_normal((length, width)) / math.sqrt(width), gain))
-        for _ in range(draws)
-    ]
-    predicted = measure.by_offset(predictions.random_codes_step(moments, width, gain))
-    interval = 5 * math.sqrt(float(np.var(steps, axis=0).sum()) / draws)
-    note = f"mean over {draws} draws of codes, by offset; 5 standard errors"
-    return agree(
-        "C7", f"the first step with random codes, {setting.size}", predicted, np.mean(steps, 0), interval, note
-    )
+    steps = [step(inputs, codes / math.sqrt(width), gain) for codes in draws]
+    measured = np.tensordot(weights, np.stack(steps), 1)
+    moments = periodic_direction(decaying(length, CORRELATION))
+    predicted = predictions.random_codes_step(moments, width, gain)
+    note = f"autograd at M = 0, {len(draws)} codes with the moments of Gaussian ones"
+    tolerance = EXACT * len(draws) * gain * (1 + gain)
+    return agree("C7", f"the first step with random codes, mean, {setting.size}", predicted, measured, tolerance, note)
 
 
 def _controls(setting: Setting) -> list[Row]:

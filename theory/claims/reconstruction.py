@@ -104,8 +104,8 @@ def _proximity(setting: Setting) -> list[Row]:
         measured = _derivative(kernel, autocorrelation, small)
         note = "autograd on sigma points"
         found.append(agree("C4", f"{name}, {small.size}", predicted, measured, EXACT * gain * (1 + gain), note))
-    kernel, white = proximity_kernel(length), np.eye(length)[0]
-    predicted = predictions.white_derivative(kernel, 1.0, gain)
+    kernel, white = proximity_kernel(length), 1.7 * np.eye(length)[0]
+    predicted = predictions.white_derivative(kernel, 1.7, gain)
     measured = _derivative(kernel, white, small)
     note = "only the hidden slot attracts"
     return [
