@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +11,8 @@ from torch import Tensor
 from theory import flows, predictions
 from theory import measurements as measure
 from theory.claims import blind_subspace, detection, invariance, proximity_ray
+from theory.code_figure import position_codes_figure
+from theory.figure_style import GREY, LABEL, METADATA, RECONSTRUCTION, STYLE, THIRD
 from theory.gaussian_classes import GaussianClasses
 from theory.rows import Array
 from theory.setting import (
@@ -25,28 +26,6 @@ from theory.setting import (
     second_moments,
     sigma_points,
 )
-
-# Okabe and Ito's colours, told apart with any colour vision.
-LABEL, RECONSTRUCTION, THIRD, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-}
-
-
-METADATA: dict[str, dict[str, str | None]] = {
-    "png": {"Software": "attnprobe"},
-    "pdf": {"Creator": "attnprobe", "CreationDate": None},
-}
 
 
 def draw(directory: Path, *, length: int = 64, dim: int = 5, seed: int = 0) -> list[Path]:
@@ -271,4 +250,5 @@ FIGURES: dict[str, Callable[[Setting], Figure]] = {
     "c3_flow": flow_out_of_invariance,
     "c4_first_step": first_step,
     "c6_sample_sizes": sample_sizes,
+    "c7_position_codes": position_codes_figure,
 }
