@@ -5,6 +5,7 @@ mean of the row-centred scores at each offset. Adding -1 times that profile remo
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -95,9 +96,9 @@ def dose_response(
     """
     space, samples = dense_space(subject), subject.draw(n, seed)
     own = offset_profile(subject, samples, memory_limit=memory_limit)
-    sample = pass_bytes(
-        subject, samples, lambda one: subject.loss(loss, one, score_offsets=score_offsets(subject, own))
-    )
+    run_once = functools.partial(subject.loss, loss, score_offsets=score_offsets(subject, own))
+    sample = pass_bytes(subject, samples, run_once)
+    del run_once  # the offsets of one run at a time are kept
     batch = sequences_at_once(subject, sample, memory_limit, kept=offset_bytes(subject))
     where = selection(subject, layers, heads)
     plans: dict[str, list[Tensor]] = {"own": [own], "shuffled": shuffled_profiles(space, own, controls, seed)}
