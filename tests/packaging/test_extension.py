@@ -38,7 +38,16 @@ ENTRIES = {
         "from theory.claims import ordering",
     ),
 }  # fmt: skip
-PROBE = "a probe"  # not carried out yet: to be added here as the other rows are
+# A probe has two files, a sentence, and an entry in the tuple that the command line goes through.
+PROBE = {
+    "sharpness.py": "attnprobe/probes/sharpness.py",
+    "command.py": "attnprobe/cli/probe/sharpness.py",
+}
+SENTENCE = """
+
+def sharpness(records: list[Record]) -> str:
+    return f"the largest weight is {max(r['estimate'] for r in records):.2f}"
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +76,17 @@ def add(path: Path, name: str, entry: str, imported: str | None) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def add_probe(path: Path) -> None:
+    for source, target in PROBE.items():
+        shutil.copy(NEW / "probe" / source, path / target)
+    verdicts, commands = path / "attnprobe/report/verdicts.py", path / "attnprobe/cli/probe/__init__.py"
+    verdicts.write_text(verdicts.read_text() + SENTENCE)
+    text = commands.read_text()
+    assert text.count("import alignment, ") == text.count("in (proximity, ") == 1
+    text = text.replace("import alignment, ", "import sharpness, alignment, ")
+    commands.write_text(text.replace("in (proximity, ", "in (sharpness, proximity, "))
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     path = tmp_path_factory.mktemp("extended")
@@ -81,6 +101,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     objectives.write_text(before + text[text.index("@dataclasses") :] + "\n\n" + name + after)
     for name, file, entry, imported in ENTRIES.values():
         add(path / file, name, entry, imported)
+    add_probe(path)
     (path / "work").mkdir()
     return Copy(path)
 
@@ -100,7 +121,10 @@ def table() -> dict[str, list[str]]:
 
 def test_every_row_of_the_table_is_carried_out_as_it_says() -> None:
     rows = table()
-    assert rows.keys() == {*FILES, *ENTRIES, PROBE}
+    assert rows.keys() == {*FILES, *ENTRIES, "a probe"}
+    written, place = rows["a probe"]
+    assert all(f"`{name}`" in written for name in ("probes/<name>.py", "cli/probe/<name>.py", "report/verdicts.py"))
+    assert place == "`cli/probe/__init__.py`"
     for name, (_, target) in FILES.items():
         folder = "/".join(Path(target).parts[1:-1]) if target.startswith("attnprobe") else str(Path(target).parent)
         assert f"`{folder}/<name>{Path(target).suffix}`" in rows[name][0]
@@ -146,7 +170,7 @@ def test_what_was_added_is_drawn_trained_and_stacked(extended: Copy, trained: di
 
 
 @pytest.mark.slow
-def test_the_new_task_and_objective_are_probed_and_drawn(extended: Copy, trained: dict) -> None:
+def test_what_was_added_is_probed_and_drawn_by_old_and_new_probes(extended: Copy, trained: dict) -> None:
     answer = extended.run("probe", "proximity", trained["checkpoints"]["init"], code=4)
     assert "mixer 'averaging' has no attention scores" in answer
     changes = (
@@ -165,6 +189,16 @@ def test_the_new_task_and_objective_are_probed_and_drawn(extended: Copy, trained
     )
     assert {row["head"] for row in found["rows"]} >= {0, 1}
     assert all((extended.path / "work" / figure).stat().st_size > 1000 for figure in found["figures"])
+    own = json.loads(
+        extended.run(
+            "probe", "sharpness", "seen/checkpoints/pretrained.pt", "--figure", "own", "--csv", "own.csv", "--json"
+        )
+    )
+    assert {(row["quantity"], row["head"]) for row in own["rows"]} == {("sharpness", 0), ("sharpness", 1)}
+    assert all(1 / 21 < row["low"] <= row["estimate"] <= row["high"] <= 1 for row in own["rows"])
+    assert own["verdict"].startswith("the largest weight is 0.")
+    assert all((extended.path / "work" / figure).stat().st_size > 1000 for figure in own["figures"])
+    assert "sharpness" in (extended.path / "work" / "own.csv").read_text()
 
 
 @pytest.mark.slow
