@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from theory import beyond, exact, flows
+from theory import beyond, exact, flows, random_start
 from theory import measurements as measure
 from theory.figures import FIGURES, draw
 from theory.setting import (
@@ -186,3 +186,33 @@ def test_beyond_prints_a_row_per_layer(monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(beyond.ARMS) + 1 + 1
     with pytest.raises(SystemExit):
         beyond.main(["--length", "2"])
+
+
+def test_random_starts_have_the_size_that_is_asked_for():
+    for size in (0.2, 1.0):
+        codes, (query, key) = random_start.factors(Setting(length=9, dim=2, seed=3), size)
+        assert (codes @ query @ key.T @ codes.T / 2).std() == pytest.approx(size)  # sqrt(h) = 2
+
+
+def test_from_random_starts_reconstruction_moves_towards_near_keys_and_shuffled_labels_do_not(monkeypatch):
+    monkeypatch.setattr(random_start, "STEPS", 40)
+    found = random_start.cosines(Setting(length=8, dim=3), draws=6, size=0.2)
+    mean, low, _ = random_start.interval(found["masked reconstruction"])
+    assert 0 < low < mean < 1
+    _, low, high = random_start.interval(found["shuffled labels, tanh readout, residual stream"])
+    assert low < 0 < high
+
+
+def test_the_interval_is_that_of_student():
+    mean, low, high = random_start.interval(np.array([1.0, 2.0, 4.0]))
+    assert mean == pytest.approx(7 / 3)
+    assert high - mean == pytest.approx(mean - low) == pytest.approx(4.302653 * np.std([1, 2, 4], ddof=1) / np.sqrt(3))
+
+
+def test_random_start_prints_a_row_per_objective_and_size(monkeypatch, capsys):
+    monkeypatch.setattr(random_start, "STEPS", 1)
+    random_start.main(["--length", "5", "--dim", "2", "--draws", "2"])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4 * 2
+    for wrong in (["--draws", "1"], ["--length", "3"]):
+        with pytest.raises(SystemExit):
+            random_start.main(wrong)
