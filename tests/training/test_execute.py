@@ -141,7 +141,7 @@ def test_pretraining_on_other_data(small, monitor, tmp_path) -> None:
     swap = ["pretrain.task={name='textures', side=5, classes=3, n_train=40, n_validation=10, n_test=10}"]
     execute(small(*swap), tmp_path / "run", device=CPU, monitor=monitor)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "pretrained.pt").spec.classes == 3
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "finetuned.pt").spec.classes == 4
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "finetuned.pt").spec.classes == 6
 
 
 def test_transfer_that_cannot_fit_or_matches_nothing(small, monitor, tmp_path) -> None:
