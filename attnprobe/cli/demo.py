@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
 SUMMARY = "summary.json"
 AGAIN = "the same command"  # continues what was interrupted
-# What is compared: arm -> its name and its preset. Each has the rate on labels that suits it best.
-ARMS = {"scratch": ("from scratch", "textures-scratch"), "pretrained": ("self-pretrained", "textures")}
+ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
 
 Result = dict[str, Any]
 
@@ -52,8 +51,8 @@ def demo(
     figures = [file for name in FIGURES for file in figure_files(out / name)]
     check_outputs([("--out", "figure", figures), ("--out", "demo summary", [out / SUMMARY])])
     numbers = parse_seeds(seeds)
-    for _, preset in ARMS.values():
-        arm_configs(preset, numbers, settings or [])  # a mistake is said before the folder is marked
+    for arm in ARMS:
+        arm_configs(arm, numbers, settings or [])  # a mistake is said before the folder is marked
     with held(out, "demo"):
         summary = tell(out, numbers, device, silent, settings or [])
     if json:
@@ -86,10 +85,10 @@ def train_arms(seeds: list[int], out: Path, device: str, quiet: bool, settings: 
     """The runs of both arms side by side; finished ones are taken as they are, interrupted ones continued."""
     runs = [
         (config, out / "runs" / f"{arm}-s{config.seed}", f"{name}, seed {config.seed}")
-        for arm, (name, preset) in ARMS.items()
-        for config in arm_configs(preset, seeds, settings)
+        for arm, name in ARMS.items()
+        for config in arm_configs(arm, seeds, settings)
     ]
-    say(f"training {' and '.join(name for name, _ in ARMS.values())}", quiet=quiet)
+    say(f"training {' and '.join(ARMS.values())}", quiet=quiet)
     # The longer ones first: the shorter ones fill what remains of the time.
     order = sorted(range(len(runs)), key=lambda i: len(runs[i][0].phases()), reverse=True)
     configs, folders, names = (list(column) for column in zip(*(runs[i] for i in order), strict=True))
@@ -104,15 +103,14 @@ def train_arms(seeds: list[int], out: Path, device: str, quiet: bool, settings: 
     return {arm: [results[n * len(seeds) + i] for i in range(len(seeds))] for n, arm in enumerate(ARMS)}
 
 
-def arm_configs(preset: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
-    """Settings of a phase that an arm does not have are none of its business."""
+def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
     from attnprobe import presets, run
     from attnprobe.config import environment_assignments, override
 
-    table = presets.read_table(preset)
-    absent = tuple(f"{phase}." for phase in ("pretrain", "finetune") if phase not in table)
-    wanted = [s for s in [*environment_assignments(), *settings] if not absent or not s.strip().startswith(absent)]
-    return [run.from_table(override(table, wanted) | {"seed": seed}) for seed in seeds]
+    table = override(presets.read_table(run.DEFAULT_PRESET), [*environment_assignments(), *settings])
+    if arm == "scratch":
+        del table["pretrain"]
+    return [run.from_table(table | {"seed": seed}) for seed in seeds]
 
 
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
@@ -142,7 +140,7 @@ def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, A
     for arm, runs in results.items():
         values = {f"{s}_accuracy": float(np.mean([r[f"{s}_accuracy"] for r in runs])) for s in splits}
         rows.append(
-            {"arm": ARMS[arm][0], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))}
+            {"arm": ARMS[arm], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))}
         )
     return rows
 
@@ -186,7 +184,7 @@ def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[st
     from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
     from attnprobe.report.training_figures import draw_learning_curves
 
-    runs = {ARMS[arm][0]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
+    runs = {ARMS[arm]: [Path(r["run_dir"]) for r in found] for arm, found in results.items()}
     curves, profiles, maps = (out / name for name in FIGURES)
     files = draw_learning_curves(runs, curves)
     files += draw_offset_profiles(measured, profiles)

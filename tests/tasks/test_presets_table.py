@@ -8,7 +8,6 @@ from tests.tasks.presets_table import TABLE, Value, ours, parsed, read_values, r
 VALUES = read_values()
 OURS_ALONE = {
     "textures",
-    "textures-scratch",
     "textures-10x10",
     "fashion-mnist",
 }  # of no paper, like those for small machines
