@@ -21,6 +21,9 @@ FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
 SUMMARY = "summary.json"
 AGAIN = "the same command"  # continues what was interrupted
 ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
+SCRATCH_RATE = (
+    "finetune.optimizer.lr=1e-2"  # the best of the baseline's own grid; the preset's is that of the other arm
+)
 
 Result = dict[str, Any]
 
@@ -107,7 +110,8 @@ def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunCon
     from attnprobe import presets, run
     from attnprobe.config import environment_assignments, override
 
-    table = override(presets.read_table(run.DEFAULT_PRESET), [*environment_assignments(), *settings])
+    own = [SCRATCH_RATE] if arm == "scratch" else []
+    table = override(presets.read_table(run.DEFAULT_PRESET), [*own, *environment_assignments(), *settings])
     if arm == "scratch":
         del table["pretrain"]
     return [run.from_table(table | {"seed": seed}) for seed in seeds]
