@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -116,6 +117,15 @@ def test_a_row_that_fails_dies_or_hangs_costs_no_other_row(monkeypatch) -> None:
     assert late == [{"not measured": "left out: the time was over"}]
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """What a shell starts in the background ignores SIGINT, and so would a test run that was started there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_is_printed_when_the_suite_is_stopped(number: int, monkeypatch) -> None:
     def stop(text: str) -> None:
