@@ -148,10 +148,8 @@ def _answer(
     draw: Callable[[Path], list[Path]],
 ) -> Answer:
     records = with_q_values(rows_to_records(rows, "subject", *fields))
-    words = verdict(records)
-    return Answer(
-        title=title, rows=[r for r in records if r.pop("checkpoint")], verdict=words, result=result, draw=draw
-    )
+    own = [{key: value for key, value in record.items() if key != "checkpoint"} for record in records]
+    return Answer(title=title, rows=own, verdict=verdict(records), result=result, draw=draw)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ class Classification:
     def losses(
         self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
     ) -> Losses:
-        logits = label_outputs(model, batch, dropout_of(model, batch, seed, epoch) if training else None)
+        logits = label_outputs(model, batch, dropout_of(model, batch, seed, epoch, training))
         loss = F.cross_entropy(logits, batch.labels, reduction="none")
         return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
 
@@ -101,7 +101,7 @@ class Regression:
     def losses(
         self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
     ) -> Losses:
-        outputs = label_outputs(model, batch, dropout_of(model, batch, seed, epoch) if training else None)
+        outputs = label_outputs(model, batch, dropout_of(model, batch, seed, epoch, training))
         loss = (outputs[:, 0] - batch.labels).square()
         return Losses(loss=loss, count=torch.ones_like(loss), correct=None)
 
@@ -139,7 +139,7 @@ class MaskedReconstruction:
     def losses(
         self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
     ) -> Losses:
-        dropout = dropout_of(model, batch, seed, epoch) if training else None
+        dropout = dropout_of(model, batch, seed, epoch, training)
         batch = sequences(model, batch)
         hidden = self.hidden(batch, seed, epoch)
         at = None if model.config.causal else hidden_positions(hidden)
@@ -193,7 +193,7 @@ class CausalPrediction:
     def losses(
         self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False
     ) -> Losses:
-        dropout = dropout_of(model, batch, seed, epoch) if training else None
+        dropout = dropout_of(model, batch, seed, epoch, training)
         batch = sequences(model, batch)
         prediction = model.reconstruct(model(batch.inputs, valid=batch.valid, dropout=dropout))[:, :-1]
         following = batch.inputs[:, 1:]
@@ -244,10 +244,10 @@ def sequences(model: Transformer, batch: Batch) -> Batch:
     return batch.unpaired() if model.spec.pairs else batch
 
 
-def dropout_of(model: Transformer, batch: Batch, seed: int, epoch: int | Tensor) -> Dropout | None:
-    """The counters of dropout for this batch; None if the model drops nothing."""
+def dropout_of(model: Transformer, batch: Batch, seed: int, epoch: int | Tensor, training: bool) -> Dropout | None:
+    """The counters of dropout for this batch; None outside of training and if the model drops nothing."""
     config = model.config
-    if not (config.dropout or config.attention_dropout or config.embedding_dropout):
+    if not training or not (config.dropout or config.attention_dropout or config.embedding_dropout):
         return None
     return Dropout(seed=seed, epoch=epoch, sample=sequences(model, batch).sample)
 

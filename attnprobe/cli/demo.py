@@ -21,9 +21,8 @@ FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
 SUMMARY = "summary.json"
 AGAIN = "the same command"  # continues what was interrupted
 ARMS = {"scratch": "from scratch", "pretrained": "self-pretrained"}
-SCRATCH_RATE = (
-    "finetune.optimizer.lr=1e-2"  # the best of the baseline's own grid; the preset's is that of the other arm
-)
+# The best of the baseline's own grid; the preset's rate is that of the other arm.
+SCRATCH_RATE = "finetune.optimizer.lr=1e-2"
 
 Result = dict[str, Any]
 
@@ -86,15 +85,15 @@ def tell(out: Path, numbers: list[int], device: str, silent: bool, settings: lis
 
 def train_arms(seeds: list[int], out: Path, device: str, quiet: bool, settings: list[str]) -> dict[str, list[Result]]:
     """The runs of both arms side by side; finished ones are taken as they are, interrupted ones continued."""
-    runs = [
-        (config, out / "runs" / f"{arm}-s{config.seed}", f"{name}, seed {config.seed}")
+    runs = {
+        (arm, config.seed): (config, out / "runs" / f"{arm}-s{config.seed}", f"{name}, seed {config.seed}")
         for arm, name in ARMS.items()
         for config in arm_configs(arm, seeds, settings)
-    ]
+    }
     say(f"training {' and '.join(ARMS.values())}", quiet=quiet)
     # The longer ones first: the shorter ones fill what remains of the time.
-    order = sorted(range(len(runs)), key=lambda i: len(runs[i][0].phases()), reverse=True)
-    configs, folders, names = (list(column) for column in zip(*(runs[i] for i in order), strict=True))
+    order = sorted(runs, key=lambda key: len(runs[key][0].phases()), reverse=True)
+    configs, folders, names = (list(column) for column in zip(*(runs[key] for key in order), strict=True))
     try:
         found = train_all(configs, folders, device, None, True, False, names=names, quiet=quiet, again=AGAIN)
     except AttnprobeError as error:
@@ -103,7 +102,7 @@ def train_arms(seeds: list[int], out: Path, device: str, quiet: bool, settings: 
             error.hint = f"move that run out of {out / 'runs'}, or choose another --out"
         raise
     results = dict(zip(order, found, strict=True))
-    return {arm: [results[n * len(seeds) + i] for i in range(len(seeds))] for n, arm in enumerate(ARMS)}
+    return {arm: [results[arm, seed] for seed in seeds] for arm in ARMS}
 
 
 def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
