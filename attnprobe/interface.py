@@ -23,7 +23,7 @@ from attnprobe.probes.rows import rows_to_records, with_q_values
 from attnprobe.report import alignment_figures, figures, intervention_figures, verdicts
 from attnprobe.run import Phase
 from attnprobe.training.execute import execute
-from attnprobe.training.run_directory import RunDirectory
+from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import pandas
@@ -98,7 +98,7 @@ def open(
 
 
 def proximity(subject: Subject, **options: Any) -> Answer:
-    """How strongly do scores prefer near keys? options: those of ``attnprobe.probes.proximity.measure``.
+    """How strongly do scores prefer near keys? options: those of ``attnprobe.probes.proximity.probe.measure``.
 
     >>> import numpy as np, attnprobe as ap
     >>> random = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def alignment(subject: Subject, **options: Any) -> Answer:
 
 
 def intervene(subject: Subject, **options: Any) -> Answer:
-    """Does the model need its offset profile? options: of ``attnprobe.probes.interventions.dose_response``."""
+    """Does the model need its offset profile? options: of ``attnprobe.probes.interventions.probe.dose_response``."""
     found = interventions.dose_response(subject, **options)
     draw = functools.partial(intervention_figures.draw_dose_response, found)
     return _answer("dose of the offset profile", found.rows, ("kind", "dose"), verdicts.intervene, found, draw)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnprobe.capture.subject import Subject
     from attnprobe.models import Transformer
     from attnprobe.tasks import Data, Split, Task
-    from attnprobe.training.checkpoint import Checkpoint
+    from attnprobe.training.saved.checkpoint import Checkpoint
 
 
 class SplitName(StrEnum):
@@ -59,7 +59,7 @@ class Opener:
     def open(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> Opened:
         """A checkpoint and data, of its own task by default, on the device; ArtifactError if they do not fit."""
         from attnprobe.machine import choose_device
-        from attnprobe.training.checkpoint import load_checkpoint
+        from attnprobe.training.saved.checkpoint import load_checkpoint
 
         device = choose_device(self.device)
         checkpoint = load_checkpoint(path)

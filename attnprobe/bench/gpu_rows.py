@@ -18,10 +18,10 @@ from attnprobe.objectives import Classification
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Data
 from attnprobe.tasks.listops.task import ListOps
-from attnprobe.training.attention_kernels import KERNELS, Shape, choose_attention, deviation, milliseconds
-from attnprobe.training.ensemble import Ensemble
+from attnprobe.training.ensembles.ensemble import Ensemble
 from attnprobe.training.loop import Trainer, Update
-from attnprobe.training.steppers import Mode
+from attnprobe.training.updates.attention_kernels import KERNELS, Shape, choose_attention, deviation, milliseconds
+from attnprobe.training.updates.steppers import Mode
 
 Row = dict[str, Any]
 Rows = Sequence[Callable[[], Row]]

@@ -10,15 +10,15 @@ import typer
 from attnprobe import __version__
 from attnprobe.cli.bench import bench
 from attnprobe.cli.completion import join_assignments
-from attnprobe.cli.data import data_app
+from attnprobe.cli.data.command import data_app
 from attnprobe.cli.demo import demo
-from attnprobe.cli.output import console, drop_stdout, prepare_streams, print_error
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
+from attnprobe.cli.screen.output import console, drop_stdout, prepare_streams, print_error
+from attnprobe.cli.screen.usage import call
 from attnprobe.cli.settings import settings
 from attnprobe.cli.theory import theory_app
-from attnprobe.cli.train import train
-from attnprobe.cli.usage import call
+from attnprobe.cli.train.command import train
 from attnprobe.errors import explain
 
 CODES = """Exit codes: 0 ok, 1 run failed, 2 usage, 3 unreadable or incompatible file, 4 probe not applicable,

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from attnprobe.cli.output import Device, Json, Quiet, print_json, say, stdout
+from attnprobe.cli.screen.output import Device, Json, Quiet, print_json, say, stdout
 from attnprobe.errors import RunError
-from attnprobe.outputs import check_outputs
+from attnprobe.files.outputs import check_outputs
 
 
 def bench(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from attnprobe.settings import Setting, all_settings
-from attnprobe.source_code import read_module, value_of
+from attnprobe.settings.source_code import read_module, value_of
 
 EQUALS = "="  # bash takes it for a word of its own
 _key_before_cursor: str | None = None  # of KEY=VALUE, where bash asks for VALUE alone
@@ -84,7 +84,7 @@ def _typed() -> list[str]:
 
 def task_names() -> list[str]:
     """What may be called ``task.name``, without loading a task."""
-    module, tasks = read_module("attnprobe.tasks.tasks").resolve("TASKS")
+    module, tasks = read_module("attnprobe.tasks.by_name").resolve("TASKS")
     assert isinstance(tasks, ast.Dict)
     return [value_of(module, key) for key in tasks.keys if key is not None]
 

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnprobe.cli.output import CHECK_FAILED, Device, Json, Quiet, print_json, print_table, say
-from attnprobe.cli.runs import train_all
-from attnprobe.cli.seeds import parse_seeds
-from attnprobe.cli.train import Settings
+from attnprobe.cli.screen.output import CHECK_FAILED, Device, Json, Quiet, print_json, print_table, say
+from attnprobe.cli.train.command import Settings
+from attnprobe.cli.train.runs import train_all
+from attnprobe.cli.train.seeds import parse_seeds
 from attnprobe.errors import AttnprobeError
-from attnprobe.outputs import check_outputs, figure_files
-from attnprobe.ownership import held
+from attnprobe.files.outputs import check_outputs, figure_files
+from attnprobe.files.ownership import held
 
 if TYPE_CHECKING:
-    from attnprobe.probes.proximity import Proximity
+    from attnprobe.probes.proximity.probe import Proximity
     from attnprobe.run import RunConfig
 
 FIGURES = ("learning_curves", "proximity_profiles", "proximity_maps")
@@ -119,7 +119,7 @@ def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunCon
 def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
     from attnprobe.opening import Opener
-    from attnprobe.probes.proximity import measure
+    from attnprobe.probes.proximity.probe import measure
 
     spt, scratch = results["pretrained"][0]["checkpoints"], results["scratch"][0]["checkpoints"]
     stages = {

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from attnprobe.cli.completion import complete_presets
-from attnprobe.cli.output import Json, print_json, print_table, stdout
+from attnprobe.cli.screen.output import Json, print_json, print_table, stdout
 
 
 def presets(

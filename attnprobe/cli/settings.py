@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from attnprobe.cli.completion import complete_keys
-from attnprobe.cli.output import Json, print_json, print_table, say, stdout
+from attnprobe.cli.screen.output import Json, print_json, print_table, say, stdout
 from attnprobe.errors import ConfigError
 from attnprobe.settings import Setting, all_settings, sections
 

@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnprobe.cli.output import CHECK_FAILED, Full, Json, Quiet, console, print_json, print_table, print_verdict, say
 from attnprobe.cli.probe import certify
-from attnprobe.cli.seeds import chosen_seeds
+from attnprobe.cli.screen.output import (
+    CHECK_FAILED,
+    Full,
+    Json,
+    Quiet,
+    console,
+    print_json,
+    print_table,
+    print_verdict,
+    say,
+)
+from attnprobe.cli.train.seeds import chosen_seeds
 from attnprobe.errors import ConfigError
-from attnprobe.outputs import check_outputs, figure_files
+from attnprobe.files.outputs import check_outputs, figure_files
 
 if TYPE_CHECKING:
     from theory.rows import Row

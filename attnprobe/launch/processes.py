@@ -17,8 +17,8 @@ import torch
 
 from attnprobe.errors import AttnprobeError, RunError
 from attnprobe.machine import end_with_parent
-from attnprobe.training.allocator import keep_freed_memory
 from attnprobe.training.loop import Interrupted
+from attnprobe.training.updates.allocator import keep_freed_memory
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

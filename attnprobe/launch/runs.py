@@ -15,13 +15,13 @@ from attnprobe.launch.signals import stop_on_signal
 from attnprobe.machine import choose_device, cores
 from attnprobe.run import RunConfig
 from attnprobe.training import distributed
-from attnprobe.training.allocator import keep_freed_memory
-from attnprobe.training.claim import check_claim, set_aside_together
-from attnprobe.training.ensemble import check_alike, together
+from attnprobe.training.ensembles.ensemble import check_alike, together
+from attnprobe.training.ensembles.group_saves import GroupSaves
 from attnprobe.training.execute import Execution, Watch, execute, updates
-from attnprobe.training.group_saves import GroupSaves
 from attnprobe.training.loop import Monitor
-from attnprobe.training.run_directory import RunDirectory
+from attnprobe.training.saved.claim import check_claim, set_aside_together
+from attnprobe.training.saved.run_directory import RunDirectory
+from attnprobe.training.updates.allocator import keep_freed_memory
 
 Result = dict[str, Any]
 Run = tuple[RunConfig, Path, Watch | None]  # what is run, its folder, what looks on

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attnprobe.capture.subject import Loss, Subject
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.probe import check_labels
-from attnprobe.probes.intervention_profiles import dense_space
+from attnprobe.probes.interventions.profiles import dense_space
 from attnprobe.probes.rows import Measurement
 from attnprobe.probes.sequences import Progress, batches
 from attnprobe.scores.directions import Direction, Projector, ScoreSpace

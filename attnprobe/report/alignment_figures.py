@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from attnprobe.outputs import further_figure
+from attnprobe.files.outputs import further_figure
 from attnprobe.probes.alignment.probe import Alignment
 from attnprobe.report.style import DIVERGING, figure_style, legend_above, panel_grid, save_figure
 from attnprobe.statistics.intervals import Interval

@@ -9,8 +9,8 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.outputs import further_figure
-from attnprobe.probes.proximity import Proximity
+from attnprobe.files.outputs import further_figure
+from attnprobe.probes.proximity.probe import Proximity
 from attnprobe.probes.rows import Measurement
 from attnprobe.report.style import (
     BAND_ALPHA,

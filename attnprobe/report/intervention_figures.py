@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import seaborn
 
-from attnprobe.probes.interventions import DoseResponse
+from attnprobe.probes.interventions.probe import DoseResponse
 from attnprobe.report.style import BAND_ALPHA, figure_style, legend_above, panel_grid, save_figure
 
 KINDS = {

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnprobe.files import write_atomically
-from attnprobe.outputs import FIGURE_METADATA, check_replaceable, figure_files
+from attnprobe.files.outputs import FIGURE_METADATA, check_replaceable, figure_files
 
 PANEL = (2.1, 1.7)  # inches
 DIVERGING = "vlag"  # blue to red through white, for values around zero

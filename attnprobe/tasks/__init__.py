@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnprobe.tasks.by_name import TASKS as TASKS
     from attnprobe.tasks.data import MASK_ID as MASK_ID
     from attnprobe.tasks.data import Batch as Batch
     from attnprobe.tasks.data import Data as Data
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
     from attnprobe.tasks.data import Spec as Spec
     from attnprobe.tasks.data import Split as Split
     from attnprobe.tasks.data import Task as Task
-    from attnprobe.tasks.tasks import TASKS as TASKS
 
 
 def __getattr__(name: str) -> Any:
-    home = "tasks" if name == "TASKS" else "data"
+    home = "by_name" if name == "TASKS" else "data"
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

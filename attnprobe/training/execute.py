@@ -18,8 +18,9 @@ from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
-from attnprobe.training.attention_kernels import Chosen, choose_for_phases
-from attnprobe.training.checkpoint import (
+from attnprobe.training.distributed import Team
+from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
+from attnprobe.training.saved.checkpoint import (
     Checkpoint,
     check_run,
     freeze,
@@ -28,12 +29,11 @@ from attnprobe.training.checkpoint import (
     starting_point,
     transfer,
 )
-from attnprobe.training.claim import check_claim, claimed, remove_kept, where_kept
-from attnprobe.training.distributed import Team
-from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
-from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
-from attnprobe.training.run_directory import START_AGAIN, RunDirectory, make_manifest
-from attnprobe.training.steppers import ModeChoice
+from attnprobe.training.saved.claim import check_claim, claimed, remove_kept, where_kept
+from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
+from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory, make_manifest
+from attnprobe.training.updates.attention_kernels import Chosen, choose_for_phases
+from attnprobe.training.updates.steppers import ModeChoice
 
 SECONDS_BETWEEN_SAVES = 15.0
 

@@ -22,14 +22,14 @@ from attnprobe.models.initialisation import generator_for, state_on_cpu
 from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
-from attnprobe.training.arithmetic import process_settings
 from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
-from attnprobe.training.checkpoint import check_tensors
 from attnprobe.training.distributed import Team
-from attnprobe.training.optim import learning_rate, make_optimizer
-from attnprobe.training.resuming import check_progress, checked_optimizer
+from attnprobe.training.saved.checkpoint import check_tensors
+from attnprobe.training.saved.resuming import check_progress, checked_optimizer
 from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept, watched
-from attnprobe.training.steppers import STEPPERS, arithmetic, choose_mode, instead
+from attnprobe.training.updates.arithmetic import process_settings
+from attnprobe.training.updates.optim import learning_rate, make_optimizer
+from attnprobe.training.updates.steppers import STEPPERS, arithmetic, choose_mode, instead
 
 State = dict[str, Tensor]
 Returned = TypeVar("Returned")

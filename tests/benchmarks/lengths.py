@@ -27,9 +27,9 @@ from attnprobe.objectives import Classification, Losses
 from attnprobe.run import Engine, Optimizer, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.tasks.listops.task import ListOps
-from attnprobe.training.attention_kernels import Shape, choose_attention
 from attnprobe.training.buckets import Batches, longest, training_batches
 from attnprobe.training.loop import Trainer
+from attnprobe.training.updates.attention_kernels import Shape, choose_attention
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference of a sample's loss
 TASK = ListOps(n_train=4096, n_validation=1, n_test=1)

@@ -17,7 +17,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import alignment, certificate, decomposition, interventions, proximity
 from attnprobe.probes.alignment.change import change_of_scores
-from attnprobe.probes.telemetry import Telemetry
+from attnprobe.probes.trajectory import Telemetry
 from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.directions import Direction, ScoreSpace, named_directions
 from attnprobe.scores.layout import Layout

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner, Result
 
-from attnprobe.cli.data import data_app
+from attnprobe.cli.data.command import data_app
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 from attnprobe.tasks import TASKS
 from attnprobe.tasks.sources import copies
@@ -81,7 +81,7 @@ def test_help_has_examples(command: str) -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys, attnprobe.cli.data; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    code = "import sys, attnprobe.cli.data.command; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -260,7 +260,7 @@ def test_describe_counts_and_draws(name: str, tmp_path: Path) -> None:
 
 def test_a_source_of_unknown_size_is_asked_for_as_such() -> None:
     source = Source(title="t", folder="f", files=SOURCES["aan"].files, markers=("m",))
-    from attnprobe.cli.downloads import known_size, megabytes
+    from attnprobe.cli.data.downloads import known_size, megabytes
 
     assert known_size(source) is None
     assert megabytes(None) == "?"

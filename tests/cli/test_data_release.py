@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from attnprobe.cli.data import data_app
+from attnprobe.cli.data.command import data_app
 from attnprobe.errors import ArtifactError, RunError
 from attnprobe.tasks.listops import ListOps
 from attnprobe.tasks.pathfinder import Pathfinder

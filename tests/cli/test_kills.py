@@ -16,8 +16,8 @@ import pytest
 
 from attnprobe.errors import RunError
 from attnprobe.launch import runs as launched
-from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.loop import Interrupted
+from attnprobe.training.saved.checkpoint import load_checkpoint
 from tests.training.equality import assert_equal_runs
 
 KINDS = {

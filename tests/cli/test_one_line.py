@@ -48,7 +48,7 @@ def test_an_unexpected_exception(attnprobe, monkeypatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("inner\nworkings [/]")
 
-    monkeypatch.setattr("attnprobe.cli.train.load_configs", fail)
+    monkeypatch.setattr("attnprobe.cli.train.command.load_configs", fail)
     outcome = attnprobe("train")
     assert outcome.code == 1
     outcome.complains("internal error: ZeroDivisionError: inner", "ATTNPROBE_DEBUG=1")

@@ -8,7 +8,7 @@ import torch
 
 from attnprobe.objectives import MaskedReconstruction
 from attnprobe.opening import Opener, labels
-from attnprobe.training.checkpoint import load_checkpoint, save_checkpoint
+from attnprobe.training.saved.checkpoint import load_checkpoint, save_checkpoint
 
 ROW_KEYS = {
     "checkpoint", "layer", "head", "quantity", "estimate", "low", "high", "level", "n", "unit", "p_value",

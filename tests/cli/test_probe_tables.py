@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from attnprobe.cli.probe import alignment, certify, decompose, intervene, proximity, telemetry
+from attnprobe.cli.probe import alignment, certify, decompose, intervene, proximity
+from attnprobe.cli.probe import trajectory as telemetry
 from attnprobe.cli.probe.table import MOST_LINES, Table, show
 
 TABLES = {

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from attnprobe.cli import progress
-from attnprobe.cli.progress import TrainingProgress, fitting
+from attnprobe.cli.screen import progress
+from attnprobe.cli.screen.progress import TrainingProgress, fitting
 from attnprobe.objectives import Classification
 from attnprobe.run import Phase
 

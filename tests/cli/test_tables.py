@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from attnprobe.cli import output
-from attnprobe.cli.tables import layout
+from attnprobe.cli.screen import output
+from attnprobe.cli.screen.tables import layout
 
 WORDS = st.lists(st.text("abc", min_size=1, max_size=9), max_size=7).map(" ".join)
 

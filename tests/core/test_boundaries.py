@@ -18,16 +18,16 @@ PARSERS = {
 
 # file, function -> why its parser stands outside of ``reading``
 ALLOWED = {
-    ("files.py", "parse_json"): "its callers stand within",
+    ("files/__init__.py", "parse_json"): "its callers stand within",
     ("config.py", "_parse_value"): "a word of the command line, refused as a setting",
-    ("training/documents.py", "persistent_load"): "called by read_document, which stands within",
+    ("training/saved/documents.py", "persistent_load"): "called by read_document, which stands within",
     ("bench/fresh.py", "*"): "words of our own child process",
     ("tasks/characters.py", "*"): "bytes that were just encoded in memory",
     ("tasks/listops/task.py", "*"): "bytes that were just joined in memory",
     ("tasks/listops/published.py", "*"): "bytes that were just joined in memory",
-    ("outputs.py", "_is_arrays"): "_is_ours takes any exception for a no",
-    ("outputs.py", "_keys"): "_is_ours takes any exception for a no",
-    ("ownership.py", "read_marker"): "whatever cannot be read is no marker of ours",
+    ("files/outputs.py", "_is_arrays"): "_is_ours takes any exception for a no",
+    ("files/outputs.py", "_keys"): "_is_ours takes any exception for a no",
+    ("files/ownership.py", "read_marker"): "whatever cannot be read is no marker of ours",
     ("tasks/sources/archives.py", "*"): "naming_damage is a boundary that lets a full disk through",
     ("tasks/sources/copies.py", "read_rows"): "a boundary of its own that names the line",
     ("tasks/sources/pickles.py", "*"): "read_batch is a boundary of its own",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from attnprobe.cli.probe.files import write_arrays, write_csv
 from attnprobe.errors import ConfigError
-from attnprobe.outputs import SIGNS, Kind, check_outputs, check_replaceable, figure_files, further_figure
+from attnprobe.files.outputs import SIGNS, Kind, check_outputs, check_replaceable, figure_files, further_figure
 from attnprobe.report.style import save_figure
 
 ROW = {"checkpoint": "a.pt", "quantity": "bias", "estimate": 1.0, "low": 0.5, "high": 1.5, "level": 0.95, "n": 9}

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from scipy.io import wavfile
 
-from attnprobe import ownership, presets, run
-from attnprobe.cli.probe import telemetry
+from attnprobe import presets, run
+from attnprobe.cli.probe import trajectory as telemetry
 from attnprobe.config import override, read_toml
-from attnprobe.files import check_plain, checksum, reading
+from attnprobe.files import check_plain, checksum, ownership, reading
 from attnprobe.models import make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.report.training_figures import read_curve
@@ -31,10 +31,10 @@ from attnprobe.tasks.listops import published as listops
 from attnprobe.tasks.pathfinder import published as pathfinder
 from attnprobe.tasks.sources import generated
 from attnprobe.tasks.sources.archives import unpack
-from attnprobe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from attnprobe.training.loop import Trainer
-from attnprobe.training.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
-from attnprobe.training.run_directory import RunDirectory
+from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
+from attnprobe.training.saved.run_directory import RunDirectory
 from tests.fuzz.mutation import changed, damaged, pickle_damaged, saved
 from tests.tasks.true_formats import LENGTH, PER_BATCH, idx_bytes, python2_pickle
 from tests.training.conftest import SMALL

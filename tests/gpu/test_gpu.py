@@ -15,12 +15,12 @@ from attnprobe.cli.app import main
 from attnprobe.config import override
 from attnprobe.objectives import MaskedReconstruction
 from attnprobe.run import Engine
-from attnprobe.training.attention_check import TOLERANCE
-from attnprobe.training.attention_kernels import Shape, choose_attention
-from attnprobe.training.checkpoint import load_checkpoint
-from attnprobe.training.ensemble import Ensemble
+from attnprobe.training.ensembles.ensemble import Ensemble
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted, Trainer, Update, evaluate
+from attnprobe.training.saved.checkpoint import load_checkpoint
+from attnprobe.training.updates.attention_check import TOLERANCE
+from attnprobe.training.updates.attention_kernels import Shape, choose_attention
 from tests.training.conftest import Silent
 
 CUDA = torch.device("cuda")

@@ -14,7 +14,7 @@ from attnprobe.models.stacking import stack
 from attnprobe.objectives import OBJECTIVES, Objective
 from attnprobe.run import Optimizer
 from attnprobe.tasks import Batch, Spec
-from attnprobe.training.optim import make_optimizer
+from attnprobe.training.updates.optim import make_optimizer
 
 pytestmark = [
     pytest.mark.usefixtures("foreign"),

@@ -18,8 +18,8 @@ from attnprobe.models.stacking import stack
 from attnprobe.objectives import Classification
 from attnprobe.run import Optimizer, Phase
 from attnprobe.tasks import Spec
-from attnprobe.training.checkpoint import freeze, load_checkpoint, transfer
-from attnprobe.training.optim import make_optimizer
+from attnprobe.training.saved.checkpoint import freeze, load_checkpoint, transfer
+from attnprobe.training.updates.optim import make_optimizer
 from tests.models.foreign import Recurrence, RecurrenceSettings
 
 SPEC = Spec(length=11, classes=3, channels=2)

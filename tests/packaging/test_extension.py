@@ -26,7 +26,7 @@ FILES = {
 # Row -> the dictionary or tuple that gets one entry, the file it stands in, the entry, and the import it needs.
 ENTRIES = {
     "a task": (
-        "TASKS", "attnprobe/tasks/tasks.py", '"stripes": Stripes,', "from attnprobe.tasks.stripes import Stripes"
+        "TASKS", "attnprobe/tasks/by_name.py", '"stripes": Stripes,', "from attnprobe.tasks.stripes import Stripes"
     ),
     "an objective": ("OBJECTIVES", "attnprobe/objectives.py", '"copying": Copying,', None),
     "a mixer": (

@@ -13,8 +13,8 @@ from attnprobe.capture.ours import Ours, attentions
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, Classification, MaskedReconstruction
-from attnprobe.probes.intervention_profiles import offset_profile, score_offsets, shuffled_profiles
-from attnprobe.probes.interventions import dose_response, evaluate, swap_response
+from attnprobe.probes.interventions.probe import dose_response, evaluate, swap_response
+from attnprobe.probes.interventions.profiles import offset_profile, score_offsets, shuffled_profiles
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.tasks import Spec, Split

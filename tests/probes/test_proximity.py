@@ -12,7 +12,7 @@ from torch import Tensor
 from attnprobe.capture import ours
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
-from attnprobe.probes.proximity import Proximity, measure
+from attnprobe.probes.proximity.probe import Proximity, measure
 from attnprobe.scores.layout import Layout
 from attnprobe.scores.offset_sums import contrast_keys
 from attnprobe.statistics.bands import RatioBands

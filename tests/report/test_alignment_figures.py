@@ -12,7 +12,7 @@ from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes.alignment.probe import Alignment, measure
 from attnprobe.probes.alignment.statistics import AlignmentRow
-from attnprobe.probes.interventions import DoseResponse, dose_response
+from attnprobe.probes.interventions.probe import DoseResponse, dose_response
 from attnprobe.report import alignment_figures, intervention_figures
 from attnprobe.report.alignment_figures import draw_alignment
 from attnprobe.report.intervention_figures import draw_dose_response

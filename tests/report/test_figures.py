@@ -19,7 +19,8 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import proximity
 from attnprobe.probes.rows import Measurement
-from attnprobe.report import figures, telemetry_figures
+from attnprobe.report import figures
+from attnprobe.report import trajectory_figures as telemetry_figures
 from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 

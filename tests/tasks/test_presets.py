@@ -12,7 +12,7 @@ from attnprobe.config import override
 from attnprobe.models import make_model
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data
-from attnprobe.training.optim import make_optimizer
+from attnprobe.training.updates.optim import make_optimizer
 from tests.tasks.true_formats import FEW, in_published_formats
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from attnprobe.training.checkpoint import load_checkpoint
+from attnprobe.training.saved.checkpoint import load_checkpoint
 
 OWN = ("seconds", "time", "run")  # of a record: what every run has for itself
 

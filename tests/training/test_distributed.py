@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from attnprobe import presets, run
-from attnprobe.cli.progress import TrainingProgress
+from attnprobe.cli.screen.progress import TrainingProgress
 from attnprobe.config import override
 from attnprobe.errors import ConfigError
 from attnprobe.models import make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.tasks import Batch
-from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.distributed import Team, check_own_devices, local_device
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import evaluate, means
+from attnprobe.training.saved.checkpoint import load_checkpoint
 from tests.training.equality import assert_equal_runs
 
 SETTINGS = [

@@ -6,9 +6,9 @@ import torch
 
 from attnprobe.errors import ArtifactError, ConfigError, RunError
 from attnprobe.training import execute as execution
-from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted
+from attnprobe.training.saved.checkpoint import load_checkpoint
 from tests.training.equality import assert_equal_runs, states
 
 CPU = torch.device("cpu")

@@ -11,14 +11,14 @@ from attnprobe.models import make_model
 from attnprobe.models.mixers import MIXERS, Mixer
 from attnprobe.run import Engine
 from attnprobe.tasks import Spec
-from attnprobe.training.checkpoint import load_checkpoint
 from attnprobe.training.distributed import Team
-from attnprobe.training.ensemble import check_alike, together
+from attnprobe.training.ensembles.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
 from attnprobe.training.loop import Interrupted
-from attnprobe.training.optim import make_optimizer
-from attnprobe.training.run_directory import RunDirectory
-from attnprobe.training.steppers import STEPPERS
+from attnprobe.training.saved.checkpoint import load_checkpoint
+from attnprobe.training.saved.run_directory import RunDirectory
+from attnprobe.training.updates.optim import make_optimizer
+from attnprobe.training.updates.steppers import STEPPERS
 from tests.models.foreign import Recurrence, RecurrenceSettings
 
 CPU = torch.device("cpu")

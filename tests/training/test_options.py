@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from attnprobe.errors import NotApplicableError
-from attnprobe.training.ensemble import check_alike, together
+from attnprobe.training.ensembles.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
 from attnprobe.training.loop import Interrupted
-from attnprobe.training.run_directory import RunDirectory
+from attnprobe.training.saved.run_directory import RunDirectory
 from tests.training.equality import assert_equal_runs
 
 CPU = torch.device("cpu")

@@ -99,7 +99,7 @@ def measure_alignment(
     from attnprobe.probes.alignment.change import change_of_scores
     from attnprobe.probes.alignment.probe import measure
     from attnprobe.scores.directions import named_directions
-    from attnprobe.training.checkpoint import load_checkpoint
+    from attnprobe.training.saved.checkpoint import load_checkpoint
 
     subject = opened.subject(seed=request.seed)
     directions = named_directions(subject.space, seed=request.seed)

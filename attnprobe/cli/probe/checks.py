@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnprobe import outputs
-from attnprobe.cli.output import say
+from attnprobe.cli.screen.output import say
+from attnprobe.files import outputs
 from attnprobe.opening import Opened
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attnprobe.cli.output import CHECK_FAILED, print_json, print_verdict, progress_bar, say
 from attnprobe.cli.probe.checks import check_outputs, note_sequences
 from attnprobe.cli.probe.files import Record, write_arrays, write_csv
 from attnprobe.cli.probe.options import SHARED
 from attnprobe.cli.probe.table import Table, show
+from attnprobe.cli.screen.output import CHECK_FAILED, print_json, print_verdict, progress_bar, say
 from attnprobe.opening import Opened, Opener, SplitName, labels
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnprobe.files import write_atomically
-from attnprobe.outputs import check_replaceable
+from attnprobe.files.outputs import check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np

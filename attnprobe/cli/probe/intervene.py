@@ -14,7 +14,7 @@ from attnprobe.errors import ConfigError
 from attnprobe.opening import Opened
 
 if TYPE_CHECKING:
-    from attnprobe.probes.interventions import DoseResponse
+    from attnprobe.probes.interventions.probe import DoseResponse
     from attnprobe.probes.sequences import Progress
 
 TABLE = Table(
@@ -91,8 +91,8 @@ def measure_interventions(
     progress: "Progress",
 ) -> "DoseResponse":
     """The dose response, clamped to the profile of another checkpoint too, with the rows of a swap with another."""
-    from attnprobe.probes.intervention_profiles import offset_profile
-    from attnprobe.probes.interventions import dose_response, swap_response
+    from attnprobe.probes.interventions.probe import dose_response, swap_response
+    from attnprobe.probes.interventions.profiles import offset_profile
 
     subject = opened.subject(seed=request.seed)
     donor, other = (None if path is None else request.opener.open(path) for path in (profile_of, swap))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnprobe.cli.output import DataDir, Device, Full, Json, Quiet, Seed, finite
+from attnprobe.cli.screen.output import DataDir, Device, Full, Json, Quiet, Seed, finite
 from attnprobe.opening import SplitName
 
 OneCheckpoint = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.")]

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from attnprobe.cli.output import finite
 from attnprobe.cli.probe.driver import Findings, Found, Request, make_command
 from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval, probability
+from attnprobe.cli.screen.output import finite
 from attnprobe.opening import Opened, shared_name
 
 
@@ -65,7 +65,7 @@ def proximity(
     scores, with a bootstrap interval over sequences and a p-value against permuted key positions. Checkpoints that
     differ in nothing but the seed are also summed up together: intervals are then over seeds.
     """
-    from attnprobe.probes.proximity import measure
+    from attnprobe.probes.proximity.probe import measure
     from attnprobe.report import verdicts
     from attnprobe.report.figures import draw_proximity
 
@@ -93,7 +93,7 @@ def proximity(
 
 def pooled(found: Found, request: Request) -> list[Record]:
     """Records over all seeds of every setting that was given with several of them."""
-    from attnprobe.probes.proximity import pool
+    from attnprobe.probes.proximity.probe import pool
     from attnprobe.probes.rows import rows_to_records
 
     settings: dict[str, list[Opened]] = {}

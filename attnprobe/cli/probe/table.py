@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from attnprobe.cli.output import print_table, say, stdout_width
 from attnprobe.cli.probe.files import Record
-from attnprobe.cli.tables import parts
+from attnprobe.cli.screen.output import print_table, say, stdout_width
+from attnprobe.cli.screen.tables import parts
 
 MOST_LINES = 24  # without --full
 

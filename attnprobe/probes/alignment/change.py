@@ -6,7 +6,7 @@ from torch import Tensor
 
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
-from attnprobe.probes.intervention_profiles import offset_profile
+from attnprobe.probes.interventions.profiles import offset_profile
 from attnprobe.probes.memory import pass_bytes, sequences_at_once
 from attnprobe.probes.sequences import Progress, batches, check_call, part_of, seen
 from attnprobe.scores.call import AttentionCall

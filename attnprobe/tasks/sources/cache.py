@@ -11,7 +11,7 @@ import filelock
 import platformdirs
 
 from attnprobe.errors import ArtifactError, ConfigError, RunError
-from attnprobe.ownership import MARKER, is_folder, mark, read_marker
+from attnprobe.files.ownership import MARKER, is_folder, mark, read_marker
 
 ENVIRONMENT = "ATTNPROBE_DATA"
 ENTRY, REMAINS = "cache entry", "unfinished cache entry"  # kinds of marked folders

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.ownership import mark
+from attnprobe.files.ownership import mark
 from attnprobe.tasks.sources.cache import REMAINS, build_once, cache_dir, discard, locked
 
 

@@ -1,0 +1,1 @@
+"""What every command shows: output, progress, tables, mistakes of usage."""

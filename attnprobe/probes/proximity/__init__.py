@@ -1,0 +1,4 @@
+"""How strongly do pre-softmax scores prefer near keys?"""
+
+from attnprobe.probes.proximity.probe import Proximity as Proximity
+from attnprobe.probes.proximity.probe import measure as measure

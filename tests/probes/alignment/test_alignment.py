@@ -1,0 +1,235 @@
+"""The alignment probe: agreement with brute force, planted and absent label signals."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from attnprobe.capture import ours
+from attnprobe.capture.ours import Ours
+from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import EVALUATION, CausalPrediction, MaskedReconstruction
+from attnprobe.probes.alignment import memory as alignment_memory
+from attnprobe.probes.alignment.change import change_of_scores, mean_scores
+from attnprobe.probes.alignment.memory import fitting_groups, make_plan
+from attnprobe.probes.alignment.probe import Alignment, measure
+from attnprobe.probes.score_gradients import trace
+from attnprobe.scores.directions import Direction, named_directions
+from attnprobe.statistics.intervals import Interval
+from attnprobe.tasks import Spec, Split
+from tests.probes.alignment.alignment_cases import LENGTH, gather_all, make_case
+
+
+def relabelled(subject: Ours, labels: torch.Tensor) -> Ours:
+    return ours.of(subject.model, dataclasses.replace(subject.split, labels=labels))
+
+
+def by_place(result: Alignment) -> dict[tuple, Interval]:
+    return {(r.quantity, r.layer, r.head, r.direction): r.interval for r in result.rows}
+
+
+def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pass() -> None:
+    subject = make_case(10, padded=True)
+    gathered, projector = gather_all(subject, "label")
+    model, split, (layers, heads) = subject.model, subject.split, subject.shape
+    offsets = [torch.zeros(10, heads, LENGTH, LENGTH, dtype=torch.float64, requires_grad=True) for _ in range(layers)]
+    batch = split.batch(torch.arange(10))
+    logits = model.classify(model(batch.inputs, valid=batch.valid, score_offsets=dict(enumerate(offsets))), batch.valid)
+    loss = F.cross_entropy(logits, batch.labels, reduction="none")
+    full = torch.stack(torch.autograd.grad(loss.sum(), offsets, retain_graph=True), 1).numpy()  # n, layer, head, q, k
+    for d, name in enumerate(projector.names):
+        known = projector.matrix(name).expand(layers, heads, -1, -1).numpy()
+        np.testing.assert_allclose(gathered.projection[..., d], (full * known).sum((-2, -1)), atol=1e-13)
+    np.testing.assert_allclose(gathered.energy, (full**2).sum((-2, -1)), rtol=1e-10)
+    groups = np.stack([part.mean(0) for part in np.array_split(full, 4)])
+    np.testing.assert_allclose(gathered.group_means["scores"], groups.reshape(4, layers, heads, -1), atol=1e-14)
+    diagonals = [full.diagonal(o, -2, -1) for o in range(1 - LENGTH, LENGTH)]
+    energy = sum(d.sum(-1) ** 2 / d.shape[-1] for d in diagonals)
+    np.testing.assert_allclose(gathered.offset_energy, energy, rtol=1e-10)
+    sums = np.stack([d.sum(-1) for d in diagonals], -1)
+    np.testing.assert_allclose(gathered.profile, sums.mean(0), atol=1e-14)
+    np.testing.assert_allclose(gathered.profile_error, stats.sem(sums), rtol=1e-8)
+    weights = [block.attention.q.weight for block in model.blocks]
+    whole = torch.stack(torch.autograd.grad(loss.mean(), weights)).unflatten(1, (heads, -1)).flatten(2)
+    sizes = np.array([len(part) for part in np.array_split(np.arange(10), 4)])
+    mean = np.einsum("g,g...->...", sizes / 10, gathered.group_means["W_Q"])
+    np.testing.assert_allclose(mean, whole.numpy(), atol=1e-14)
+
+
+def test_results_do_not_depend_on_batches_blocks_and_method(monkeypatch) -> None:
+    subject = make_case(24, padded=True, readout="token")
+    first = measure(subject, groups=3)
+    second = measure(subject, groups=3, memory_limit=18_300_000, method="dense")
+    third = measure(subject, groups=3, memory_limit=17_400_000)  # both in batches of 2 and 4 instead of 8
+    monkeypatch.setattr(alignment_memory, "CPU_BYTES", 20_000)  # blocks of 4 and 7 queries instead of all 11
+    fourth = measure(subject, groups=3)
+    for other in (second, third, fourth):
+        wanted, found = by_place(first), by_place(other)
+        assert set(found) == set(wanted)
+        for key, interval in found.items():
+            np.testing.assert_allclose(
+                [interval.estimate, interval.low, interval.high],
+                [wanted[key].estimate, wanted[key].low, wanted[key].high],
+                rtol=1e-6,
+                err_msg=str(key),
+            )
+
+
+def correlated_sequences(n: int, length: int, seed: int) -> Split:
+    """Class 0: neighbours agree; class 1: neighbours disagree. Pooled, neighbours are uncorrelated."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, length, generator=generator)
+    labels = torch.arange(n) % 2
+    sign = 0.8 * (1 - 2 * labels)
+    x = [noise[:, 0]]
+    for step in range(1, length):
+        x.append(sign * x[-1] + 0.6 * noise[:, step])
+    return Split(inputs=torch.stack(x, 1)[..., None], labels=labels)
+
+
+def test_labels_that_live_in_a_direction_are_detected_there_and_random_labels_are_not() -> None:
+    split = correlated_sequences(400, 17, seed=0)
+    model = make_model(TransformerConfig(d_model=16, heads=2, d_mlp=32), Spec(length=17, classes=2), "values", seed=0)
+    subject = ours.of(model, split)
+    planted = measure(subject, shuffles=999)
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
+    random = measure(relabelled(subject, split.labels[order]))
+
+    def p_values(result: Alignment, name: str) -> list[float]:
+        return [r.p_value for r in result.select("label.dependent.mean") if r.direction == name]
+
+    assert min(p_values(planted, "offset 1")) == 0.001
+    assert min(p_values(planted, "offset -1")) == 0.001
+    seen = [r.interval for r in planted.select("label.dependent.sequences") if r.direction == "offset 1"]
+    assert min(i.high for i in seen) < 400  # detected with fewer than it was measured on
+    everywhere = [r.p_value for r in random.select("label.dependent.mean")]
+    assert np.mean(np.array(everywhere) < 0.05) < 0.2
+    assert min(p_values(random, "offset 1")) > 0.05
+
+
+def test_reconstruction_projection_is_that_of_the_objective() -> None:
+    case, objective = make_case(6, padded=True), MaskedReconstruction(ratio=0.3)
+    subject = ours.of(case.model, case.split, trained=[objective], seed=5)
+    losses = objective.losses(case.model, case.split.batch(torch.arange(6)), seed=5, epoch=EVALUATION)
+    traced = trace(subject, np.arange(6), "reconstruction", method="streamed")
+    assert torch.allclose(traced.loss.targets[:, 0], losses.loss / losses.count.clamp(min=1))
+
+
+def test_change_of_scores_is_a_direction_from_the_first_model_to_the_second() -> None:
+    subject, other = make_case(9, padded=True), make_case(9, padded=True)
+    with torch.no_grad():
+        other.model.blocks[1].attention.q.weight.mul_(1.7)
+    change = change_of_scores(subject, other, n=7, seed=3)
+    assert change.matrix is not None
+    assert not change.matrix[0].any()
+    index, split = subject.draw(7, 3), subject.split
+    total, count = torch.zeros(3, LENGTH, LENGTH, dtype=torch.float64), torch.zeros(LENGTH, LENGTH)
+    for i in index:  # one by one, without padding
+        length = int(split.lengths[i])
+        calls = ([], [])
+        for m, seen in zip((subject.model, other.model), calls, strict=True):
+            m(split.inputs[i : i + 1, :length], observe=seen.append)
+        total[:, :length, :length] += (calls[1][1].scores() - calls[0][1].scores())[0].detach()
+        count[:length, :length] += 1
+    assert torch.allclose(change.matrix[1], total / count.clamp(min=1), atol=1e-13)
+    few, many = (mean_scores(subject, index, batch=batch) for batch in (2, 7))
+    assert torch.allclose(few, many, rtol=0, atol=1e-13)
+
+
+def test_given_directions_of_all_forms_are_reported_by_name() -> None:
+    matrix = torch.randn(2, 3, LENGTH, LENGTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    directions = [
+        Direction(name="m", matrix=matrix),
+        Direction(name="p", profile=torch.arange(2.0 * LENGTH - 1)),
+        Direction(name="k", factors=(torch.ones(LENGTH), torch.arange(float(LENGTH)))),
+    ]
+    result = measure(make_case(10), directions=directions, shuffles=19)
+    for quantity in ("label.t", "label.t.null", "label.dependent.mean", "reconstruction.mean"):
+        assert sorted({r.direction for r in result.select(quantity)}) == ["k", "m", "p"]
+    # A ramp over offsets is, row-centred, a ramp over keys.
+    found = by_place(result)
+    one, two = (found["reconstruction.t", 1, 2, name] for name in ("p", "k"))
+    assert one.estimate == pytest.approx(two.estimate, rel=1e-9)
+    records = result.records("here.pt")
+    assert {"checkpoint", "layer", "head", "quantity", "direction", "estimate", "low", "high", "p_value"} <= set(
+        records[0]
+    )
+    json.dumps(records, allow_nan=False)
+    arrays = result.arrays()
+    names = json.loads(str(arrays["axes"]))
+    assert {name: len(axes) for name, axes in names.items()} == {n: arrays[n].ndim for n in names}
+    np.testing.assert_array_equal(arrays["offset"], np.arange(1 - LENGTH, LENGTH))
+
+
+def test_long_sequences_are_measured_without_matrices() -> None:
+    length = 1031
+    model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=length, classes=2), "values", seed=0)
+    inputs = torch.randn(4, length, 1, generator=torch.Generator().manual_seed(0))
+    split = Split(inputs=inputs, labels=torch.tensor([0, 1, 0, 1]))
+    done = []
+    subject = ours.of(model, split)
+    few = named_directions(subject.space, reach=1, radii=(2.0,))
+    result = measure(subject, groups=2, shuffles=19, directions=few, progress=lambda *at: done.append(at))
+    assert done[-1] == (8, 8)
+    quantities = {r.quantity for r in result.rows}
+    assert "cosine.scores" not in quantities
+    assert {"cosine.offsets", "cosine.W_Q", "label.offset_share"} <= quantities
+    with pytest.raises(NotApplicableError, match="use streamed"):
+        measure(subject, method="dense")
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_token_tasks_are_measured_like_any_other(causal: bool) -> None:
+    spec = Spec(length=LENGTH, classes=2, vocabulary=7)
+    config = TransformerConfig(d_model=8, heads=2, d_mlp=5, positions="rotary", causal=causal)
+    model = make_model(config, spec, "classes", seed=0)
+    tokens = torch.randint(1, 7, (30, LENGTH), generator=torch.Generator().manual_seed(0))
+    split = Split(inputs=tokens, labels=torch.arange(30) % 2, lengths=torch.arange(30) % 5 + 7)
+    result = measure(ours.of(model, split), shuffles=19)
+    for quantity in ("label.t", "reconstruction.t"):
+        t = np.array([r.interval.estimate for r in result.select(quantity)])
+        assert np.isfinite(t).all()
+        assert (t != 0).any()
+
+
+def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
+    subject = make_case(7)
+    group = 2 * 8 * 2 * 3 * LENGTH**2  # both losses, float64, layers, heads, scores
+    assert fitting_groups(subject, 20, 2**30) == 20
+    assert fitting_groups(subject, 20, 3 * 7 * group) == 7
+    assert fitting_groups(subject, 20, 3 * 2 * group) == 20  # matrices are given up instead
+    for limit, kept in ((3 * 7 * group + 1, True), (3 * 2 * group, False)):
+        groups = fitting_groups(subject, 20, limit)
+        plan = make_plan(
+            subject,
+            np.arange(7),
+            "reconstruction",
+            groups=groups,
+            directions=1,
+            draws=1,
+            method="streamed",
+            memory_limit=limit,
+        )
+        assert plan.keep_scores is kept
+
+
+def test_questions_without_meaning_are_refused() -> None:
+    subject = make_case(6)
+    cases = {
+        "no label": relabelled(subject, torch.tensor([0, 1, -1, 0, 1, 2])),
+        "same label": relabelled(subject, torch.zeros(6, dtype=torch.int64)),
+        "are numbers": relabelled(subject, torch.zeros(6)),
+        "at least two": ours.of(subject.model, subject.split.head(1)),
+    }
+    for message, broken in cases.items():
+        with pytest.raises(NotApplicableError, match=message):
+            measure(broken)
+    with pytest.raises(ConfigError, match="memory_limit is too small"):
+        measure(subject, memory_limit=1000)
+    with pytest.raises(ConfigError, match="must be true for causal"):
+        measure(ours.of(subject.model, subject.split, trained=[CausalPrediction()]))

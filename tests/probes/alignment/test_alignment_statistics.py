@@ -1,0 +1,149 @@
+"""From gathered gradients to rows: exact nulls, uniform p-values, prices of detection, cosines and shares."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from attnprobe.capture import ours
+from attnprobe.probes.alignment.gather import Gathered
+from attnprobe.probes.alignment.statistics import (
+    chance_share,
+    cosine_rows,
+    label_dependence,
+    label_rows,
+    shuffled_labels,
+)
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.layout import Layout
+from attnprobe.streams import stream
+from tests.probes.alignment.alignment_cases import CLASSES, gather_all, make_case, make_settings
+
+
+@pytest.mark.parametrize("config", [{}, {"causal": True, "readout": "last"}, {"readout": "token"}])
+def test_the_null_by_recombination_is_that_of_running_again_with_shuffled_labels(config: dict) -> None:
+    n, shuffles = 12, 7
+    subject = make_case(n, padded=True, **config)
+    split = subject.split
+    labels = split.labels.numpy()
+    gathered, _ = gather_all(subject, "label")
+    means, ts = shuffled_labels(gathered.targets, gathered.projections, labels, make_settings(3, shuffles))
+    permuted = stream(3, "label shuffles").permuted(np.tile(labels, (shuffles, 1)), axis=1)
+    shares = np.bincount(labels, minlength=CLASSES) / n
+    for s in range(shuffles):
+        other = dataclasses.replace(split, labels=torch.from_numpy(permuted[s]))
+        again, _ = gather_all(ours.of(subject.model, other), "label", rows=4)
+        samples = again.projection
+        # Nothing but the class token's own query is read from the last layer.
+        layers = slice(1 if config.get("readout") == "token" else 2)
+        t = samples.mean(0)[layers] / stats.sem(samples)[layers]
+        np.testing.assert_allclose(ts[s][layers], t, rtol=1e-8)
+        # Taking the labels' average out by brute force, too: every sequence with every label.
+        average = np.zeros(samples.shape[1:])
+        for c in range(CLASSES):
+            same = dataclasses.replace(split, labels=torch.full((n,), c))
+            average += shares[c] * gather_all(ours.of(subject.model, same), "label")[0].projection.mean(0)
+        np.testing.assert_allclose(means[s], samples.mean(0) - average, atol=1e-14)
+
+
+def test_the_label_dependent_part_is_the_mean_minus_its_average_over_all_relabellings() -> None:
+    subject = make_case(15)
+    split = subject.split
+    gathered, projector = gather_all(subject, "label")
+    rows = label_rows(gathered, split.labels.numpy(), projector.names, make_settings(shuffles=19999))
+    found = {(r.quantity, r.layer, r.head, r.direction): r.interval.estimate for r in rows}
+    null, _ = shuffled_labels(
+        gathered.targets, gathered.projections, split.labels.numpy(), make_settings(1, shuffles=19999)
+    )
+    error = null.std(0) / math.sqrt(len(null))
+    assert (np.abs(null.mean(0)) < 5 * error).all()  # centred: what is left is not in the labels
+    for layer, head, d in np.ndindex(null.shape[1:]):
+        place = (layer, head, projector.names[d])
+        assert found["label.mean", *place] == pytest.approx(gathered.projection[:, layer, head, d].mean(), abs=1e-15)
+
+
+def gaussian_gathered(generator: np.random.Generator, n: int, signal: float, labels: np.ndarray) -> Gathered:
+    """Projections of 4 logits with strong class-free parts, and a part of size ``signal`` that follows the label."""
+    logits = generator.standard_normal((n, 4))
+    g = 3.0 + generator.standard_normal((n, 4, 1, 1, 1)) + generator.standard_normal((4, 1, 1, 1))
+    g[np.arange(n), labels, 0, 0, 0] += signal
+    one_hot = np.eye(4)[labels]
+    coefficients = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - one_hot
+    nothing = np.zeros((n, 1, 1))
+    return Gathered(
+        targets=logits,
+        projections=g,
+        projection=np.einsum("nc,nclhd->nlhd", coefficients, g),
+        energy=nothing,
+        offset_energy=nothing,
+        profile=nothing,
+        profile_error=nothing,
+        group_means={},
+    )
+
+
+def test_p_values_are_uniform_without_a_signal_and_intervals_cover() -> None:
+    p_values, covered = [], []
+    for repeat in range(100):
+        generator = np.random.default_rng(repeat)
+        labels = generator.integers(0, 4, 60)
+        rows = label_rows(gaussian_gathered(generator, 60, 0.0, labels), labels, ["d"], make_settings(repeat, 99))
+        (row,) = [r for r in rows if r.quantity == "label.dependent.mean"]
+        p_values.append(row.p_value)
+        covered.append(row.interval.low <= 0 <= row.interval.high)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_price_of_detection_predicts_how_many_sequences_it_takes() -> None:
+    signal, many, z = 0.4, 3000, 1.96
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, many)
+    rows = label_rows(gaussian_gathered(generator, many, signal, labels), labels, ["d"], make_settings(shuffles=19))
+    (price,) = [r.interval for r in rows if r.quantity == "label.dependent.sequences"]
+    # mean_c g_c - g_label has mean -(1 - 1/4) signal and variance 1 - 1/4.
+    assert price.estimate == pytest.approx(z**2 * 0.75 / (0.75 * signal) ** 2, rel=0.15)
+    assert price.low <= price.estimate <= price.high
+    needed, seen = round(price.estimate), 0
+    for repeat in range(200):
+        draw = np.random.default_rng(repeat + 1)
+        few = draw.integers(0, 4, needed)
+        gathered = gaussian_gathered(draw, needed, signal, few)
+        null, _ = shuffled_labels(gathered.targets, gathered.projections, few, make_settings(repeat, 199))
+        mean = label_dependence(gathered.projections, few).mean(0)
+        seen += float(abs(mean).item()) > z * null.std()
+    assert 80 <= seen <= 120  # at n = (z sigma / mu)^2 the mean sits on the threshold: seen half of the time
+
+
+def test_cosines_of_a_loss_with_itself_are_one_and_pulled_back_weights_are_measured() -> None:
+    gathered, _ = gather_all(make_case(40), "reconstruction", groups=20)
+    rows = cosine_rows({"label": gathered, "reconstruction": gathered}, make_settings())
+    assert {r.quantity for r in rows} == {
+        f"cosine.{w}{s}" for w in ("scores", "offsets", "W_Q", "W_K") for s in ("", ".raw")
+    }
+    for row in rows:
+        if not math.isnan(row.interval.estimate):
+            assert row.interval.estimate == pytest.approx(1, abs=1e-12), row.quantity
+    assert sum(not math.isnan(r.interval.estimate) for r in rows) > len(rows) // 2
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        ScoreSpace(layout=Layout(shape=(7,))),
+        ScoreSpace(layout=Layout(shape=(7,), causal=True)),
+        ScoreSpace(layout=Layout(shape=(3, 4))),
+        ScoreSpace(layout=Layout(shape=(5,)), leading=1),
+    ],
+)
+def test_chance_share_is_that_of_random_gradients(space: ScoreSpace) -> None:
+    rows = slice(0, space.length)
+    visible = torch.nn.functional.pad(space.visible(rows), (space.leading, 0), value=True)
+    g = torch.randn(20000, *visible.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * visible
+    g = ((g - g.sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)) * visible)[..., space.leading :]
+    counts = space.fold(space.visible(rows).double(), rows).clamp(min=1)
+    part = (space.fold(g, rows).square() / counts).flatten(1).sum(1)
+    assert chance_share(space) == pytest.approx(float(part.mean() / g.square().sum((-2, -1)).mean()), rel=0.02)
