@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         open,
         proximity,
         train,
+        trajectory,
         verify,
     )
 
@@ -44,6 +45,7 @@ __all__ = [
     "open",
     "proximity",
     "train",
+    "trajectory",
     "verify",
 ]
 

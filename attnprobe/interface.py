@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import html
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +16,13 @@ from attnprobe.capture.subject import Subject
 from attnprobe.config import override
 from attnprobe.errors import ArtifactError
 from attnprobe.files import parse_json, reading
+from attnprobe.launch.trajectory import TrajectoryWriter, read_runs
 from attnprobe.machine import choose_device
 from attnprobe.probes import alignment as alignment_probe
 from attnprobe.probes import certificate, decomposition, interventions
 from attnprobe.probes import proximity as proximity_probe
 from attnprobe.probes.rows import rows_to_records, with_q_values
-from attnprobe.report import alignment_figures, figures, intervention_figures, verdicts
+from attnprobe.report import alignment_figures, figures, intervention_figures, trajectory_figures, verdicts
 from attnprobe.run import Phase
 from attnprobe.training.execute import execute
 from attnprobe.training.saved.run_directory import RunDirectory
@@ -190,13 +192,19 @@ def train(
     data_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    probe_every: float | None = None,
+    probe_sequences: int = 32,
 ) -> Run:
     """Carry out a run in this process and return it. preset: a name or a .toml file; settings: "section.key=value".
+    probe_every: probe validation sequences at steps 0, 1 and each time their number grew by this factor.
 
     The same settings give the same run as ``attnprobe train``. An exception (KeyboardInterrupt, too) leaves a folder
     that ``resume=True`` goes on with from its last save.
     """
     config = run.from_table(override(presets.read_table(preset), settings))
+    watch = None
+    if probe_every is not None:
+        watch = TrajectoryWriter(config=config, folder=Path(out), factor=probe_every, sequences=probe_sequences)
     result = execute(
         config,
         Path(out),
@@ -205,6 +213,7 @@ def train(
         data_dir=None if data_dir is None else Path(data_dir),
         resume=resume,
         overwrite=overwrite,
+        watch=watch,
     )
     return Run(folder=Path(out), result=result)
 
@@ -224,6 +233,17 @@ class Silent:
     def stepped(self, samples: int) -> None: ...
     def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None: ...
     def message(self, text: str) -> None: ...
+
+
+def trajectory(*runs: "str | Path | Run") -> Answer:
+    """Proximity bias and both losses' gradients along proximity against the training step, of one run or several.
+
+    runs: run directories that were trained with ``probe_every``; ArtifactError if there are no such records.
+    """
+    folders = [given.folder if isinstance(given, Run) else Path(given) for given in runs]
+    records = with_q_values(read_runs(folders, warn=lambda text: warnings.warn(text, stacklevel=2)))
+    draw = functools.partial(trajectory_figures.draw_trajectory, records)
+    return Answer(title="trajectory", rows=records, verdict=verdicts.trajectory(records), result=None, draw=draw)
 
 
 def verify(claims: Sequence[str] | None = None, *, length: int = 64, dim: int = 5, seed: int = 0) -> "list[Row]":

@@ -1,9 +1,14 @@
-"""Probing between two steps of a run that is being trained."""
+"""The trajectory of a run: probing between two steps while it trains, and reading what was recorded."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.files import parse_json, reading
+from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from attnprobe.models import Transformer
@@ -11,10 +16,13 @@ if TYPE_CHECKING:
     from attnprobe.run import RunConfig
     from attnprobe.tasks import Data
 
+Record = dict[str, Any]
+KEYS = ("run", "phase", "step", "layer", "head", "quantity", "direction")  # what tells rows of one run apart
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TelemetryWriter:
-    """Measures on a log-spaced grid of steps and appends the records to the run's telemetry.jsonl.
+class TrajectoryWriter:
+    """Measures on a log-spaced grid of steps and appends the records to the run's trajectory.jsonl.
 
     A class and not a closure: it must travel to worker processes.
     """
@@ -26,17 +34,16 @@ class TelemetryWriter:
 
     def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
         from attnprobe.capture import ours
-        from attnprobe.probes.trajectory import Telemetry, log_spaced
-        from attnprobe.training.saved.run_directory import RunDirectory
+        from attnprobe.probes.trajectory import Trajectory, log_spaced
 
         if not log_spaced(self.factor, step):
             return
         seed = self.config.seed
         subject = ours.of(model, data.validation, trained=trained_for(self.config), seed=seed)
-        found = Telemetry(sequences=self.sequences, seed=seed).measure(subject)
+        found = Trajectory(sequences=self.sequences, seed=seed).measure(subject)
         directory = RunDirectory(self.folder)
         place = {"run": str(self.folder), "seed": self.config.seed, "phase": phase, "step": step}
-        directory.append(directory.telemetry, [place | record for record in found])
+        directory.append(directory.trajectory, [place | record for record in found])
 
 
 @cache  # it may have to read a checkpoint
@@ -46,3 +53,52 @@ def trained_for(config: "RunConfig") -> "tuple[Objective, ...]":
 
     _, pretrain = starting_point(config)
     return tuple(phase.objective for phase in (pretrain, config.finetune) if phase is not None)
+
+
+def read_runs(folders: Sequence[Path], *, warn: Callable[[str], None]) -> list[Record]:
+    """What was recorded in several run directories, one after the other; ConfigError if one is given twice."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError("the same run is given twice", hint="leave one of them out")
+    return [record for folder in folders for record in read_run(folder, warn=warn)]
+
+
+def read_run(folder: Path, *, warn: Callable[[str], None]) -> list[Record]:
+    """The tidy rows of one run; of a step that was measured twice (after an interruption) the later ones.
+
+    An interruption may also leave half a line at the end: it is left out, and ``warn`` is told. Anything else that is
+    no record is an ArtifactError.
+    """
+    path = RunDirectory(folder).trajectory
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist", hint="train with --probe-every 2 to record it")
+    with reading(path):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    records: dict[tuple[Any, ...], Record] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            with reading(path):
+                # by the folder it was read from: that of its training may have another's name, or be called otherwise
+                record = check_record(parse_json(line)) | {"run": str(folder)}
+                records[tuple(record[key] for key in KEYS)] = record
+        except ArtifactError:
+            if number < len(lines):
+                raise ArtifactError(f"{path}: line {number} is damaged", hint="remove that line") from None
+            warn(f"the last line of {path} was cut off by an interruption and is left out")
+    if not records:
+        raise ArtifactError(f"{path} is empty", hint="was the run interrupted before its first step?")
+    return list(records.values())
+
+
+def check_record(record: Record) -> Record:
+    """ValueError or KeyError if a row does not hold what tables and figures take from it."""
+    kinds = {"run": str, "phase": str, "quantity": str, "step": int, "layer": int, "head": int}
+    wrong = [name for name, kind in kinds.items() if type(record[name]) is not kind]
+    numbers = {"estimate": record["estimate"], "p_value": record["p_value"], "low": record.get("low")}
+    wrong += [name for name, value in (numbers | {"high": record.get("high")}).items() if not is_number(value)]
+    if wrong or not isinstance(record["direction"], str | None):
+        raise ValueError(f"{wrong[0] if wrong else 'direction'} is of the wrong kind")
+    return record
+
+
+def is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -25,7 +25,7 @@ def log_spaced(factor: float, step: int) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Telemetry:
+class Trajectory:
     """What is measured at every step of the grid: ``sequences`` samples, always the same ones."""
 
     sequences: int = 32

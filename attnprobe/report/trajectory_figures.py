@@ -20,7 +20,7 @@ ROWS = {  # quantity -> what its axis says
 }
 
 
-def draw_telemetry(records: Sequence[Record], stem: Path) -> list[Path]:
+def draw_trajectory(records: Sequence[Record], stem: Path) -> list[Path]:
     """One column per phase, one line per run, layer and head.
 
     Colours tell the heads of one run apart, or several runs: heads have no order that runs share. The lines of one run

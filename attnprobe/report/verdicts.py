@@ -95,7 +95,7 @@ def decompose(records: list[Record]) -> str:
     return sentences(texts, limits, "no head has scores that vary")
 
 
-def telemetry(records: list[Record]) -> str:
+def trajectory(records: list[Record]) -> str:
     """Of every run the followed head's bias at the first and at the last step of every phase."""
     texts = []
     for run, (layer, head) in followed_heads(records).items():

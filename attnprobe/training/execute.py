@@ -30,8 +30,9 @@ from attnprobe.training.saved.checkpoint import (
     transfer,
 )
 from attnprobe.training.saved.claim import check_claim, claimed, remove_kept, where_kept
+from attnprobe.training.saved.manifest import make_manifest
 from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
-from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory, make_manifest
+from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory
 from attnprobe.training.updates.attention_kernels import Chosen, choose_for_phases
 from attnprobe.training.updates.steppers import ModeChoice
 

@@ -17,7 +17,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import alignment, certificate, decomposition, interventions, proximity
 from attnprobe.probes.alignment.change import change_of_scores
-from attnprobe.probes.trajectory import Telemetry
+from attnprobe.probes.trajectory import Trajectory
 from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.directions import Direction, ScoreSpace, named_directions
 from attnprobe.scores.layout import Layout
@@ -156,7 +156,7 @@ PROBES: dict[str, Measurement] = {
     "certify": lambda s: certificate.measure(s, n=9, seed=5, shuffles=19),
     "change": lambda s: change_of_scores(s, s, n=9, seed=5),
     "swap": lambda s: interventions.swap_response(s, s, n=9, seed=5),
-    "telemetry": lambda s: Telemetry(sequences=9, seed=5).measure(s),
+    "trajectory": lambda s: Trajectory(sequences=9, seed=5).measure(s),
 }
 
 
@@ -213,7 +213,7 @@ def test_streams_are_the_same_at_every_call_and_different_by_name_and_seed() -> 
 def test_a_model_without_attention_is_refused(name: str) -> None:
     subject = make_ours()
     subject.model.blocks = torch.nn.ModuleList()
-    if name == "telemetry":  # a run goes on without it
+    if name == "trajectory":  # a run goes on without it
         assert PROBES[name](subject) == []
         return
     with pytest.raises(NotApplicableError, match="no attention layer"):

@@ -132,6 +132,21 @@ def test_train_and_load(tiny: list[str], tmp_path: Path) -> None:
         ap.load_run(tmp_path)
 
 
+def test_trajectory_has_the_rows_of_the_command(attnprobe, tiny: list[str]) -> None:
+    runs = [ap.train(out=f"run{seed}", settings=[*tiny[1::2], f"seed={seed}"], probe_every=2) for seed in (0, 1)]
+    rows = attnprobe("probe", "trajectory", "run0", "run1", "--json").document()["rows"]
+    answer = ap.trajectory(runs[0], "run1")
+    assert answer.rows == rows
+    assert answer.to_frame().groupby("run").step.max().to_dict() == {"run0": 1, "run1": 1}
+    assert answer.verdict.startswith("run0: the bias of layer")
+    assert answer.plot()[0].startswith(b"\x89PNG")
+    Path("run1/trajectory.jsonl").write_text(Path("run1/trajectory.jsonl").read_text()[:-9])
+    with pytest.warns(UserWarning, match="cut off"):
+        assert len(ap.trajectory(*runs).rows) == len(rows) - 1
+    with pytest.raises(ArtifactError, match="does not exist"):
+        ap.trajectory("nowhere")
+
+
 def test_verify() -> None:
     rows = ap.verify(["C1"], length=11, dim=2)
     assert rows

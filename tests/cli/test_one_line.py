@@ -138,10 +138,10 @@ def test_a_damaged_record_of_a_run(attnprobe, trained, tiny, name: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["3", "{}", "[", '{"run": 1}', "\xff", "{" * 9000, '{"step": "x"}'])
-def test_damaged_telemetry(attnprobe, tmp_path: Path, line: str) -> None:
+def test_damaged_trajectory(attnprobe, tmp_path: Path, line: str) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "telemetry.jsonl").write_text(f"{line}\n{line}\n", encoding="latin-1")
-    outcome = attnprobe("probe", "telemetry", "run")
+    (tmp_path / "run" / "trajectory.jsonl").write_text(f"{line}\n{line}\n", encoding="latin-1")
+    outcome = attnprobe("probe", "trajectory", "run")
     assert outcome.code == 3
     outcome.complains("line 1 is damaged", "hint:")
 

@@ -74,8 +74,8 @@ def test_outputs_are_checked_before_anything_is_read(attnprobe, probe, options, 
     assert attnprobe("probe", probe, "nowhere.pt", "--csv", "new/rows.csv").code == 3
 
 
-def test_outputs_of_telemetry_and_certify_are_checked_too(attnprobe) -> None:
-    for command in (("probe", "telemetry"), ("theory", "certify")):
+def test_outputs_of_trajectory_and_certify_are_checked_too(attnprobe) -> None:
+    for command in (("probe", "trajectory"), ("theory", "certify")):
         outcome = attnprobe(*command, "nowhere", "--csv", "/proc/nowhere/x.csv")
         assert outcome.code == 2
         outcome.complains("--csv", "cannot be written")
@@ -87,7 +87,7 @@ def test_outputs_of_telemetry_and_certify_are_checked_too(attnprobe) -> None:
         (("alignment", "nowhere.pt", "--change-to", "goal.pt"), "goal.pt"),
         (("intervene", "nowhere.pt", "--profile-of", "donor.pt"), "donor.pt"),
         (("intervene", "nowhere.pt", "--swap", "other.pt"), "other.pt"),
-        (("telemetry", "run"), "run/telemetry.jsonl"),
+        (("trajectory", "run"), "run/trajectory.jsonl"),
     ],
 )
 def test_no_output_replaces_an_input_that_an_option_or_a_run_names(attnprobe, command, file) -> None:

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from attnprobe.cli.probe import alignment, certify, decompose, intervene, proximity
-from attnprobe.cli.probe import trajectory as telemetry
+from attnprobe.cli.probe import alignment, certify, decompose, intervene, proximity, trajectory
 from attnprobe.cli.probe.table import MOST_LINES, Table, show
 
 TABLES = {
@@ -21,16 +20,16 @@ def rows_of(probe: str, attnprobe, tiny) -> tuple[Table, list[dict[str, Any]]]:
     """The table of a probe, and its rows for models of two layers with three heads."""
     model = ["-s", "model.layers=2", "-s", "model.heads=3", "-s", "model.d_model=12", "--probe-sequences", 8]
     assert attnprobe("train", *tiny, *model, "--probe-every", 2, "--out", "a-run/s0", "-q").code == 0
-    if probe == "telemetry":
-        rows = attnprobe("probe", "telemetry", "a-run/s0", "--json").document()["rows"]
-        return telemetry.table(rows), rows
+    if probe == "trajectory":
+        rows = attnprobe("probe", "trajectory", "a-run/s0", "--json").document()["rows"]
+        return trajectory.table(rows), rows
     table, command = TABLES[probe]
     paths = [f"a-run/s0/checkpoints/{name}.pt" for name in ("init", "finetuned")]
     paths = paths[: 1 if probe in ("intervene", "certify") else 2]
     return table, attnprobe(*command, *paths, "-n", 12, "--json").document()["rows"]
 
 
-@pytest.mark.parametrize("probe", [*TABLES, "telemetry"])
+@pytest.mark.parametrize("probe", [*TABLES, "trajectory"])
 def test_tables_fit_and_break_no_word_at_any_width(probe: str, attnprobe, tiny, monkeypatch, capsys) -> None:
     table, rows = rows_of(probe, attnprobe, tiny)
 

@@ -20,9 +20,9 @@ from PIL import Image
 from scipy.io import wavfile
 
 from attnprobe import presets, run
-from attnprobe.cli.probe import trajectory as telemetry
 from attnprobe.config import override, read_toml
 from attnprobe.files import check_plain, checksum, ownership, reading
+from attnprobe.launch import trajectory
 from attnprobe.models import make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.report.training_figures import read_curve
@@ -221,7 +221,7 @@ RESULT = json.dumps(
 ).encode()  # fmt: skip
 METRICS = b'{"phase": "finetuned", "epoch": 1, "train_accuracy": 0.5}\n{"phase": "finetuned", "train_accuracy": 1}\n'
 ROW = {"run": "r", "phase": "finetuned", "step": 1, "layer": 0, "head": 1, "quantity": "q", "direction": None}
-TELEMETRY = ((json.dumps(ROW | {"estimate": 0.5, "p_value": None}) + "\n") * 3).encode()
+TRAJECTORY = ((json.dumps(ROW | {"estimate": 0.5, "p_value": None}) + "\n") * 3).encode()
 
 PARSERS: dict[str, Parser] = {
     "checkpoint": Parser(
@@ -248,9 +248,9 @@ PARSERS: dict[str, Parser] = {
         group="records", file="metrics.jsonl", content=lambda: METRICS,
         read=lambda path: read_curve(path.parent, "train_accuracy"), more=of_json(lambda: METRICS, lines=True),
     ),
-    "telemetry": Parser(
-        group="records", file="telemetry.jsonl", content=lambda: TELEMETRY,
-        read=lambda path: telemetry.read(path.parent), more=of_json(lambda: TELEMETRY, lines=True),
+    "trajectory": Parser(
+        group="records", file="trajectory.jsonl", content=lambda: TRAJECTORY,
+        read=lambda path: trajectory.read_run(path.parent, warn=print), more=of_json(lambda: TRAJECTORY, lines=True),
     ),
     "marker": Parser(
         group="records", file=ownership.MARKER, content=lambda: b'{"made by": "attnprobe", "kind": "run"}',

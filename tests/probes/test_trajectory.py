@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import proximity
-from attnprobe.probes.trajectory import Telemetry, log_spaced
+from attnprobe.probes.trajectory import Trajectory, log_spaced
 from attnprobe.tasks.textures import Textures
 
 
@@ -32,7 +32,7 @@ def test_numbers_are_those_of_the_probes_and_the_model_is_left_alone() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random_state = torch.random.get_rng_state()
     subject = ours.of(model, data.validation, seed=3)
-    records = Telemetry(sequences=16, seed=3).measure(subject)
+    records = Trajectory(sequences=16, seed=3).measure(subject)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

@@ -19,8 +19,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import proximity
 from attnprobe.probes.rows import Measurement
-from attnprobe.report import figures
-from attnprobe.report import trajectory_figures as telemetry_figures
+from attnprobe.report import figures, trajectory_figures
 from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 
@@ -129,7 +128,7 @@ def test_quantities(results: dict[str, proximity.Proximity], tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("runs", [1, 3])
-def test_telemetry_tells_heads_of_one_run_or_several_runs_apart(
+def test_trajectory_tells_heads_of_one_run_or_several_runs_apart(
     runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [
@@ -141,7 +140,7 @@ def test_telemetry_tells_heads_of_one_run_or_several_runs_apart(
         for head in range(2) for quantity in ("proximity_bias", "reconstruction.t", "label.dependent.t")
     ]  # fmt: skip
     figure = draw(
-        lambda stem: telemetry_figures.draw_telemetry(records, stem), tmp_path, monkeypatch, telemetry_figures
+        lambda stem: trajectory_figures.draw_trajectory(records, stem), tmp_path, monkeypatch, trajectory_figures
     )
     check_layout(figure)
     lines = [line for line in figure.axes[0].get_lines() if len(np.asarray(line.get_xdata())) == 4]
@@ -162,7 +161,7 @@ def test_telemetry_tells_heads_of_one_run_or_several_runs_apart(
     assert (figure.axes[0].get_ylim()[1] > 40) == (runs == 1)  # intervals are drawn where they can be told apart
 
 
-def test_telemetry_sorts_runs_and_heads_as_numbers_and_long_runs_have_few_ticks(
+def test_trajectory_sorts_runs_and_heads_as_numbers_and_long_runs_have_few_ticks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def drawn(runs: list[str], heads: list[int]) -> Figure:
@@ -172,7 +171,7 @@ def test_telemetry_sorts_runs_and_heads_as_numbers_and_long_runs_have_few_ticks(
             for run in runs for head in heads for step in (0, 1, 70_000)
         ]  # fmt: skip
         return draw(
-            lambda stem: telemetry_figures.draw_telemetry(records, stem), tmp_path, monkeypatch, telemetry_figures
+            lambda stem: trajectory_figures.draw_trajectory(records, stem), tmp_path, monkeypatch, trajectory_figures
         )
 
     figure = drawn(["s10", "s2"], [0])

@@ -62,7 +62,7 @@ def test_decompose_names_the_largest_and_the_least_share_of_position() -> None:
     assert "(there content 0.10, interaction 0.20); the least, 0.40, in layer 0, head 0" in text
 
 
-def test_telemetry_follows_the_head_that_is_strongest_at_the_end() -> None:
+def test_trajectory_follows_the_head_that_is_strongest_at_the_end() -> None:
     rows = [
         row("proximity_bias", bias, run=run, head=head, phase=phase, step=step)
         for run in ("a/s0", "a/s1")
@@ -72,7 +72,7 @@ def test_telemetry_follows_the_head_that_is_strongest_at_the_end() -> None:
         for head, bias in enumerate(biases)
     ]  # fmt: skip
     assert verdicts.followed_heads(rows) == {"a/s0": (0, 1), "a/s1": (0, 1)}
-    text = verdicts.telemetry(rows)
+    text = verdicts.trajectory(rows)
     assert "a/s1: the bias of layer 0, head 1 goes from +0.00 to -0.50" in text
     assert "by step 8 of pretrained, then from -0.80 to -0.80" in text
     assert "chosen after the fact" in text

@@ -32,5 +32,5 @@ def assert_equal_runs(one: Path, two: Path) -> None:
         for key, tensor in state.items():
             assert torch.equal(tensor, b[name][key]), (name, key)
     assert records(one), "there is something to compare"
-    for name in ("metrics.jsonl", "telemetry.jsonl"):
+    for name in ("metrics.jsonl", "trajectory.jsonl"):
         assert records(one, name) == records(two, name), name

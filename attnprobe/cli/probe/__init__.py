@@ -2,9 +2,9 @@
 
 import typer
 
-from attnprobe.cli.probe import alignment, decompose, intervene, proximity
-from attnprobe.cli.probe import trajectory as telemetry
+from attnprobe.cli.probe import alignment, decompose, intervene, proximity, trajectory
 
 probe_app = typer.Typer(name="probe", help="Measure attention in checkpoints.", no_args_is_help=True)
-for module in (proximity, alignment, intervene, decompose, telemetry):
+for module in (proximity, alignment, intervene, decompose, trajectory):
     probe_app.command()(module.command)
+probe_app.command("telemetry", hidden=True)(trajectory.command)  # its earlier name

@@ -103,14 +103,14 @@ def make_command(
     probe: Callable[..., Findings],
     *,
     without: Sequence[str] = (),
-    reads: str = "",
+    reads: Sequence[str] = ("",),
     further: Sequence[str] = (),
     figure_each: bool = False,
     **defaults: Any,
 ) -> Callable[..., None]:
     """The command of ``probe(request, paths, own options...)``: its own parameters first, then the shared options.
 
-    without: shared options it has no use for. reads: the file in each of its paths, where those are folders. further:
+    without: shared options it has no use for. reads: files in each of its paths, where those are folders. further:
     names of the figures after the first; figure_each: every checkpoint has its own. defaults: of shared options.
     """
     _, paths, *own = inspect.signature(probe, eval_str=True).parameters.values()
@@ -126,7 +126,7 @@ def make_command(
         others = [given[p.name] for p in own if isinstance(given[p.name], Path)]
         figures = [*further, *(labels(first)[1:] if figure_each else ())]
         check_outputs(
-            [*(path / reads for path in first), *others],
+            [*(path / name for path in first for name in reads), *others],
             csv=request.csv, npz=request.npz, figure=request.figure, further=figures,
         )  # fmt: skip
         deliver(request, first, probe(request, **given))

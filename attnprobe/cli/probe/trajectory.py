@@ -1,4 +1,4 @@
-"""attnprobe probe telemetry: what was measured while runs trained."""
+"""attnprobe probe trajectory: what was measured while runs trained."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,14 +9,9 @@ from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.table import MOST_LINES, Column, Table, estimate, interval, probability
 from attnprobe.cli.screen.output import say
-from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.files import parse_json, reading
-
-FILE = "telemetry.jsonl"
-KEYS = ("run", "phase", "step", "layer", "head", "quantity", "direction")  # what tells rows of one run apart
 
 
-def telemetry(
+def trajectory(
     request: Request,
     runs: Annotated[list[Path], typer.Argument(help="Run directories trained with --probe-every.")],
 ) -> Findings:
@@ -24,23 +19,22 @@ def telemetry(
 
     Examples:
 
-        attnprobe train --probe-every 2 && attnprobe probe telemetry runs/textures-s0
+        attnprobe train --probe-every 2 && attnprobe probe trajectory runs/textures-s0
 
-        attnprobe probe telemetry runs/textures-s* --figure telemetry --csv telemetry.csv
+        attnprobe probe trajectory runs/textures-s* --figure trajectory --csv trajectory.csv
 
     The table follows one head of every run, the one whose bias is the largest in size at the end, at a few steps.
     """
+    from attnprobe.launch.trajectory import read_runs
     from attnprobe.report import verdicts
-    from attnprobe.report.trajectory_figures import draw_telemetry
+    from attnprobe.report.trajectory_figures import draw_trajectory
 
-    if len({folder.resolve() for folder in runs}) < len(runs):
-        raise ConfigError("the same run is given twice", hint="leave one of them out")
-    records = [record for folder in runs for record in read(folder)]
+    records = read_runs(runs, warn=lambda text: say(f"warning: {text}"))
     return Findings(
         records=records,
         table=table(records),
-        verdict=verdicts.telemetry,
-        draw=lambda name: draw_telemetry(records, name),
+        verdict=verdicts.trajectory,
+        draw=lambda name: draw_trajectory(records, name),
     )
 
 
@@ -61,7 +55,7 @@ def table(records: list[Record]) -> Table:
         return own and record["step"] in few[record["run"], record["phase"]]
 
     return Table(
-        title="telemetry",
+        title="trajectory",
         keys=("run", "phase", "step", "layer", "head"),
         columns=(
             Column(heading="proximity bias", where={"quantity": "proximity_bias"}, text=interval("+.2f")),
@@ -81,50 +75,8 @@ def thinned(steps: list[int], most: int) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
-def read(folder: Path) -> list[Record]:
-    """The tidy rows of one run; of a step that was measured twice (after an interruption) the later ones.
-
-    An interruption may also leave half a line at the end: it is left out, with a line on stderr. Anything else that is
-    no record is an ArtifactError.
-    """
-    path = folder / FILE
-    if not path.exists():
-        raise ArtifactError(f"{path} does not exist", hint="train with --probe-every 2 to record it")
-    with reading(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    records: dict[tuple[Any, ...], Record] = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            with reading(path):
-                # by the folder it was read from: that of its training may have another's name, or be called otherwise
-                record = check_record(parse_json(line)) | {"run": str(folder)}
-                records[tuple(record[key] for key in KEYS)] = record
-        except ArtifactError:
-            if number < len(lines):
-                raise ArtifactError(f"{path}: line {number} is damaged", hint="remove that line") from None
-            say(f"warning: the last line of {path} was cut off by an interruption and is left out")
-    if not records:
-        raise ArtifactError(f"{path} is empty", hint="was the run interrupted before its first step?")
-    return list(records.values())
-
-
-def check_record(record: Record) -> Record:
-    """ValueError or KeyError if a row does not hold what tables and figures take from it."""
-    kinds = {"run": str, "phase": str, "quantity": str, "step": int, "layer": int, "head": int}
-    wrong = [name for name, kind in kinds.items() if type(record[name]) is not kind]
-    numbers = {"estimate": record["estimate"], "p_value": record["p_value"], "low": record.get("low")}
-    wrong += [name for name, value in (numbers | {"high": record.get("high")}).items() if not is_number(value)]
-    if wrong or not isinstance(record["direction"], str | None):
-        raise ValueError(f"{wrong[0] if wrong else 'direction'} is of the wrong kind")
-    return record
-
-
-def is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
 command = make_command(
-    telemetry,
-    reads=FILE,
+    trajectory,
+    reads=("trajectory.jsonl", "telemetry.jsonl"),
     without=("sequences", "split", "level", "memory_limit", "seed", "device", "data_dir", "npz"),
 )

@@ -118,10 +118,10 @@ def train(
         return
     watches = None
     if probe_every is not None:
-        from attnprobe.launch.trajectory import TelemetryWriter
+        from attnprobe.launch.trajectory import TrajectoryWriter
 
         watches = [
-            TelemetryWriter(config=config, folder=folder, factor=probe_every, sequences=probe_sequences)
+            TrajectoryWriter(config=config, folder=folder, factor=probe_every, sequences=probe_sequences)
             for config, folder in zip(configs, folders, strict=True)
         ]
     results = train_all(

@@ -1,28 +1,17 @@
-"""The run directory: settings, manifest, metrics, checkpoints and result of one run."""
+"""The run directory: settings, manifest, metrics, checkpoints and result of one run. Light: it opens no checkpoint."""
 
-import functools
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy
-import torch
-
-from attnprobe import __version__, published, run
 from attnprobe.errors import ArtifactError, shown
 from attnprobe.files import read_json, reading, to_json, unwritable, write_text
-from attnprobe.machine import now, processor_name
-from attnprobe.run import RunConfig
-from attnprobe.tasks import Data
-from attnprobe.training.updates.attention_kernels import Choice
 
 STAGES = ("init", "pretrained", "finetuned")
 FILES = (  # all that a run writes; what else lies in its folder is somebody else's
-    "run.toml", "manifest.json", "metrics.jsonl", "telemetry.jsonl", "resume.pt", "resume.next.pt", "result.json",
+    "run.toml", "manifest.json", "metrics.jsonl", "trajectory.jsonl", "telemetry.jsonl", "resume.pt", "resume.next.pt",
+    "result.json",
     *(f"checkpoints/{stage}.pt" for stage in STAGES),
 )  # fmt: skip
 START_AGAIN = "start again: --overwrite"
@@ -40,7 +29,7 @@ RESULTS = (
 
 class RunDirectory:
     """Layout: run.toml, manifest.json, metrics.jsonl, checkpoints/*.pt, result.json; resume.pt while running; and
-    telemetry.jsonl if it was asked for. ``claim`` decides who may write there.
+    trajectory.jsonl if it was asked for. ``claim`` decides who may write there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,10 +37,15 @@ class RunDirectory:
         self.settings = path / "run.toml"
         self.manifest = path / "manifest.json"
         self.metrics = path / "metrics.jsonl"
-        self.telemetry = path / "telemetry.jsonl"
         self.resume = path / "resume.pt"
         self.resume_next = path / "resume.next.pt"  # of a member of an ensemble, until all members have written theirs
         self.result = path / "result.json"
+
+    @property
+    def trajectory(self) -> Path:
+        """Earlier versions called the file telemetry.jsonl; a run that has one goes on with it."""
+        new, old = self.path / "trajectory.jsonl", self.path / "telemetry.jsonl"
+        return old if old.exists() and not new.exists() else new
 
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / f"{name}.pt"
@@ -64,7 +58,7 @@ class RunDirectory:
         write_text(path, to_json(document) + "\n")
 
     def append(self, path: Path, records: list[dict[str, Any]]) -> None:
-        """Add lines of JSON to metrics or telemetry."""
+        """Add lines of JSON to metrics or trajectory."""
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(to_json(record, indent=None) + "\n" for record in records)
@@ -73,11 +67,11 @@ class RunDirectory:
 
     def sizes(self) -> dict[str, int]:
         """Bytes recorded so far, by file."""
-        return {path.name: path.stat().st_size for path in (self.metrics, self.telemetry) if path.exists()}
+        return {path.name: path.stat().st_size for path in (self.metrics, self.trajectory) if path.exists()}
 
     def truncate(self, sizes: Mapping[str, int]) -> None:
         """Forget what was recorded after the moment from which a run is continued."""
-        for path in (self.metrics, self.telemetry):
+        for path in (self.metrics, self.trajectory):
             if path.exists() and path.stat().st_size > sizes.get(path.name, 0):
                 os.truncate(path, sizes.get(path.name, 0))
 
@@ -115,49 +109,3 @@ class RunDirectory:
         earlier = self.read_manifest()
         if earlier and earlier.get("data_sha256") != manifest["data_sha256"]:
             raise ArtifactError(f"{self.path} was started on other data than is found now", hint="choose another --out")
-
-
-def make_manifest(
-    config: RunConfig, device: torch.device, data: Mapping[str, Data], attention: Mapping[str, Choice]
-) -> dict[str, Any]:
-    """Who ran what, where, with which versions, on which data and with which attention kernel (both by phase)."""
-    return {
-        "argv": sys.argv,
-        "fingerprint": run.fingerprint(config),
-        "seed": config.seed,
-        "attnprobe": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "platform": platform.platform(),
-        "commit": _git_commit(),
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
-        "precision": config.engine.precision,
-        "deterministic": config.engine.deterministic,
-        "published": published.described(run.to_table(config)),
-        "attention": {phase: choice.kernel for phase, choice in attention.items()},
-        "attention_deviation": {phase: choice.deviations for phase, choice in attention.items()},
-        "threads": torch.get_num_threads(),
-        "data_sha256": {phase: found.fingerprint() for phase, found in data.items()},
-        "data_notes": {phase: found.notes for phase, found in data.items()},
-        "started": now(),
-    }
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    """The commit of the source tree this package is imported from, with "+" if it was changed; None outside git."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            answer = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if not commit or git("ls-files", "--error-unmatch", __file__) is None:
-        return None
-    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
