@@ -2,3 +2,4 @@
 
 from attnprobe.probes.proximity.probe import Proximity as Proximity
 from attnprobe.probes.proximity.probe import measure as measure
+from attnprobe.probes.proximity.probe import pool as pool
