@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +67,54 @@ def test_single_pixels_do_not_tell_the_class() -> None:
     assert (guess == data.test.labels).float().mean() < 0.40
 
 
-@pytest.mark.parametrize("setting", [{"side": 0}, {"classes": 1}, {"along": -1.0}, {"n_train": 0}, {"data_seed": -1}])
+def test_a_shortcut_adds_the_pattern_of_the_class_to_every_patch_and_nothing_else() -> None:
+    plain, data = SMALL.load(), dataclasses.replace(SMALL, shortcut=0.7).load()
+    signs = {}
+    for name, split in data.splits().items():
+        before = plain.splits()[name]
+        assert torch.equal(split.labels, before.labels)
+        added = (split.inputs - before.inputs)[..., 0] / 0.7
+        for label in range(3):
+            of_class = added[split.labels == label]
+            pattern = signs.setdefault(label, of_class[0].round())
+            assert torch.allclose(of_class, pattern.expand_as(of_class), atol=1e-5)
+            assert set(pattern.tolist()) == {-1.0, 1.0}
+    assert len({tuple(pattern.tolist()) for pattern in signs.values()}) == 3
+
+
+def test_with_a_shortcut_the_class_has_the_stated_statistics_and_single_pixels_tell_it() -> None:
+    """Of class c, pixel i has mean shortcut * sign_c(i); variances average to 1, as in every plain patch by itself."""
+    data = Textures(side=7, classes=3, n_train=6000, shortcut=0.5).load().train
+    images = data.inputs[..., 0]
+    means = torch.stack([images[data.labels == label].mean(0) for label in range(3)])
+    assert (means.abs() - 0.5).abs().max() < 5 / 2000**0.5
+    variances = torch.stack([images[data.labels == label].var(0) for label in range(3)])
+    assert (variances.mean(1) - 1).abs().max() < 0.01
+    guess = (images @ means.T).argmax(1)
+    assert (guess == data.labels).float().mean() > 0.75
+
+
+def test_a_pixel_order_moves_all_images_alike_and_separates_neighbours() -> None:
+    plain, data = SMALL.load(), dataclasses.replace(SMALL, pixel_order=5).load()
+    first, moved = plain.train.inputs[..., 0], data.train.inputs[..., 0]
+    where = (moved[0][:, None] == first[0][None]).float().argmax(1)
+    assert sorted(where.tolist()) == list(range(49))
+    for name, split in data.splits().items():
+        assert torch.equal(split.inputs, plain.splits()[name].inputs[:, where])
+        assert torch.equal(split.labels, plain.splits()[name].labels)
+    assert data.spec == plain.spec
+    near = [(images[:, 1:] * images[:, :-1]).mean().item() for images in (first, moved)]
+    assert near[0] > 0.3 > 3 * abs(near[1])
+    assert dataclasses.replace(SMALL, pixel_order=6).load().fingerprint() != data.fingerprint()
+
+
+IMPOSSIBLE = [
+    {"side": 0}, {"classes": 1}, {"along": -1.0}, {"n_train": 0}, {"data_seed": -1}, {"shortcut": -0.1},
+    {"pixel_order": -1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", IMPOSSIBLE)
 def test_impossible_settings(setting: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         Textures(**setting)
