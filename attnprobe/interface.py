@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from attnprobe import opening, presets, run
+from attnprobe import opening, run
 from attnprobe.capture.arrays import arrays as arrays
 from attnprobe.capture.subject import Subject
-from attnprobe.config import override
 from attnprobe.errors import ArtifactError
 from attnprobe.files import parse_json, reading
+from attnprobe.launch.arms import settings_of
 from attnprobe.launch.trajectory import TrajectoryWriter, read_runs
 from attnprobe.machine import choose_device
 from attnprobe.probes import alignment as alignment_probe
@@ -188,6 +188,8 @@ def train(
     *,
     out: str | Path,
     settings: Sequence[str] = (),
+    pretrain: bool = True,
+    pretrained: str | Path | None = None,
     device: str = "auto",
     data_dir: str | Path | None = None,
     resume: bool = False,
@@ -196,12 +198,13 @@ def train(
     probe_sequences: int = 32,
 ) -> Run:
     """Carry out a run in this process and return it. preset: a name or a .toml file; settings: "section.key=value".
+    pretrain=False: from scratch; pretrained: finetune from this checkpoint instead of pretraining.
     probe_every: probe validation sequences at steps 0, 1 and each time their number grew by this factor.
 
     The same settings give the same run as ``attnprobe train``. An exception (KeyboardInterrupt, too) leaves a folder
     that ``resume=True`` goes on with from its last save.
     """
-    config = run.from_table(override(presets.read_table(preset), settings))
+    config = run.from_table(settings_of(preset, settings, pretrain=pretrain, pretrained=pretrained))
     watch = None
     if probe_every is not None:
         watch = TrajectoryWriter(config=config, folder=Path(out), factor=probe_every, sequences=probe_sequences)

@@ -97,6 +97,20 @@ def labels(paths: Sequence[Path]) -> list[str]:
     return found
 
 
+def same_but_seed(opened: Sequence[Opened]) -> dict[str, list[Opened]]:
+    """Name -> checkpoints that differ in nothing but the seed, for every setting that several were opened of."""
+    settings: dict[str, list[Opened]] = {}
+    for checkpoint in opened:
+        settings.setdefault(checkpoint.setting(), []).append(checkpoint)
+    found: dict[str, list[Opened]] = {}
+    for members in settings.values():
+        if len(members) > 1:
+            name = shared_name(members)
+            name += f" ({1 + sum(other.startswith(name) for other in found)})" if name in found else ""
+            found[name] = members
+    return found
+
+
 def shared_name(members: Sequence[Opened]) -> str:
     """What runs that differ in nothing but the seed are called together: their folder without the seed, and phase."""
     names = list(dict.fromkeys(re.sub(r"[-_.]?s(eed)?[-_.]?\d+$", "", _run(m.path).name) for m in members))

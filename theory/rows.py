@@ -1,6 +1,7 @@
 """One line of the verification: what is predicted, what is measured, and whether the two agree."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,4 +66,32 @@ def _row(
         control=control,
         passed=passed,
         note=note,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many rows of one claim pass; largest: of predictions, the largest error as a share of its tolerance."""
+
+    predictions: int
+    predictions_passed: int
+    controls: int
+    controls_passed: int
+    largest: float
+
+    @property
+    def passed(self) -> bool:
+        return (self.predictions_passed, self.controls_passed) == (self.predictions, self.controls)
+
+
+def count(rows: Iterable[Row]) -> Count:
+    """Of the rows of one claim."""
+    rows = list(rows)
+    predictions, controls = ([row for row in rows if row.control == control] for control in (False, True))
+    return Count(
+        predictions=len(predictions),
+        predictions_passed=sum(row.passed for row in predictions),
+        controls=len(controls),
+        controls_passed=sum(row.passed for row in controls),
+        largest=max((row.error / row.tolerance for row in predictions if row.tolerance), default=0.0),
     )

@@ -1,5 +1,6 @@
 """attnprobe demo: the whole story on textures, from two training runs to a verdict with figures."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ def tell(out: Path, numbers: list[int], device: str, silent: bool, settings: lis
     say("checking the theory", quiet=silent)
     summary = {
         "accuracy": accuracy_table(results),
-        "gain": gain(results),
+        "gain": gain_of_pretraining(results),
         "proximity": [row for label, proximity in measured.items() for row in proximity_rows(label, proximity)],
         "theory": theory_verdict(),
         "figures": [str(path) for path in draw(out, results, measured)],
@@ -106,17 +107,16 @@ def train_arms(seeds: list[int], out: Path, device: str, quiet: bool, settings: 
 
 
 def arm_configs(arm: str, seeds: list[int], settings: list[str]) -> "list[RunConfig]":
-    from attnprobe import presets, run
-    from attnprobe.config import environment_assignments, override
+    from attnprobe import run
+    from attnprobe.config import environment_assignments
+    from attnprobe.launch.arms import settings_of, with_seeds
 
     own = [SCRATCH_RATE] if arm == "scratch" else []
-    table = override(presets.read_table(run.DEFAULT_PRESET), [*own, *environment_assignments(), *settings])
-    if arm == "scratch":
-        del table["pretrain"]
-    return [run.from_table(table | {"seed": seed}) for seed in seeds]
+    assignments = [*own, *environment_assignments(), *settings]
+    return with_seeds(settings_of(run.DEFAULT_PRESET, assignments, pretrain=arm != "scratch"), seeds)
 
 
-def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict[str, Proximity]":
+def measure_runs(results: dict[str, list[Result]], device: str) -> "dict[str, Proximity]":
     """Proximity of the first seed's models at every stage, by label."""
     from attnprobe.opening import Opener
     from attnprobe.probes.proximity.probe import measure
@@ -135,38 +135,19 @@ def measure_runs(results: dict[str, list[dict[str, Any]]], device: str) -> "dict
     return measured
 
 
-def accuracy_table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    import numpy as np
+def accuracy_table(results: dict[str, list[Result]]) -> list[dict[str, Any]]:
+    from attnprobe.launch.gains import means
 
-    splits = ("train", "validation", "test")
-    rows = []
-    for arm, runs in results.items():
-        values = {f"{s}_accuracy": float(np.mean([r[f"{s}_accuracy"] for r in runs])) for s in splits}
-        rows.append(
-            {"arm": ARMS[arm], "n": len(runs), **values, "seconds": float(np.mean([r["seconds"] for r in runs]))}
-        )
-    return rows
+    return [{"arm": ARMS[arm], "n": len(runs), **means(runs)} for arm, runs in results.items()]
 
 
-def gain(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Test accuracy gained by self-pretraining, paired by seed; the interval (Student's t) needs two seeds or more."""
-    import numpy as np
-    from scipy import stats
+def gain_of_pretraining(results: dict[str, list[Result]]) -> dict[str, Any]:
+    """Test accuracy gained by self-pretraining, paired by seed."""
+    from attnprobe.launch.gains import differences, gain
 
-    pairs = zip(results["pretrained"], results["scratch"], strict=True)
-    differences = np.array([a["test_accuracy"] - b["test_accuracy"] for a, b in pairs])
-    low = high = None
-    if len(differences) > 1:
-        low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    return {
-        "estimate": float(differences.mean()),
-        "low": None if low is None else float(low),
-        "high": None if high is None else float(high),
-        "level": 0.95,
-        "n": len(differences),
-        "unit": "test accuracy",
-        "per_seed": differences.round(4).tolist(),
-    }
+    arms = results["pretrained"], results["scratch"]
+    found = dataclasses.asdict(gain(*arms))
+    return found | {"per_seed": [round(difference, 4) for difference in differences(*arms).values()]}
 
 
 def proximity_rows(label: str, proximity: "Proximity") -> list[dict[str, Any]]:
@@ -183,7 +164,7 @@ def theory_verdict() -> dict[str, Any]:
     return {"passed": not failed, "rows": len(rows), "failed": failed}
 
 
-def draw(out: Path, results: dict[str, list[dict[str, Any]]], measured: "dict[str, Proximity]") -> list[Path]:
+def draw(out: Path, results: dict[str, list[Result]], measured: "dict[str, Proximity]") -> list[Path]:
     from attnprobe.report.figures import draw_offset_profiles, draw_proximity_maps
     from attnprobe.report.training_figures import draw_learning_curves
 
@@ -207,9 +188,7 @@ def show(out: Path, summary: dict[str, Any]) -> None:
         rows.append([r["arm"], str(r["n"]), *accuracies, f"{r['seconds']:.0f}"])
     print_table("accuracy on textures", ["arm", "seeds", "train", "validation", "test", "seconds"], rows)
     gained = summary["gain"]
-    interval = (
-        "" if gained["low"] is None else f", 95 % interval {100 * gained['low']:.1f} to {100 * gained['high']:.1f}"
-    )
+    interval = "" if gained["n"] < 2 else f", 95 % interval {100 * gained['low']:.1f} to {100 * gained['high']:.1f}"
     say(
         f"self-pretraining gains {100 * gained['estimate']:.1f} points of test accuracy (n = {gained['n']}{interval})\n"
     )

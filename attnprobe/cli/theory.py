@@ -132,16 +132,15 @@ def show(rows: "list[tuple[int, Row]]", *, full: bool) -> None:
 
 
 def show_claims(rows: "list[tuple[int, Row]]") -> None:
+    from theory.rows import count
+
     lines = []
     for claim, number in dict.fromkeys((row.claim, number) for number, row in rows):
-        mine = [row for seed, row in rows if (row.claim, seed) == (claim, number)]
-        counts, largest = [], 0.0
-        for control in (False, True):
-            kind = [row for row in mine if row.control == control]
-            counts.append(f"{sum(row.passed for row in kind)} of {len(kind)}")
-            largest = max([largest, *(row.error / row.tolerance for row in kind if not control and row.tolerance)])
-        verdict = "pass" if all(row.passed for row in mine) else "FAIL"
-        lines.append([claim, f"seed {number}", *counts, f"{largest:.1g}", verdict])
+        found = count(row for seed, row in rows if (row.claim, seed) == (claim, number))
+        predictions = f"{found.predictions_passed} of {found.predictions}"
+        controls = f"{found.controls_passed} of {found.controls}"
+        verdict = "pass" if found.passed else "FAIL"
+        lines.append([claim, f"seed {number}", predictions, controls, f"{found.largest:.1g}", verdict])
     columns = ["claim", "seed", "predictions pass", "controls pass", "largest error / tolerance", "verdict"]
     print_table("theory: predicted against measured", columns, lines, numeric_from=2, keys=2)
     say(f"{len(lines)} lines for {len(rows)} rows; --full shows all")

@@ -126,6 +126,10 @@ def test_train_and_load(tiny: list[str], tmp_path: Path) -> None:
     assert list(again.checkpoints) == ["init", "pretrained", "finetuned"]
     assert again.metrics().phase.tolist() == ["pretrained", "finetuned"]
     assert again.open("init").samples == 30
+    scratch = ap.train(out=tmp_path / "scratch", settings=tiny[1::2], pretrain=False)
+    assert list(scratch.checkpoints) == ["init", "finetuned"]
+    continued = ap.train(out=tmp_path / "more", settings=tiny[1::2], pretrained=run.checkpoints["pretrained"])
+    assert continued.result["test_loss"] == run.result["test_loss"]
     with pytest.raises(ArtifactError, match="no checkpoint 'best'"):
         again.open("best")
     with pytest.raises(ArtifactError, match="holds no finished run"):

@@ -97,3 +97,16 @@ def test_parsers_are_not_imported_under_other_names() -> None:
 )
 def test_the_walk_finds_what_it_should(source: str, n: int) -> None:
     assert len(unguarded(source)) == n
+
+
+def test_the_command_line_computes_nothing() -> None:
+    """Numbers come from rooms that Python users reach too; what the commands use of numpy and torch has a reason."""
+    allowed = {("probe/files.py", "numpy"): "writes arrays", ("bench.py", "torch"): "sets the number of threads"}
+    heavy = {"numpy", "scipy", "torch", "pandas", "statistics"}
+    found = set()
+    for path in sorted((ROOT / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            found |= {(path.relative_to(ROOT / "cli").as_posix(), m.partition(".")[0]) for m in modules}
+    assert {place for place in found if place[1] in heavy} == set(allowed)

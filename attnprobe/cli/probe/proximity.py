@@ -9,7 +9,6 @@ from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval, probability
 from attnprobe.cli.screen.output import finite
-from attnprobe.opening import Opened, shared_name
 
 
 def summary(record: Record) -> Record:
@@ -93,21 +92,15 @@ def proximity(
 
 def pooled(found: Found, request: Request) -> list[Record]:
     """Records over all seeds of every setting that was given with several of them."""
+    from attnprobe.opening import same_but_seed
     from attnprobe.probes.proximity.probe import pool
     from attnprobe.probes.rows import rows_to_records
 
-    settings: dict[str, list[Opened]] = {}
-    for opened in found.opened:
-        settings.setdefault(opened.setting(), []).append(opened)
-    records: dict[str, list[Record]] = {}
-    for members in settings.values():
-        if len(members) > 1:
-            name = shared_name(members)
-            name += f" ({1 + sum(other.startswith(name) for other in records)})" if name in records else ""
-            results = [found.results[member.label] for member in members]
-            rows = pool(results, level=request.level, seed=request.seed)
-            records[name] = rows_to_records(rows, name)
-    return [record for rows in records.values() for record in rows]
+    records: list[Record] = []
+    for name, members in same_but_seed(found.opened).items():
+        results = [found.results[member.label] for member in members]
+        records += rows_to_records(pool(results, level=request.level, seed=request.seed), name)
+    return records
 
 
 command = make_command(proximity, further=("maps",))

@@ -1,7 +1,7 @@
 """attnprobe train: one run, or one per seed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -109,7 +109,8 @@ def train(
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
     settings = [*(settings or []), *engine_settings(engine, precision, deterministic)]
-    configs = load_configs(preset, settings, seed, seeds, no_pretrain, no_finetune, pretrained)
+    phases = {"pretrain": not no_pretrain, "finetune": not no_finetune, "pretrained": pretrained}
+    configs = load_configs(preset, settings, seed, seeds, **phases)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other", hint="leave one of them out")
     folders = run_folders(preset, configs, out, several=seeds is not None)
@@ -142,26 +143,14 @@ def engine_settings(mode: str | None, precision: str | None, deterministic: bool
 
 
 def load_configs(
-    preset: str,
-    settings: list[str],
-    seed: int | None,
-    seeds: str | None,
-    no_pretrain: bool,
-    no_finetune: bool,
-    pretrained: Path | None,
+    preset: str, settings: list[str], seed: int | None, seeds: str | None, **phases: Any
 ) -> "list[RunConfig]":
-    """The settings of every run that the command line asks for, one per seed."""
-    from attnprobe import presets, run
-    from attnprobe.config import environment_assignments, override
+    """The settings of every run that the command line asks for, one per seed. phases: as of ``settings_of``."""
+    from attnprobe.config import environment_assignments
+    from attnprobe.launch.arms import settings_of, with_seeds
 
-    table = override(presets.read_table(preset), [*environment_assignments(), *settings])
-    if no_pretrain or pretrained is not None:
-        table.pop("pretrain", None)
-    if no_finetune:
-        table.pop("finetune", None)
-    if pretrained is not None:
-        table["pretrained"] = str(pretrained)
-    return [run.from_table(table | {"seed": s}) for s in chosen_seeds(seed, seeds, table.get("seed", 0))]
+    table = settings_of(preset, [*environment_assignments(), *settings], **phases)
+    return with_seeds(table, chosen_seeds(seed, seeds, table.get("seed", 0)))
 
 
 def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None, *, several: bool) -> list[Path]:

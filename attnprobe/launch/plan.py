@@ -1,0 +1,52 @@
+"""What a run would take, before anything starts."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from attnprobe import published, run
+from attnprobe.machine import choose_device
+from attnprobe.models.initialisation import parameter_count
+from attnprobe.run import RunConfig
+from attnprobe.tasks import Data, Outline, Task
+from attnprobe.training.estimate import count_memory, measure_duration, sizes_of
+from attnprobe.training.saved.checkpoint import check_run, starting_point
+
+
+def make_plan(config: RunConfig, folders: list[Path], data_dir: Path | None, device: str) -> dict[str, Any]:
+    """Sizes, steps, memory and time of a run, phase by phase, as ``attnprobe train --dry-run --json`` has them."""
+    chosen = choose_device(device)
+    known: dict[Task, Data | Outline] = {}
+
+    def look(task: Task) -> Data | Outline:
+        if task not in known:
+            known[task] = task.outline() or task.load(data_dir)
+        return known[task]
+
+    start = starting_point(config)
+    model = check_run(config, start, look)
+    phases = {}
+    for name, phase in config.phases().items():
+        data = look(config.task_of(phase))
+        samples = sizes_of(data)["train"]
+        batch = min(phase.batch_size, samples)
+        steps = samples // batch * phase.epochs
+        tokens = steps * batch * data.spec.length * (2 if data.spec.pairs else 1)
+        target = run.reconstruction_target(config, data.spec, start[1])
+        memory = count_memory(config, phase, data, target)
+        duration = measure_duration(config, phase, data, target, memory, chosen)
+        phases[name] = {
+            "train_samples": samples, "length": data.spec.length, "steps": steps, "tokens": tokens,
+            "memory": dataclasses.asdict(memory) | {"total": memory.total}, **dataclasses.asdict(duration),
+        }  # fmt: skip
+    seconds = [numbers["seconds"] for numbers in phases.values()]
+    return {
+        "run_dirs": [str(folder) for folder in folders],
+        "parameters": parameter_count(model),
+        "phases": phases,
+        "memory": max(numbers["memory"]["total"] for numbers in phases.values()),
+        "seconds": None if None in seconds else sum(seconds),
+        "device": str(chosen),
+        "settings": run.to_table(config),
+        "published": published.described(run.to_table(config)),
+    }
