@@ -10,7 +10,7 @@ from attnprobe.models.initialisation import parameter_count
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data, Outline, Task
 from attnprobe.training.estimate import count_memory, measure_duration, sizes_of
-from attnprobe.training.saved.checkpoint import check_run, starting_point
+from attnprobe.training.starting import check_run, starting_point
 
 
 def make_plan(config: RunConfig, folders: list[Path], data_dir: Path | None, device: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class TrajectoryWriter:
 @cache  # it may have to read a checkpoint
 def trained_for(config: "RunConfig") -> "tuple[Objective, ...]":
     """The objectives of a run, with that of the self-pretraining it starts from."""
-    from attnprobe.training.saved.checkpoint import starting_point
+    from attnprobe.training.starting import starting_point
 
     _, pretrain = starting_point(config)
     return tuple(phase.objective for phase in (pretrain, config.finetune) if phase is not None)

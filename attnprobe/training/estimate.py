@@ -26,7 +26,7 @@ from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Outline, Spec, Split
 from attnprobe.training.buckets import evaluation_batch
 from attnprobe.training.loop import Trainer, evaluate
-from attnprobe.training.saved.checkpoint import freeze
+from attnprobe.training.transfer import freeze
 
 SECONDS = 2.0  # the measurement of a phase may take about so long
 SECONDS_OF_ONE = 5.0  # a sequence that would take longer is not measured

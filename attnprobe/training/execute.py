@@ -20,19 +20,14 @@ from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
 from attnprobe.training.distributed import Team
 from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
-from attnprobe.training.saved.checkpoint import (
-    Checkpoint,
-    check_run,
-    freeze,
-    load_checkpoint,
-    save_checkpoint,
-    starting_point,
-    transfer,
-)
-from attnprobe.training.saved.claim import check_claim, claimed, remove_kept, where_kept
+from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from attnprobe.training.saved.claim import check_claim, claimed
 from attnprobe.training.saved.manifest import make_manifest
+from attnprobe.training.saved.replacing import remove_kept, where_kept
 from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
 from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory
+from attnprobe.training.starting import check_run, starting_point
+from attnprobe.training.transfer import freeze, transfer
 from attnprobe.training.updates.attention_kernels import Chosen, choose_for_phases
 from attnprobe.training.updates.steppers import ModeChoice
 

@@ -18,7 +18,8 @@ from attnprobe.models.stacking import stack
 from attnprobe.objectives import Classification
 from attnprobe.run import Optimizer, Phase
 from attnprobe.tasks import Spec
-from attnprobe.training.saved.checkpoint import freeze, load_checkpoint, transfer
+from attnprobe.training.saved.checkpoint import load_checkpoint
+from attnprobe.training.transfer import freeze, transfer
 from attnprobe.training.updates.optim import make_optimizer
 from tests.models.foreign import Recurrence, RecurrenceSettings
 

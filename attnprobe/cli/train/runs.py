@@ -35,7 +35,7 @@ def train_all(
     from attnprobe.launch.runs import launch
     from attnprobe.training import distributed
     from attnprobe.training.loop import Interrupted
-    from attnprobe.training.saved.claim import where_kept
+    from attnprobe.training.saved.replacing import where_kept
 
     try:
         return launch(

@@ -3,31 +3,26 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnprobe import __version__, run
 from attnprobe.config import build, dump
 from attnprobe.errors import ConfigError, shown
 from attnprobe.files import reading, write_atomically
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
-from attnprobe.models.parameter_sets import matching, sets_of
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
-from attnprobe.tasks import Data, Outline, Spec, Task
+from attnprobe.tasks import Spec, Task
 from attnprobe.training.saved.documents import read_document
 
 FORMAT = "attnprobe checkpoint"
 FORMAT_VERSION = 2
 Described = TypeVar("Described")
 LARGEST_SIZE = 2**31  # of anything a description of inputs counts
-
-# Heads depend on the task, so they may start afresh when shapes differ; anything else must fit.
-HEADS = ("label_head.", "reconstruction_head.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,97 +153,3 @@ def check_tensors(found: Any, expected: dict[str, Tensor]) -> None:
         if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
             need, have = ([*t.shape, t.dtype] for t in (tensor, found[name]))
             raise ValueError(f"tensor {name} should be {need}, it is {have}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """What a fresh model took over from an earlier one, and what it did not."""
-
-    carried: tuple[str, ...]
-    fresh: tuple[str, ...]  # not asked for
-    unfit: tuple[str, ...]  # asked for, but a head of another size
-
-
-def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[str, ...]) -> Transfer:
-    """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``."""
-    own = dict(model.named_parameters())
-    selected = match_parameters(model, wanted, "transfer")
-    unfit = {n for n in selected if n not in source or source[n].shape != own[n].shape}
-    wrong = sorted(n for n in unfit if not n.startswith(HEADS))
-    if wrong:
-        have = tuple(source[wrong[0]].shape) if wrong[0] in source else "nothing of that name"
-        message = f"cannot carry over {wrong[0]}: shape {tuple(own[wrong[0]].shape)} is needed, the source has {have}"
-        raise ConfigError(message, hint="use the same model settings in both phases, or transfer fewer parameters")
-    with torch.no_grad():
-        for name in sorted(selected - unfit):
-            own[name].copy_(source[name])
-    return Transfer(
-        carried=tuple(sorted(selected - unfit)),
-        fresh=tuple(sorted(set(own) - selected)),
-        unfit=tuple(sorted(unfit)),
-    )
-
-
-def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
-    """Keep the parameters named by ``wanted`` fixed; returns their names."""
-    own = dict(model.named_parameters())
-    frozen = match_parameters(model, wanted, "freeze")
-    for name in frozen:
-        own[name].requires_grad_(False)
-    return frozen
-
-
-Start = tuple[dict[str, Tensor] | None, Phase | None]
-
-
-def starting_point(config: RunConfig) -> Start:
-    """The tensors of the checkpoint that the run starts from, if any; and the self-pretraining behind its models."""
-    if config.pretrained is None:
-        return None, config.pretrain
-    checkpoint = load_checkpoint(config.pretrained)
-    return checkpoint.state, checkpoint.pretrain
-
-
-def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Outline]) -> Transformer:
-    """Refuse a run that could not be carried out, before anything is trained or written; returns its last model.
-
-    Goes through the phases on untrained models: data, objective, transfer and freezing must fit. start: what
-    ``starting_point`` gave.
-    """
-    source, pretrain = start
-    model = None
-    for phase in config.phases().values():
-        data = load(config.task_of(phase))
-        phase.objective.check(config.model, data.spec)
-        model = make_model(
-            config.model, data.spec, run.reconstruction_target(config, data.spec, pretrain), seed=config.seed
-        )
-        match_parameters(model, phase.transfer, "transfer")  # from scratch too: what is asked for must be there
-        if source is not None:
-            transfer(model, source, phase.transfer)
-        unused = "label_head." if phase.objective.target is not None else "reconstruction_head."
-        reached = {name for name, _ in model.named_parameters() if not name.startswith(unused)}
-        if reached <= freeze(model, phase.freeze):
-            raise ConfigError(
-                "freeze leaves nothing to train",
-                hint="freeze fewer parameters: finetune.freeze and pretrain.freeze name them",
-            )
-        source = model.state_dict()
-    assert model is not None, "a run has at least one phase"
-    return model
-
-
-def match_parameters(model: nn.Module, wanted: str | tuple[str, ...], field: str) -> set[str]:
-    """Names of the parameters that a set's name or patterns stand for; ConfigError if that is none of this model's."""
-    if isinstance(wanted, str):
-        sets = sets_of(model)
-        if wanted not in sets:
-            message = f"{field} {wanted!r} names no parameters of this model"
-            raise ConfigError(message, hint=f"it has the sets {', '.join(sorted(sets))}; or give a list of patterns")
-        return sets[wanted]
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in wanted:
-        if not matching(names, (pattern,)):
-            hint = f"parameters are named like {', '.join(names[:4])}"
-            raise ConfigError(f"{field} pattern {pattern!r} matches no parameter of this model", hint=hint)
-    return matching(names, wanted)

@@ -1,14 +1,8 @@
-"""Claiming a run directory: who may go there, one writer at a time, an earlier run kept until it is replaced.
-
-A folder is ours if it bears our marker. Of such a folder only files that a run writes are ever moved or removed; all
-else in it stays where it is. ``--overwrite`` moves the files of the earlier run into ``replaced-<n>`` inside, a whole
-run directory that can be moved anywhere, and removes them when the new run is finished.
-"""
+"""Claiming a run directory: who may go there, and one writer at a time. A folder is ours if it bears our marker."""
 
 import contextlib
 import os
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import tomli_w
@@ -16,7 +10,7 @@ import tomli_w
 from attnprobe import run
 from attnprobe.config import read_toml
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
-from attnprobe.files import unwritable, write_text
+from attnprobe.files import write_text
 from attnprobe.files.ownership import (
     LOCK,
     MARKER,
@@ -26,12 +20,10 @@ from attnprobe.files.ownership import (
     is_temporary,
     mark,
     one_writer,
-    read_marker,
 )
 from attnprobe.run import RunConfig
+from attnprobe.training.saved.replacing import MOVING, RUN, is_run, kept_in, move_back, own_files, set_aside, where_kept
 from attnprobe.training.saved.run_directory import FILES, RunDirectory
-
-RUN, REPLACED, MOVING = "run", "replaced run", "run that is being moved"  # kinds of marked folders
 
 
 def check_claim(directory: RunDirectory, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
@@ -54,12 +46,12 @@ def claimed(directory: RunDirectory, config: RunConfig, *, resume: bool, overwri
     _continues(directory, config, resume=resume, overwrite=overwrite)
     try:
         with one_writer(path):
-            for half in _kept(path, MOVING):
-                _move_back(path, half)
+            for half in kept_in(path, MOVING):
+                move_back(path, half)
             continued = _continues(directory, config, resume=resume, overwrite=overwrite)
-            if overwrite and _is_run(path):
-                _set_aside(path)
-            if _is_run(path) or not continued:  # what another version left unmarked stays so
+            if overwrite and is_run(path):
+                set_aside(path)
+            if is_run(path) or not continued:  # what another version left unmarked stays so
                 mark(path, RUN)
             _remove_temporaries(path)
             if not continued:
@@ -68,50 +60,6 @@ def claimed(directory: RunDirectory, config: RunConfig, *, resume: bool, overwri
     except AttnprobeError as error:
         error.hint = "; ".join(filter(None, [error.hint, where_kept(path)]))
         raise
-
-
-@contextlib.contextmanager
-def set_aside_together(folders: Sequence[Path]) -> Iterator[None]:
-    """What ``--overwrite`` does to the folders of several runs before the first of them begins.
-
-    Else a run that has not begun when the others are interrupted would have the earlier one in its folder, and be
-    continued as that. If an error leaves before any has begun, all earlier runs come back.
-    """
-    for path in folders:
-        if _is_run(path):
-            with one_writer(path):
-                for half in _kept(path, MOVING):
-                    _move_back(path, half)
-                _set_aside(path)
-    try:
-        yield
-    except AttnprobeError:
-        if not any(_own_files(path) for path in folders):
-            for path in folders:
-                for kept in _kept(path, REPLACED)[-1:]:
-                    _move_back(path, kept)
-        raise
-
-
-def where_kept(path: Path) -> str:
-    """A sentence about the runs that ``--overwrite`` has moved aside; empty if there are none."""
-    kept = _kept(path, REPLACED)
-    if not kept:
-        return ""
-    what, back = ("the earlier run is", "it") if len(kept) == 1 else ("earlier runs are", "them")
-    names, quoted = ", ".join(map(str, kept)), shlex.join(map(str, kept))
-    return f"{what} kept in {names} until this one is finished; `mv {quoted} ELSEWHERE` brings {back} back"
-
-
-def remove_kept(path: Path) -> None:
-    """The new run is finished: remove the files of those it has replaced. What others put there stays."""
-    for kept in _kept(path, REPLACED):
-        with contextlib.suppress(OSError):  # what cannot be removed costs space, not the run that is finished
-            for file in _own_files(kept):
-                file.unlink()
-            _remove_empty(kept / "checkpoints")
-            (kept / MARKER).unlink()
-            _remove_empty(kept)
 
 
 def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
@@ -123,12 +71,12 @@ def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, over
         return False
     _refuse_links(path)
     saved = directory.resume.exists() or directory.result.exists()
-    if not _is_run(path) and not (resume and started and saved):
+    if not is_run(path) and not (resume and started and saved):
         _refuse_strangers_folder(path, resume=resume, overwrite=overwrite)
     if overwrite:
         _keep_source(path, config)
         return False
-    half_moved = bool(_kept(path, MOVING))
+    half_moved = bool(kept_in(path, MOVING))
     if not started and not half_moved:
         _refuse_nameless(path)
         return False  # killed before it had begun
@@ -138,10 +86,6 @@ def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, over
     if started:
         _check_same(directory, config)
     return True
-
-
-def _is_run(path: Path) -> bool:
-    return read_marker(path).get("kind") in (RUN, REPLACED)
 
 
 def _is_blank(path: Path) -> bool:
@@ -160,7 +104,7 @@ def _refuse_strangers_folder(path: Path, *, resume: bool, overwrite: bool) -> No
 
 def _refuse_nameless(path: Path) -> None:
     """A run whose settings were moved away is still a run; whose it is, nobody can tell."""
-    if _own_files(path):
+    if own_files(path):
         message = f"{path} holds files of a run but not its run.toml"
         raise ConfigError(message, hint="put run.toml back, replace the run with --overwrite, or choose another --out")
 
@@ -187,57 +131,6 @@ def _check_same(directory: RunDirectory, config: RunConfig) -> None:
         raise ConfigError(f"{directory.path} was started with other settings", hint=hint)
 
 
-def _own_files(path: Path) -> list[Path]:
-    """The files in ``path`` that a run writes; links and anything in a linked folder are not ours."""
-    own = [path / name for name in FILES if "/" not in name or is_folder(path / "checkpoints")]
-    return [file for file in own if is_plain(file)]
-
-
-def _kept(path: Path, kind: str) -> list[Path]:
-    folders = sorted(path.glob("replaced-*"), key=_number) if path.is_dir() else []
-    return [folder for folder in folders if is_folder(folder) and read_marker(folder).get("kind") == kind]
-
-
-def _number(kept: Path) -> int:
-    digits = kept.name.removeprefix("replaced-")
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else 0
-
-
-def _set_aside(path: Path) -> None:
-    """Move the run's files into a folder of their own; after a kill in between, ``_move_back`` undoes it."""
-    number = next(n for n in range(1, 10**6) if not os.path.lexists(path / f"replaced-{n}"))
-    target = path / f"replaced-{number}"
-    files = _own_files(path)
-    if not files:
-        return
-    try:
-        target.mkdir()
-        mark(target, MOVING)
-        for file in files:
-            _move(file, target / file.relative_to(path))
-    except OSError as error:
-        _move_back(path, target)
-        raise unwritable(path, error) from error
-    _remove_empty(path / "checkpoints")
-    mark(target, REPLACED)
-
-
-def _move_back(path: Path, half: Path) -> None:
-    try:
-        for file in _own_files(half):
-            _move(file, path / file.relative_to(half))
-        (half / MARKER).unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    _remove_empty(half / "checkpoints")
-    _remove_empty(half)
-
-
-def _move(file: Path, target: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
-    file.rename(target)
-
-
 def _remove_temporaries(path: Path) -> None:
     """What killed writers left of the run's own files."""
     for name in FILES:
@@ -245,8 +138,3 @@ def _remove_temporaries(path: Path) -> None:
         for file in folder.glob(f".{Path(name).name}.*") if is_folder(folder) else ():
             if is_temporary(file, [Path(name).name]):
                 file.unlink(missing_ok=True)
-
-
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty: others have files there
-        folder.rmdir()

@@ -12,8 +12,9 @@ from attnprobe.errors import ArtifactError, ConfigError, RunError
 from attnprobe.files.ownership import LOCK, MARKER, held, one_writer, read_marker
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted
-from attnprobe.training.saved import claim
-from attnprobe.training.saved.claim import check_claim, where_kept
+from attnprobe.training.saved import replacing
+from attnprobe.training.saved.claim import check_claim
+from attnprobe.training.saved.replacing import where_kept
 from attnprobe.training.saved.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
@@ -92,7 +93,7 @@ def test_a_kill_while_the_earlier_run_is_moved_loses_nothing(train, tmp_path, mo
     train()
     run = tmp_path / "run"
     before, left = contents(run), iter(range(100))
-    move = claim._move
+    move = replacing._move
 
     def until_killed(file: Path, target: Path) -> None:
         if next(left) == moved:
@@ -100,7 +101,7 @@ def test_a_kill_while_the_earlier_run_is_moved_loses_nothing(train, tmp_path, mo
         move(file, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(claim, "_move", until_killed)
+        patch.setattr(replacing, "_move", until_killed)
         with pytest.raises(SystemError):
             train("seed=1", overwrite=True)
     assert len(list(run.glob("replaced-1/**/*.*"))) >= moved
@@ -186,7 +187,7 @@ def test_a_folder_killed_before_the_run_began_is_taken_over(train, tmp_path, lef
     for name in left:
         (run / name).touch()
     if MARKER in left:
-        claim.mark(run, claim.RUN)
+        replacing.mark(run, replacing.RUN)
     assert train(**({how: True} if how else {}))["seed"] == 0
     assert not list(run.glob(".run.toml.*"))
 

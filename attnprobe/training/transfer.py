@@ -1,0 +1,66 @@
+"""What a model takes over from an earlier one, and which of its parameters stay fixed."""
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from attnprobe.errors import ConfigError
+from attnprobe.models.parameter_sets import matching, sets_of
+
+# Heads depend on the task, so they may start afresh when shapes differ; anything else must fit.
+HEADS = ("label_head.", "reconstruction_head.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What a fresh model took over from an earlier one, and what it did not."""
+
+    carried: tuple[str, ...]
+    fresh: tuple[str, ...]  # not asked for
+    unfit: tuple[str, ...]  # asked for, but a head of another size
+
+
+def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[str, ...]) -> Transfer:
+    """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``."""
+    own = dict(model.named_parameters())
+    selected = match_parameters(model, wanted, "transfer")
+    unfit = {n for n in selected if n not in source or source[n].shape != own[n].shape}
+    wrong = sorted(n for n in unfit if not n.startswith(HEADS))
+    if wrong:
+        have = tuple(source[wrong[0]].shape) if wrong[0] in source else "nothing of that name"
+        message = f"cannot carry over {wrong[0]}: shape {tuple(own[wrong[0]].shape)} is needed, the source has {have}"
+        raise ConfigError(message, hint="use the same model settings in both phases, or transfer fewer parameters")
+    with torch.no_grad():
+        for name in sorted(selected - unfit):
+            own[name].copy_(source[name])
+    return Transfer(
+        carried=tuple(sorted(selected - unfit)),
+        fresh=tuple(sorted(set(own) - selected)),
+        unfit=tuple(sorted(unfit)),
+    )
+
+
+def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:
+    """Keep the parameters named by ``wanted`` fixed; returns their names."""
+    own = dict(model.named_parameters())
+    frozen = match_parameters(model, wanted, "freeze")
+    for name in frozen:
+        own[name].requires_grad_(False)
+    return frozen
+
+
+def match_parameters(model: nn.Module, wanted: str | tuple[str, ...], field: str) -> set[str]:
+    """Names of the parameters that a set's name or patterns stand for; ConfigError if that is none of this model's."""
+    if isinstance(wanted, str):
+        sets = sets_of(model)
+        if wanted not in sets:
+            message = f"{field} {wanted!r} names no parameters of this model"
+            raise ConfigError(message, hint=f"it has the sets {', '.join(sorted(sets))}; or give a list of patterns")
+        return sets[wanted]
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in wanted:
+        if not matching(names, (pattern,)):
+            hint = f"parameters are named like {', '.join(names[:4])}"
+            raise ConfigError(f"{field} pattern {pattern!r} matches no parameter of this model", hint=hint)
+    return matching(names, wanted)
