@@ -103,13 +103,11 @@ def check_figures(folder: Path) -> None:
 
 
 def draw(folder: Path, length: int, dim: int, seed: int) -> list[Path]:
-    from attnprobe.files import unwritable
+    from attnprobe.files import writing
     from theory.figures import draw as draw_figures
 
-    try:
+    with writing(folder):
         return draw_figures(folder, length=length, dim=dim, seed=seed)
-    except OSError as error:
-        raise unwritable(folder, error) from error
 
 
 def show(rows: "list[tuple[int, Row]]", *, full: bool) -> None:

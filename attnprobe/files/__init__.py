@@ -7,13 +7,14 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from attnprobe.errors import ArtifactError, AttnprobeError, RunError
 
 DEEPEST, MOST_NODES = 32, 200_000  # of a document of plain values
+ROOM = "choose a folder that exists and can be written, or free some space"
 DATES = (datetime.date, datetime.time)  # which TOML knows
 
 
@@ -75,34 +76,36 @@ def parse_json(text: str) -> dict[str, Any]:
     return document
 
 
+@contextmanager
+def writing(path: Path, hint: str = ROOM, *, refusals: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """The other boundary: what the system says about a full disk or a forbidden folder becomes one RunError.
+
+    refusals: exceptions that mean this.
+    """
+    try:
+        yield
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"cannot write {path}: {reason}", hint=hint) from error
+
+
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write to a temporary file beside ``path``, then rename it; a full or read-only disk is a one-line RunError."""
-    temporary = None
-    try:
+    with writing(path, refusals=(OSError, RuntimeError)), ExitStack() as stack:  # torch.save raises the latter
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
+            stack.callback(temporary.unlink, missing_ok=True)  # where it has not become ``path``
             write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
     """``write_atomically`` of a text, in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def unwritable(path: Path, error: Exception) -> RunError:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return RunError(
-        f"cannot write {path}: {reason}", hint="choose a folder that exists and can be written, or free some space"
-    )
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from attnprobe.errors import ConfigError
-from attnprobe.files import to_json, unwritable, write_text
+from attnprobe.files import to_json, write_text, writing
 
 MARKER = ".attnprobe"
 LOCK = ".attnprobe.lock"
@@ -70,17 +70,16 @@ def one_writer(folder: Path) -> Iterator[None]:
 
     The operating system frees the lock when its holder ends, however that happens, so a lock is never stale.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / LOCK)
-        lock.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 10)
-    except filelock.Timeout:
-        said = read_marker(folder)
-        writer = f"process {said['process']} on {said['host']}" if {"process", "host"} <= set(said) else "a process"
-        hint = "wait for it, stop it, or choose another --out"
-        raise ConfigError(f"{writer} is writing to {folder}", hint=hint) from None
-    except OSError as error:
-        raise unwritable(folder, error) from error
+        try:
+            lock.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 10)
+        except filelock.Timeout:
+            said = read_marker(folder)
+            writer = f"process {said['process']} on {said['host']}" if {"process", "host"} <= set(said) else "a process"
+            hint = "wait for it, stop it, or choose another --out"
+            raise ConfigError(f"{writer} is writing to {folder}", hint=hint) from None
     try:
         yield
     finally:

@@ -29,7 +29,6 @@ ALLOWED = {
     ("files/outputs.py", "_keys"): "_is_ours takes any exception for a no",
     ("files/ownership.py", "read_marker"): "whatever cannot be read is no marker of ours",
     ("tasks/sources/archives.py", "*"): "naming_damage is a boundary that lets a full disk through",
-    ("tasks/sources/copies.py", "read_rows"): "a boundary of its own that names the line",
     ("tasks/sources/pickles.py", "*"): "read_batch is a boundary of its own",
 }
 

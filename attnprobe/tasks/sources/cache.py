@@ -10,7 +10,8 @@ from pathlib import Path
 import filelock
 import platformdirs
 
-from attnprobe.errors import ArtifactError, ConfigError, RunError
+from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.files import writing
 from attnprobe.files.ownership import MARKER, is_folder, mark, read_marker
 
 ENVIRONMENT = "ATTNPROBE_DATA"
@@ -45,14 +46,9 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextlib.contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says about a full disk or a forbidden folder into one line."""
-    try:
-        yield
-    except OSError as error:
-        hint = f"free some space or let ${ENVIRONMENT} name another folder"
-        raise RunError(f"cannot write to {folder}: {error.strerror or error}", hint=hint) from None
+def writable(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """``writing`` below the cache or a folder of data."""
+    return writing(folder, hint=f"free some space or let ${ENVIRONMENT} name another folder")
 
 
 def build_once(target: Path, make: Callable[[Path], None]) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnprobe.errors import ArtifactError, RunError
-from attnprobe.files import checksum
+from attnprobe.files import checksum, reading
 from attnprobe.tasks.sources.archives import Report, unpack
 from attnprobe.tasks.sources.cache import ENVIRONMENT, build_once, cache_dir
 from attnprobe.tasks.sources.catalogue import SOURCES, Source
@@ -111,12 +111,8 @@ def require_inside(path: Path, folder: Path) -> Path:
 
 def files_of(folder: Path, ending: str) -> list[Path]:
     """The files of a data set's folder with this ending, by name; none may be a link that leads out of the folder."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_symlink()) for entry in entries if entry.name.endswith(ending))
-    except OSError as error:
-        hint = "check the folder's name and rights"
-        raise ArtifactError(f"cannot read {folder}: {error.strerror}", hint=hint) from None
+    with reading(folder, hint="check the folder's name and rights"), os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_symlink()) for entry in entries if entry.name.endswith(ending))
     for name, is_link in found:
         if is_link:
             require_inside(folder / name, folder)
@@ -265,17 +261,16 @@ def read_rows(path: Path) -> Iterator[list[str]]:
     csv.field_size_limit(CSV_FIELD_LIMIT)
     hint = f"mend the line, or get {path.name} again"
     reader = None
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(itertools.chain(file, [f"{END}\t{END}"]), delimiter="\t")
-            for row in reader:
-                if row == [END, END]:
-                    return
-                if row and row[-1].endswith(END):
-                    raise ArtifactError(f"{path} ends within a quoted field", hint=hint)
-                yield row
-    except (csv.Error, UnicodeDecodeError) as error:
-        line = f", line {reader.line_num}," if reader is not None and isinstance(error, csv.Error) else ""
-        raise ArtifactError(f"{path}{line} is not a readable table: {error}", hint=hint) from None
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}", hint="check the file's name and rights") from None
+    with reading(path, hint="check the file's name and rights"):
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.reader(itertools.chain(file, [f"{END}\t{END}"]), delimiter="\t")
+                for row in reader:
+                    if row == [END, END]:
+                        return
+                    if row and row[-1].endswith(END):
+                        raise ArtifactError(f"{path} ends within a quoted field", hint=hint)
+                    yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            line = f", line {reader.line_num}," if reader is not None and isinstance(error, csv.Error) else ""
+            raise ArtifactError(f"{path}{line} is not a readable table: {error}", hint=hint) from None

@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attnprobe.errors import AttnprobeError
-from attnprobe.files import unwritable
+from attnprobe.errors import AttnprobeError, RunError
+from attnprobe.files import writing
 from attnprobe.files.ownership import MARKER, is_folder, is_plain, mark, one_writer, read_marker
 from attnprobe.training.saved.run_directory import FILES
 
@@ -90,24 +90,23 @@ def set_aside(path: Path) -> None:
     if not files:
         return
     try:
-        target.mkdir()
-        mark(target, MOVING)
-        for file in files:
-            _move(file, target / file.relative_to(path))
-    except OSError as error:
+        with writing(path):
+            target.mkdir()
+            mark(target, MOVING)
+            for file in files:
+                _move(file, target / file.relative_to(path))
+    except RunError:
         move_back(path, target)
-        raise unwritable(path, error) from error
+        raise
     _remove_empty(path / "checkpoints")
     mark(target, REPLACED)
 
 
 def move_back(path: Path, half: Path) -> None:
-    try:
+    with writing(path):
         for file in own_files(half):
             _move(file, path / file.relative_to(half))
         (half / MARKER).unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
     _remove_empty(half / "checkpoints")
     _remove_empty(half)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnprobe.errors import ArtifactError, shown
-from attnprobe.files import read_json, reading, to_json, unwritable, write_text
+from attnprobe.files import read_json, reading, to_json, write_text, writing
 
 STAGES = ("init", "pretrained", "finetuned")
 FILES = (  # all that a run writes; what else lies in its folder is somebody else's
@@ -59,11 +59,8 @@ class RunDirectory:
 
     def append(self, path: Path, records: list[dict[str, Any]]) -> None:
         """Add lines of JSON to metrics or trajectory."""
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.writelines(to_json(record, indent=None) + "\n" for record in records)
-        except OSError as error:
-            raise unwritable(path, error) from error
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.writelines(to_json(record, indent=None) + "\n" for record in records)
 
     def sizes(self) -> dict[str, int]:
         """Bytes recorded so far, by file."""
