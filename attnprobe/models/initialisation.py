@@ -4,6 +4,7 @@ A parameter depends on (seed, its name) alone: models that share a name and a sh
 differs between them. That makes arms of a study comparable pair by pair.
 """
 
+import dataclasses
 import hashlib
 import math
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from attnprobe import machine
 from attnprobe.errors import RunError
 from attnprobe.models.heads import ReconstructionTarget
-from attnprobe.models.parts import Fill, Initial, below, gather
+from attnprobe.models.parts import Derived, Fill, Initial, below, gather
 from attnprobe.models.torch_layers import initial_of
 from attnprobe.models.transformer import Block, Transformer, TransformerConfig
 from attnprobe.tasks import Spec
@@ -67,17 +68,25 @@ def initialise(model: nn.Module, seed: int) -> None:
         message = f"nothing says how {name} of {owner} starts" if owner else f"{name} is declared but no parameter"
         raise RunError(message, hint="what initial() of a part names must be its parameters and persistent buffers")
     for name, initial in declared.items():
-        if not isinstance(initial, str):
+        if not isinstance(initial, (str, Derived)):
             _fill(name, state[name], initial, generator_for(seed, name))
     for name, initial in declared.items():
         if isinstance(initial, str):
             state[name].copy_(state[initial])
+        elif isinstance(initial, Derived):
+            others = initial.of([state[other] for other in initial.names])
+            _fill(name, state[name], others, generator_for(seed, name))
 
 
 def _initial(module: nn.Module, prefix: str) -> dict[str, Initial]:
     """As ``initial_of`` with full names."""
-    found = initial_of(module).items()
-    return {below(prefix, name): below(prefix, i) if isinstance(i, str) else i for name, i in found}
+
+    def full(initial: Initial) -> Initial:
+        if isinstance(initial, Derived):
+            return dataclasses.replace(initial, names=tuple(below(prefix, name) for name in initial.names))
+        return below(prefix, initial) if isinstance(initial, str) else initial
+
+    return {below(prefix, name): full(initial) for name, initial in initial_of(module).items()}
 
 
 def _fill(name: str, tensor: Tensor, fill: Fill, generator: torch.Generator) -> None:

@@ -12,7 +12,20 @@ import torch
 from torch import Tensor, nn
 
 Fill = Callable[[Tensor, torch.Generator], object]  # sets a tensor in place, drawing from the generator alone
-Initial = Fill | str  # a text: the parameter starts as a copy of that other one of the same part
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """A start that needs what other parameters of the same part start with."""
+
+    names: tuple[str, ...]  # none of them is derived itself
+    fill: Callable[..., object]  # sets a tensor in place from (tensor, generator, *the others)
+
+    def of(self, others: Sequence[Tensor]) -> Fill:
+        return lambda tensor, generator: self.fill(tensor, generator, *others)
+
+
+Initial = Fill | Derived | str  # a text: the parameter starts as a copy of that other one of the same part
 Declared = TypeVar("Declared")
 
 NO_TWIN = "train them side by side: leave out --together; or write the twin in the part's stack()"

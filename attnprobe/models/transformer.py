@@ -28,7 +28,7 @@ class TransformerConfig:
     # how positions exchange information: the mixer's name, and its own settings if it has some
     mixer: MixerSettings = dataclasses.field(default=AttentionSettings(), metadata={"choices": MIXERS})
     heads: int = 4  # attention heads of each layer; they share d_model
-    d_mlp: int = 128  # hidden width of the MLPs
+    d_mlp: int = 128  # hidden width of the MLPs; 0: blocks without MLP, as those of state-space models are
     # how a position is told: a learned or a fixed sinusoidal table that is added, or rotation of queries and keys
     positions: Literal["none", "learned", "sinusoidal", "rotary"] = "sinusoidal"
     readout: Readout = "mean"  # what labels are read from: mean, maximum or last of the positions, or a class token
@@ -47,7 +47,8 @@ class TransformerConfig:
     embedding_dropout: float = 0.0  # of embeddings with their positions (Vaswani et al. 2017, 5.4)
 
     def __post_init__(self) -> None:
-        require_positive(self, "d_model", "layers", "heads", "d_mlp")
+        require_positive(self, "d_model", "layers", "heads")
+        require(self.d_mlp >= 0, "d_mlp", f"must not be negative, got {self.d_mlp}")
         self._check_mixer()
         fits = self.d_model % self.heads == 0 or "heads" not in self.mixer.layer.obeys
         require(fits, "d_model", f"must be divisible by heads, got {self.d_model} and {self.heads} heads")
@@ -166,7 +167,10 @@ class Transformer(Part):
 
 
 class Block(Part):
-    """x + mixer(norm x), then x + mlp(norm x). The mixer bears its name in ``MIXERS``, and so do its parameters."""
+    """x + mixer(norm x), then x + mlp(norm x) if there is one.
+
+    The mixer bears its name in ``MIXERS``, and so do its parameters.
+    """
 
     parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "mlp": ("up.*", "down.*"),
@@ -183,9 +187,11 @@ class Block(Part):
         )  # fmt: skip
         self.add_module(self.mixer_name, config.mixer.make(site))
         self.site, self.rate = attention_site(layer), config.dropout
-        self.norm2 = nn.LayerNorm(config.d_model)
-        self.up = nn.Linear(config.d_model, config.d_mlp)
-        self.down = nn.Linear(config.d_mlp, config.d_model)
+        self.has_mlp = config.d_mlp > 0
+        if self.has_mlp:
+            self.norm2 = nn.LayerNorm(config.d_model)
+            self.up = nn.Linear(config.d_model, config.d_mlp)
+            self.down = nn.Linear(config.d_mlp, config.d_model)
 
     def forward(
         self,
@@ -201,6 +207,8 @@ class Block(Part):
         added = self._mix(self.norm1(x), valid, score_offset, observe, at, dropout)
         x = x if at is None else take_positions(x, at)
         x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 1, at))
+        if not self.has_mlp:
+            return x
         added = self.down(F.gelu(self.up(self.norm2(x))))
         return x + (added if dropout is None else dropout.features(added, self.rate, self.site + 2, at))
 

@@ -64,7 +64,8 @@ def check_call(subject: Subject, call: AttentionCall) -> None:
             hint="probes of scores need attention of all positions to each other",
         )
     rules = call.visibility
-    if rules.window is not None or rules.dense is not None or rules.causal != subject.space.layout.causal:
+    others = (rules.window, rules.block, rules.dense) != (None, None, None)
+    if others or rules.causal != subject.space.layout.causal:
         raise NotApplicableError(
             f"layer {call.layer} lets positions see others than all, or all before them",
             hint="probes of scores know causality and padding, no other rule",

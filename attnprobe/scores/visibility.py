@@ -12,19 +12,23 @@ class Visibility:
 
     causal: bool = False  # a query sees only itself and earlier keys
     window: int | None = None  # keys at most so many positions away
+    block: int | None = None  # keys in the query's own block of so many positions, or in a neighbouring one
     valid: Tensor | None = None  # (batch, key) bool, False = padding, which no query sees
     dense: Tensor | None = None  # bool, broadcastable to (batch, head, query, key): any other rule
 
     def mask(self, queries: slice, keys: slice, device: torch.device | None = None) -> Tensor | None:
         """bool, broadcastable to (batch, head, queries, keys), True = visible; None = every one of these pairs is."""
         mask = None if self.valid is None else self.valid[:, None, None, keys]
-        if (self.causal and keys.stop > queries.start + 1) or self.window is not None:
+        if (self.causal and keys.stop > queries.start + 1) or self.window is not None or self.block is not None:
             query = torch.arange(queries.start, queries.stop, device=device)[:, None]
-            offset = torch.arange(keys.start, keys.stop, device=device) - query
+            key = torch.arange(keys.start, keys.stop, device=device)
+            offset = key - query
             if self.causal:
                 mask = _both(mask, offset <= 0)
             if self.window is not None:
                 mask = _both(mask, offset.abs() <= self.window)
+            if self.block is not None:
+                mask = _both(mask, (key // self.block - query // self.block).abs() <= 1)
         if self.dense is not None:
             mask = _both(mask, self.dense[..., queries, keys])
         return mask

@@ -88,7 +88,7 @@ def test_a_causal_model_sees_nothing_that_follows(name: str) -> None:
     changed = x.clone()
     changed[:, 6:] += 2
     difference = (model(x) - model(changed)).abs().amax((0, 2))
-    assert difference[:6].max() == 0
+    assert difference[:6].max() < 1e-12  # an FFT mixes all of a sequence, up to rounding
     assert difference[6:].min() > 1e-6
     assert ((make(name)(x) - make(name)(changed)).abs().amax((0, 2)) > 1e-9).all()  # else nothing is mixed
 

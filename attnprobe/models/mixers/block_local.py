@@ -1,0 +1,129 @@
+"""Attention within windows: each sees itself and its two neighbours, without a length x length matrix."""
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnprobe.config import require_positive
+from attnprobe.models.dropout import Dropout
+from attnprobe.models.mixers.attention import Attention
+from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
+from attnprobe.scores.call import AttentionCall, Observer
+from attnprobe.scores.visibility import Visibility
+
+
+class BlockLocal(Attention):
+    """Multi-head attention of queries in window j to the keys in windows j - 1, j and j + 1 (causal: not j + 1).
+
+    As in the models for 16 000 positions and more of Amos et al. 2023. The last window may be shorter than the others.
+    """
+
+    obeys = Attention.obeys - {"attention_dropout"}
+    selects = False
+
+    def __init__(self, site: Site, window: int) -> None:
+        super().__init__(
+            site.d_model, site.heads, layer=site.layer, causal=site.causal, rotary=site.rotary, tied=site.tied
+        )
+        self.window = window
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        valid: Tensor | None = None,
+        score_offset: Tensor | None = None,
+        observe: Observer | None = None,
+        at: Tensor | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """As ``Attention.forward``, but never with ``at`` or ``dropout``; score offsets are read at visible pairs."""
+        assert at is None, "not declared"
+        assert dropout is None, "not declared"
+        q, k, v = (self._split_heads(t) for t in (self.q(x), self.k(x), self.v(x)))
+        if self.rotary is not None:
+            q, k = self.rotary(q), self.rotary(k)
+        scale = q.shape[-1] ** -0.5
+        visibility = Visibility(causal=self.causal, valid=valid, block=self.window)
+        mixed = self._attend(q, k, v, scale, visibility, score_offset)
+        if observe is not None:
+            observe(
+                AttentionCall(
+                    layer=self.layer, name=f"blocks.{self.layer}.block_local", q=q, k=k, v=v, output=mixed,
+                    scale=scale, visibility=visibility,
+                )
+            )  # fmt: skip
+        return self.o(mixed.transpose(1, 2).flatten(2))
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, visibility: Visibility, offset: Tensor | None
+    ) -> Tensor:
+        """(batch, head, length, d_head) -> the same; windows are folded into the batch axis."""
+        batch, length, size = len(q), q.shape[-2], self.window
+        if length <= size:  # a single window
+            mask = visibility.whole(length, q.device)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=_with_offset(mask, offset, q), scale=scale)
+        windows = -(-length // size)
+        fill = windows * size - length
+        queries = F.pad(q, (0, 0, 0, fill)).unflatten(2, (windows, size))
+        keys, values = (self._context(F.pad(t, (0, 0, 0, fill)), 2) for t in (k, v))
+        mask = self._mask(visibility, windows, length, q.device)
+        added = None if offset is None else self._offset_in_windows(offset, batch, windows, fill)
+        folded = (t.transpose(1, 2).flatten(0, 1) for t in (queries, keys, values))
+        mask = mask.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]  # (batch * window, 1, query, key)
+        mixed = F.scaled_dot_product_attention(*folded, attn_mask=_with_offset(mask, added, q), scale=scale)
+        return mixed.unflatten(0, (batch, windows)).transpose(1, 2).flatten(2, 3)[..., :length, :]
+
+    def _context(self, x: Tensor, axis: int) -> Tensor:
+        """Axis ``axis`` of windows * size keys -> two, window and the keys it may see; zeros where there is none."""
+        x, size = x.movedim(axis, -1), self.window
+        reach = size if self.causal else 2 * size  # how far beyond the first key of the window before
+        padded = F.pad(x, (size, reach - size))
+        windows = padded.unfold(-1, size + reach, size)
+        return windows.movedim((-2, -1), (axis, axis + 1))
+
+    def _mask(self, visibility: Visibility, windows: int, length: int, device: torch.device) -> Tensor:
+        """(batch or 1, window, query or 1, key) bool; a query that sees nothing, as padding may, is let see all."""
+        size = self.window
+        there = torch.arange(windows * size, device=device) < length
+        valid = there[None] if visibility.valid is None else F.pad(visibility.valid, (0, windows * size - length))
+        mask = self._context(valid.to(torch.uint8), 1).bool()[:, :, None]
+        if self.causal:
+            query, key = torch.arange(size, device=device)[:, None], torch.arange(2 * size, device=device) - size
+            mask = mask & (key <= query)
+        return mask | ~mask.any(-1, keepdim=True)
+
+    def _offset_in_windows(self, offset: Tensor, batch: int, windows: int, fill: int) -> Tensor:
+        """Broadcastable to (batch, head, length, length) -> to (batch * window, head, size, key)."""
+        length = windows * self.window - fill
+        heads = 1 if offset.dim() < 3 else offset.shape[-3]
+        offset = offset.expand(batch, heads, length, length)
+        rows = F.pad(offset, (0, fill, 0, fill)).unflatten(2, (windows, self.window))
+        context = self._context(rows, 4)  # (batch, head, window, size, window, key)
+        own = context.diagonal(dim1=2, dim2=4).movedim(-1, 1)  # (batch, window, head, size, key)
+        return own.flatten(0, 1)
+
+
+def _with_offset(mask: Tensor | None, offset: Tensor | None, like: Tensor) -> Tensor | None:
+    """What is added to scores, or a bool mask, or nothing."""
+    if offset is None:
+        return mask
+    return (offset if mask is None else torch.where(mask, offset, -torch.inf)).to(like.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BlockLocalSettings(MixerSettings):
+    """Softmax attention within windows and between neighbouring ones, for long sequences."""
+
+    layer: ClassVar[type[Mixer]] = BlockLocal
+
+    window: int = 4096  # positions
+
+    def __post_init__(self) -> None:
+        require_positive(self, "window")
+
+    def make(self, site: Site) -> BlockLocal:
+        return BlockLocal(site, self.window)

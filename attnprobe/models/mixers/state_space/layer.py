@@ -1,0 +1,154 @@
+"""What all state-space mixers share: long convolutions by FFT, and what is done with their output."""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnprobe.config import require, require_positive
+from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
+from attnprobe.models.parts import Fill, Initial, Part, Update, normal, stacked
+
+RANDOM_START = 0.1  # standard deviation of the parameters that start without structure (Amos et al. 2023, table 7)
+
+
+class LongConvolution(Part):
+    """y = K * u + skip u in every channel, with kernels as long as the sequence.
+
+    Bidirectional: one kernel looks at a position and those before it, another one at those after it. The parameters of
+    a twin of several members have one more leading axis, and so have its kernels.
+    """
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.channels, self.length, self.directions = site.d_model, site.length, 1 if site.causal else 2
+        self.skip = nn.Parameter(torch.empty(site.d_model))
+
+    def kernels(self, length: int) -> Tensor:
+        """([member,] direction, channel, length): the weight of the input so many positions before (or after).
+
+        The second direction starts with the weight of the next position.
+        """
+        raise NotImplementedError
+
+    def forward(self, u: Tensor) -> Tensor:
+        """(batch, length, channel) -> the same; float32 or float64."""
+        length, skip = u.shape[1], self.skip.view(-1, 1, 1, self.channels)  # (member, 1, 1, channel)
+        forward, *backward = self.kernels(length).view(len(skip), self.directions, self.channels, length).unbind(1)
+        kernel = F.pad(forward, (0, length))
+        for later in backward:
+            kernel = kernel + F.pad(later.flip(-1), (length, 0))  # lags -length ... -1 of a circle of 2 length
+        spectrum = torch.fft.rfft(kernel)[:, None]
+        u = u.unflatten(0, (len(skip), -1))
+        convolved = torch.fft.irfft(torch.fft.rfft(u.mT, n=2 * length) * spectrum, n=2 * length)[..., :length].mT
+        return (convolved + skip * u).flatten(0, 1)
+
+    @classmethod
+    def stack(cls, layers: Sequence["LongConvolution"]) -> "LongConvolution":
+        twin = copy.deepcopy(layers[0])
+        for name, _ in layers[0].named_parameters():
+            setattr(twin, name, stacked([layer.get_parameter(name) for layer in layers]))
+        return twin
+
+
+class StateSpaceLayer(Mixer):
+    """GLU(W GELU(K * u + skip u)), which the published models use without an MLP (model.d_mlp = 0)."""
+
+    obeys = frozenset({"causal"})
+    parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "kernels": ("convolution.*",),
+        "state_space": ("*",),
+    }
+
+    def __init__(self, site: Site, settings: "StateSpaceSettings") -> None:
+        super().__init__(site, settings)
+        self.convolution = settings.convolution(site)
+        self.out = nn.Linear(site.d_model, 2 * site.d_model)
+
+    def forward(self, x: Tensor, *, valid: Tensor | None = None) -> Tensor:
+        x = x if valid is None else x * valid[..., None]  # what is zero reaches no other position
+        x = x if x.dtype == torch.float64 else x.float()  # there is no FFT in bfloat16
+        return F.glu(self.out(F.gelu(self.convolution(x))), dim=-1)
+
+    @classmethod
+    def stack(cls, layers: Sequence[Any]) -> None:
+        """By its convolution and its linear layer."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StateSpaceSettings(MixerSettings):
+    layer: ClassVar[type[Mixer]] = StateSpaceLayer
+
+    # structured: as the method says; normal: N(0, 0.1^2), the ablation of Amos et al. 2023, table 7
+    start: Literal["structured", "normal"] = "structured"
+
+    def convolution(self, site: Site) -> LongConvolution:
+        """The convolution of one layer."""
+        raise NotImplementedError
+
+    def starts(self, structured: Mapping[str, Initial]) -> Mapping[str, Initial]:
+        """These, or N(0, 0.1^2) in their place."""
+        return structured if self.start == "structured" else dict.fromkeys(structured, normal(RANDOM_START))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampledSettings(StateSpaceSettings):
+    """Of what is sampled from a continuous system by steps in time, of each channel its own."""
+
+    states: int = 64  # of each channel: so many real ones, kept as half as many complex ones
+    copies: int | None = None  # different systems, each for as many channels; none: one for every channel
+    step_low: float = 1e-3  # the smallest and the largest step in time at the start, drawn log-uniformly
+    step_high: float = 0.1
+    lr: float = 1e-3  # learning rate of the system, after the warm-up; 0: that of the optimizer
+    step_lr: float = 0.0  # the same of the steps
+
+    def __post_init__(self) -> None:
+        require_positive(self, "states", "step_low")
+        require(self.states % 2 == 0, "states", f"must be even, since they come in pairs, got {self.states}")
+        require(self.step_high >= self.step_low, "step_high", "must not be below step_low")
+        require(self.copies is None or self.copies > 0, "copies", f"must be at least 1, got {self.copies}")
+        for name in ("lr", "step_lr"):
+            require(getattr(self, name) >= 0, name, "must not be negative")
+
+    def systems(self, site: Site) -> int:
+        """How many different ones a layer has."""
+        copies = site.d_model if self.copies is None else self.copies
+        require(site.d_model % copies == 0, "copies", f"must divide d_model, got {copies} and {site.d_model}")
+        return copies
+
+    def updates(self, *system: str) -> Mapping[str, Update]:
+        """Neither the steps nor the parameters of the system decay."""
+        return {name: Update(lr=self.lr or None, decay="never") for name in system} | {
+            "log_step": Update(lr=self.step_lr or None, decay="never"),
+            "skip": Update(decay="matrix"),
+            "output": Update(decay="matrix"),
+        }
+
+    @property
+    def log_step(self) -> Fill:
+        low, high = math.log(self.step_low), math.log(self.step_high)
+        return lambda tensor, generator: tensor.uniform_(low, high, generator=generator)
+
+
+def for_channels(x: Tensor, channels: int, axes: int = 2) -> Tensor:
+    """([member,] system, state[, 2]) -> ([member,] channel, ...): channel c has system c modulo their number.
+
+    axes: how many, that of systems included.
+    """
+    place = x.dim() - axes
+    return x.repeat(*(1,) * place, channels // x.shape[place], *(1,) * (axes - 1))
+
+
+def complex_of(x: Tensor) -> Tensor:
+    """(..., 2) real and imaginary parts -> (...) complex; parameters are kept real, as files and optimizers want."""
+    return torch.view_as_complex(x.contiguous())
+
+
+def complex_normal(tensor: Tensor, generator: torch.Generator) -> None:
+    """Complex numbers (..., 2) with mean 0 and mean square 1."""
+    tensor.normal_(std=math.sqrt(0.5), generator=generator)

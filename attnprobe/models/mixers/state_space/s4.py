@@ -1,0 +1,119 @@
+"""S4: a state-space model whose matrix is diagonal plus low rank (Gu et al. 2022)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from attnprobe.models.mixers.contract import Site
+from attnprobe.models.mixers.state_space.hippo import diagonal_plus_low_rank
+from attnprobe.models.mixers.state_space.layer import (
+    LongConvolution,
+    SampledSettings,
+    complex_normal,
+    complex_of,
+    for_channels,
+)
+from attnprobe.models.parts import Derived, Initial, Update, constant
+
+LEAST_DECAY = 1e-3  # at the start, of the eigenvalues' real parts
+# Of an eigenvalue and its conjugate only the first is kept; sums over both are twice the real part.
+
+
+class S4Convolution(LongConvolution):
+    """K_l = C A^l B of the LegS system after the bilinear rule, by its generating function at the roots of unity.
+
+    ``output`` is C (1 - A^length): only with it is the generating function that of the cut kernel (S4, appendix C.3).
+    """
+
+    def __init__(self, site: Site, settings: "S4") -> None:
+        super().__init__(site)
+        self.settings, systems, half = settings, settings.systems(site), settings.states // 2
+        self.log_step = nn.Parameter(torch.empty(site.d_model))
+        self.log_decay = nn.Parameter(torch.empty(systems, half))  # the real part is -exp of it
+        self.frequency = nn.Parameter(torch.empty(systems, half))
+        self.low_rank = nn.Parameter(torch.empty(systems, half, 2))  # P
+        self.input = nn.Parameter(torch.empty(systems, half, 2))  # B
+        self.output = nn.Parameter(torch.empty(self.directions, site.d_model, half, 2))
+
+    def initial(self) -> Mapping[str, Initial]:
+        eigenvalue, low_rank, given = map(torch.from_numpy, diagonal_plus_low_rank(self.settings.states))
+        structured: dict[str, Initial] = {
+            "log_step": self.settings.log_step,
+            "log_decay": constant((-eigenvalue.real).clamp(min=LEAST_DECAY).log()),
+            "frequency": constant(eigenvalue.imag),
+            "low_rank": constant(torch.view_as_real(low_rank)),
+            "input": constant(torch.view_as_real(given)),
+            "output": Derived(("log_step", "log_decay", "frequency", "low_rank"), self._output),
+            "skip": lambda tensor, generator: tensor.normal_(generator=generator),
+        }
+        return self.settings.starts(structured)
+
+    def _output(
+        self, tensor: Tensor, generator: torch.Generator, log_step: Tensor, log_decay: Tensor, frequency: Tensor,
+        low_rank: Tensor,
+    ) -> None:  # fmt: skip
+        """C is complex normal; from it C (1 - A^length)."""
+        complex_normal(tensor, generator)
+        eigenvalue = for_channels(torch.complex(-log_decay.double().exp(), frequency.double()), self.channels)
+        p = for_channels(complex_of(low_rank.double()), self.channels)
+        sampled = bilinear(eigenvalue, p, log_step.double().exp())
+        rows = both(complex_of(tensor.double())).transpose(0, 1)  # (channel, direction, state)
+        rows = rows - rows @ torch.linalg.matrix_power(sampled, self.length)
+        half = rows[..., : tensor.shape[-2]].transpose(0, 1)
+        tensor.copy_(torch.view_as_real(half.resolve_conj()))
+
+    def updates(self) -> Mapping[str, Update]:
+        return self.settings.updates("log_decay", "frequency", "low_rank", "input")
+
+    def kernels(self, length: int) -> Tensor:
+        step = self.log_step.exp()[..., None]  # ([member,] channel, 1)
+        eigenvalue = torch.complex(-self.log_decay.exp(), self.frequency)
+        parts = eigenvalue, complex_of(self.low_rank), complex_of(self.input)
+        eigenvalue, p, b = (for_channels(x, self.channels) for x in parts)
+        angle = torch.arange(self.length // 2 + 1, device=step.device, dtype=torch.float64) * (
+            -2 * torch.pi / self.length
+        )
+        root = torch.polar(torch.ones_like(angle), angle).to(eigenvalue.dtype)  # omega
+        # Of every state the resolvent 2 step / (1 + omega) / (z - step eigenvalue), which is finite at omega = -1 too.
+        scaled = (step * eigenvalue)[..., None]
+        resolvent = [
+            2 * step[..., None] / (2 * (1 - root) - value * (1 + root)) for value in (scaled, scaled.conj())
+        ]  # ([member,] channel, state, frequency) twice
+
+        def summed(weight: Tensor) -> Tensor:
+            """([member, direction,] channel, state) -> (..., channel, frequency), over the conjugate states too."""
+            near, far = (w[..., None, :] @ r for w, r in zip((weight, weight.conj()), resolvent, strict=True))
+            return (near + far).squeeze(-2)
+
+        def summed_output(weight: Tensor) -> Tensor:
+            return summed(weight.movedim(-3, 0)).movedim(0, -3)
+
+        c = complex_of(self.output)
+        straight, left = summed_output(c * b[..., None, :, :]), summed_output(c * p[..., None, :, :])
+        right, both_sides = summed(p.conj() * b), summed(p.conj() * p)
+        correction = (right * (1 + root) / (2 + (1 + root) * both_sides))[..., None, :, :]
+        return torch.fft.irfft(straight - left * correction, n=self.length)[..., :length]
+
+
+def both(x: Tensor) -> Tensor:
+    """(..., state) -> with the conjugates behind."""
+    return torch.cat([x, x.conj()], -1)
+
+
+def bilinear(eigenvalue: Tensor, low_rank: Tensor, step: Tensor) -> Tensor:
+    """(channel, state, state) the matrix after sampling, over both halves of the states; complex128."""
+    p = both(low_rank)
+    matrix = torch.diag_embed(both(eigenvalue)) - p[..., :, None] * p.conj()[..., None, :]
+    half = step[:, None, None] / 2 * matrix
+    one = torch.eye(p.shape[-1], dtype=half.dtype, device=half.device)
+    return torch.linalg.solve(one - half, one + half)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class S4(SampledSettings):
+    """A state-space model with the LegS matrix."""
+
+    def convolution(self, site: Site) -> S4Convolution:
+        return S4Convolution(site, self)

@@ -1,0 +1,87 @@
+"""S4D: a diagonal state-space model (Gu et al. 2022, On the Parameterization and Initialization of Diagonal SSMs)."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attnprobe.models.mixers.contract import Site
+from attnprobe.models.mixers.state_space.hippo import diagonal_plus_low_rank
+from attnprobe.models.mixers.state_space.layer import (
+    LongConvolution,
+    SampledSettings,
+    complex_normal,
+    complex_of,
+    for_channels,
+)
+from attnprobe.models.parts import Initial, Update, constant
+
+Spectrum = Literal["lin", "inv", "legs"]
+
+
+class S4DConvolution(LongConvolution):
+    """K_l = 2 Re sum_n C_n B_n z_n^l g_n, with z and g the eigenvalue and the gain after sampling by the step."""
+
+    def __init__(self, site: Site, settings: "S4D") -> None:
+        super().__init__(site)
+        self.settings, systems, half = settings, settings.systems(site), settings.states // 2
+        self.log_step = nn.Parameter(torch.empty(site.d_model))
+        self.log_decay = nn.Parameter(torch.empty(systems, half))  # the real part is -exp of it
+        self.frequency = nn.Parameter(torch.empty(systems, half))
+        self.input = nn.Parameter(torch.empty(systems, half, 2))  # B
+        self.output = nn.Parameter(torch.empty(self.directions, site.d_model, half, 2))  # C
+
+    def initial(self) -> Mapping[str, Initial]:
+        ones = torch.tensor([1.0, 0.0])
+        structured: dict[str, Initial] = {
+            "log_step": self.settings.log_step,
+            "log_decay": constant(math.log(0.5)),
+            "frequency": constant(torch.from_numpy(frequencies(self.settings.spectrum, self.settings.states))),
+            "input": constant(ones),
+            "output": lambda tensor, generator: complex_normal(tensor, generator),
+            "skip": lambda tensor, generator: tensor.normal_(generator=generator),
+        }
+        return self.settings.starts(structured)
+
+    def updates(self) -> Mapping[str, Update]:
+        return self.settings.updates("log_decay", "frequency", "input")
+
+    def kernels(self, length: int) -> Tensor:
+        step = self.log_step.exp()[..., None]  # ([member,] channel, 1)
+        eigenvalue = for_channels(torch.complex(-self.log_decay.exp(), self.frequency), self.channels)
+        given = for_channels(complex_of(self.input), self.channels)
+        scaled = step * eigenvalue
+        if self.settings.discretization == "zoh":
+            exponent, gain = scaled, torch.expm1(scaled) / eigenvalue
+        else:
+            exponent, gain = torch.log((1 + scaled / 2) / (1 - scaled / 2)), step / (1 - scaled / 2)
+        position = torch.arange(length, device=step.device, dtype=step.dtype)
+        powers = torch.exp(exponent[..., None] * position)  # ([member,] channel, state, length)
+        weight = complex_of(self.output) * (given * gain)[..., None, :, :]
+        return 2 * (weight[..., None, :] @ powers[..., None, :, :, :]).squeeze(-2).real
+
+
+def frequencies(spectrum: Spectrum, states: int) -> np.ndarray:
+    """(states / 2,) float64 imaginary parts of the eigenvalues (section 4 of the paper)."""
+    n = np.arange(states // 2)
+    if spectrum == "lin":
+        return math.pi * n
+    if spectrum == "inv":
+        return states / math.pi * (states / (2 * n + 1) - 1)
+    return diagonal_plus_low_rank(states)[0].imag
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class S4D(SampledSettings):
+    """A diagonal state-space model."""
+
+    spectrum: Spectrum = "legs"  # the frequencies at the start: linear, inverse, or those of the LegS matrix
+    # how the system is sampled: zero-order hold, or the bilinear rule that the published code takes
+    discretization: Literal["zoh", "bilinear"] = "bilinear"
+
+    def convolution(self, site: Site) -> S4DConvolution:
+        return S4DConvolution(site, self)
