@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from attnprobe.models.mixers import MIXERS
+
 ROOT = Path(__file__).parents[2]
 NEW = Path(__file__).parent / "extension"
 
@@ -141,10 +143,11 @@ def test_what_was_added_is_listed_and_explained(extended: Copy) -> None:
         ("finetune.objective.power", "copying", "of the errors"),
         ("model.mixer.start", "averaging", "of the shares"),
     ):
-        [found] = json.loads(extended.run("settings", key, "--json"))["settings"]
+        settings = json.loads(extended.run("settings", key, "--json"))["settings"]
+        [found] = [setting for setting in settings if of in setting["of"]]
         assert (found["of"], found["meaning"]) == ([of], meaning)
     [mixer] = json.loads(extended.run("settings", "model.mixer.name", "--json"))["settings"]
-    assert (mixer["default"], sorted(mixer["values"])) == ("attention", ["attention", "averaging"])
+    assert (mixer["default"], sorted(mixer["values"])) == ("attention", sorted([*MIXERS, "averaging"]))
 
 
 @pytest.mark.slow

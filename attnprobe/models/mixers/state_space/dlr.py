@@ -55,8 +55,8 @@ class DLR(StateSpaceSettings):
     """A diagonal linear recurrence, its eigenvalues shared by all channels."""
 
     states: int = 1024  # complex ones
-    step_low: float = 1e-4  # the smallest and the largest step at the start, drawn log-uniformly: decay = step / 2
-    step_high: float = 0.1
+    step_low: float = 1e-4  # the smallest step at the start, drawn log-uniformly; a state decays by half of its step
+    step_high: float = 0.1  # the largest one
     lr: float = 1e-4  # learning rate of eigenvalues and weights, after the warm-up; 0: that of the optimizer
 
     def __post_init__(self) -> None:

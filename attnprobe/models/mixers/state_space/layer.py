@@ -102,8 +102,9 @@ class SampledSettings(StateSpaceSettings):
 
     states: int = 64  # of each channel: so many real ones, kept as half as many complex ones
     copies: int | None = None  # different systems, each for as many channels; none: one for every channel
-    step_low: float = 1e-3  # the smallest and the largest step in time at the start, drawn log-uniformly
-    step_high: float = 0.1
+    # the smallest step in time at the start; each channel draws its own, log-uniformly
+    step_low: float = 1e-3
+    step_high: float = 0.1  # the largest one
     lr: float = 1e-3  # learning rate of the system, after the warm-up; 0: that of the optimizer
     step_lr: float = 0.0  # the same of the steps
 
