@@ -9,6 +9,7 @@ import typer
 
 from attnprobe import __version__
 from attnprobe.cli.bench import bench
+from attnprobe.cli.calibrate import calibrate
 from attnprobe.cli.completion import join_assignments
 from attnprobe.cli.data.command import data_app
 from attnprobe.cli.demo import demo
@@ -38,6 +39,7 @@ app.command()(demo)
 app.command()(presets)
 app.command()(settings)
 app.command()(bench)
+app.command()(calibrate)
 app.add_typer(probe_app)
 app.add_typer(theory_app)
 app.add_typer(data_app)

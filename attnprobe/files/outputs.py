@@ -11,7 +11,7 @@ from typing import Literal
 
 from attnprobe.errors import ConfigError
 
-Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary"]
+Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary", "calibration"]
 
 FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ours is told from a stranger's
     ".png": {"Software": "attnprobe"},
@@ -19,6 +19,8 @@ FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ou
 }
 EDGE = 1 << 14  # bytes at either end of a figure in which its metadata stand
 ROW = {b"quantity", b"estimate", b"low", b"high", b"level", b"n", b"unit", b"p_value", b"q_value"}  # in every heading
+CALIBRATION_ROW = {b"cell", b"probe", b"nominal", b"rate", b"replicas", b"refused", b"verdict"}
+CALIBRATION_START = re.compile(rb"`attnprobe calibrate\b[^\n]*`, \d{4}-\d\d-\d\d")
 PAGE_START = re.compile(rb"`attnprobe bench\b[^\n]*`, \d{4}-\d\d-\d\d")  # the command that made it, and when
 
 
@@ -132,6 +134,15 @@ def _is_demo_summary(path: Path) -> bool:
     return {"accuracy", "gain", "proximity", "theory"} <= _keys(path)
 
 
+def _is_calibration(path: Path) -> bool:
+    """Rows, a page, or the records of replicas, whose first line says what they depend on."""
+    with path.open("rb") as file:
+        heading = file.readline(EDGE)
+    if heading.startswith(b"{"):
+        return "calibration" in json.loads(heading)
+    return set(heading.strip().split(b",")) >= CALIBRATION_ROW or CALIBRATION_START.match(heading) is not None
+
+
 def _keys(path: Path) -> set[str]:
     document = json.loads(path.read_bytes())
     return set(document) if isinstance(document, dict) else set()
@@ -143,4 +154,5 @@ SIGNS: dict[Kind, Callable[[Path], bool]] = {
     "figure": _is_figure,
     "benchmark": _is_benchmark,
     "demo summary": _is_demo_summary,
+    "calibration": _is_calibration,
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnprobe.files import write_atomically
-from attnprobe.files.outputs import check_replaceable
+from attnprobe.files.outputs import Kind, check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-def write_csv(path: Path, records: list[Record]) -> None:
+def write_csv(path: Path, records: list[Record], kind: Kind = "rows") -> None:
     """One line per record; a number that is not known is an empty field."""
     columns = list(dict.fromkeys(key for record in records for key in record))
     text = io.StringIO()
     writer = csv_format.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    check_replaceable(path, "rows")
+    check_replaceable(path, kind)
     content = text.getvalue().encode("utf-8", "surrogateescape")  # names of files may be bytes that are no text
     write_atomically(path, lambda file: file.write(content))
 

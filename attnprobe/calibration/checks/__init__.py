@@ -1,0 +1,18 @@
+"""What every probe promises, by the name of the probe."""
+
+from collections.abc import Callable
+
+from attnprobe.calibration.checks import alignment, certificate, control, decomposition, interventions, proximity
+from attnprobe.calibration.outcomes import Outcome
+from attnprobe.calibration.worlds import Replica
+
+Check = Callable[[Replica], list[Outcome]]
+
+CHECKS: dict[str, Check] = {
+    "control": control.check,
+    "proximity": proximity.check,
+    "decompose": decomposition.check,
+    "alignment": alignment.check,
+    "certify": certificate.check,
+    "intervene": interventions.check,
+}

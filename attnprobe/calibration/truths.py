@@ -1,0 +1,117 @@
+"""What intervals should cover: values of a whole population, by dense formulas that share no code with the probes."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnprobe.capture import Subject
+from attnprobe.scores.call import AttentionCall
+
+
+class Scores:
+    """Dense scores of a population's first layer, and who sees whom; all float64 (sequence, head, query, key)."""
+
+    def __init__(self, subject: Subject) -> None:
+        calls: list[AttentionCall] = []
+        samples = np.arange(subject.samples)
+        with torch.no_grad():
+            subject.run(samples, observe=calls.append)
+        self.subject, call = subject, calls[0]
+        self.q, self.k = call.q.double(), call.k.double()
+        self.scale = call.scale
+        length = self.q.shape[-2]
+        valid = subject.real(samples)
+        self.real = torch.ones(len(samples), length, dtype=torch.bool) if valid is None else valid
+        seen = self.real[:, :, None] & self.real[:, None, :]
+        self.seen = (seen.tril() if subject.space.layout.causal else seen)[:, None]
+        self.distance = distances(subject)
+
+    @property
+    def values(self) -> Tensor:
+        return self.q @ self.k.mT * self.scale
+
+    def centred(self, scores: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Minus the mean over the keys that each query sees; zero elsewhere."""
+        seen = self.seen if seen is None else seen
+        mean = (scores * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
+        return (scores - mean) * seen
+
+    def proximity(self, radius: float, *, include_self: bool = True) -> dict[str, np.ndarray]:
+        """The quantities of the proximity probe, (head,) each."""
+        near, far = self.distance <= radius, self.distance > radius
+        seen = self.seen if include_self else self.seen & (self.distance > 0)
+        scores, seen_pairs = self.centred(self.values, seen), seen.sum((0, -2, -1))
+
+        def mean(which: Tensor) -> Tensor:
+            pairs = which & seen
+            return (scores * pairs).sum((0, -2, -1)) / pairs.sum((0, -2, -1))
+
+        spread = (scores.square().sum((0, -2, -1)) / seen_pairs).sqrt()
+        pattern = self.values.masked_fill(~self.seen, -math.inf).softmax(-1).nan_to_num(0.0)
+        wanted = near if include_self else near & (self.distance > 0)
+        uniform = (wanted * self.seen).sum(-1) / self.seen.sum(-1).clamp(min=1)
+        queries = self.real.sum()
+        entropy = -(pattern * pattern.clamp(min=1e-300).log()).sum((0, -2, -1)) / queries
+        values = {
+            "proximity_bias": (mean(near) - mean(far)) / spread,
+            "near_mass": (pattern * wanted).sum((0, -2, -1)) / uniform.sum(),
+            "distance": (pattern * self.distance).sum((0, -2, -1)) / queries,
+            "entropy": entropy,
+        }
+        return {name: value.numpy() for name, value in values.items()}
+
+    def shares(self) -> dict[str, np.ndarray]:
+        """Shares of score variance of position, content and interaction, (head,) each."""
+        mean_q, mean_k = (self._mean(x) for x in (self.q, self.k))
+        x, y = self.q - mean_q, self.k - mean_k
+        parts = {
+            "position": mean_q @ mean_k.mT,
+            "content": x @ y.mT,
+            "interaction": mean_q @ y.mT + x @ mean_k.mT,
+        }
+        whole = self.centred(self.q @ self.k.mT)
+        variance = whole.square().sum((0, -2, -1))
+        return {
+            f"{name}_share": ((self.centred(part) * whole).sum((0, -2, -1)) / variance).numpy()
+            for name, part in parts.items()
+        }
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Over sequences at every position; under rotary embedding over positions too, before the rotation."""
+        rotation, real = self.subject.rotation, self.real[:, None, :, None]
+        if rotation is None:
+            return (x * real).sum(0, keepdim=True) / real.sum(0, keepdim=True).clamp(min=1)
+        plain = (rotation.back(x) * real).sum((0, 2), keepdim=True) / real.sum()
+        return rotation.turn(plain.expand(1, *x.shape[1:]))
+
+
+def distances(subject: Subject) -> Tensor:
+    """(length, length) |offset| on a line, Euclidean on a grid."""
+    shape = subject.space.layout.shape
+    axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in shape), indexing="ij")
+    places = torch.stack([axis.flatten() for axis in axes], -1)
+    return (places[:, None] - places).square().sum(-1).sqrt()
+
+
+def unit_direction(subject: Subject, kernel: Tensor) -> Tensor:
+    """A matrix (length, length) centred over the keys a query may see, padding aside, and of unit norm."""
+    seen = torch.ones(len(kernel), len(kernel), dtype=torch.bool)
+    seen = seen.tril() if subject.space.layout.causal else seen
+    kernel = kernel.double()
+    centred = (kernel - (kernel * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True)) * seen
+    return centred / centred.norm()
+
+
+def projections(subject: Subject, loss: str, direction: Tensor, target: int | None = None) -> np.ndarray:
+    """Of every sequence's score gradient on a unit direction (length, length): (sequence, head) float64.
+
+    target: of that number among the loss's targets (a logit) instead of the loss.
+    """
+    heads, length = subject.layers[0].heads, subject.space.length
+    zero = torch.zeros(subject.samples, heads, length, length, requires_grad=True)
+    found = subject.loss(loss, np.arange(subject.samples), score_offsets={0: zero})
+    values = found.value if target is None else found.targets[:, target]
+    (gradient,) = torch.autograd.grad(values.sum(), zero)
+    return (gradient.double() * direction).sum((-2, -1)).numpy()
