@@ -6,7 +6,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
@@ -81,12 +81,12 @@ def _groups(missing: Sequence[Key]) -> list[list[Key]]:
     return list(groups.values())
 
 
-def _inline(groups: Sequence[list[Key]], seed: int) -> Iterator[list[Record]]:
+def _inline(groups: Sequence[list[Key]], seed: int) -> Generator[list[Record], None, None]:
     for group in groups:
         yield measure(group, seed)
 
 
-def _processes(groups: Sequence[list[Key]], seed: int, jobs: int) -> Iterator[list[Record]]:
+def _processes(groups: Sequence[list[Key]], seed: int, jobs: int) -> Generator[list[Record], None, None]:
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin)
     try:
         futures = [pool.submit(measure, group, seed) for group in groups]

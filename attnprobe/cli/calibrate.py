@@ -147,7 +147,8 @@ def write(
     for line in plain:
         del line["p_values"]
     seconds = sum(record.seconds for record in kept.chosen(wanted))
-    command = shlex.join(["attnprobe", *sys.argv[1:]])
+    typed = sys.argv[2:] if sys.argv[1:2] == ["calibrate"] else []
+    command = shlex.join(["attnprobe", "calibrate", *typed])
     if out is not None:
         where = surroundings(torch.device("cpu"))
         write_text(out, page(rows, command=command, where=where, settings=kept.heading, seconds=seconds))

@@ -1,0 +1,81 @@
+"""attnprobe calibrate: its document, its files, its exit codes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+SMALL = ("calibrate", "--replicas", 3, "--jobs", 1, "--cells", "positions=none", "--cells", "data=white")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    from attnprobe.calibration import checks
+    from attnprobe.calibration.outcomes import p_value
+
+    monkeypatch.setitem(checks.CHECKS, "control", lambda replica: [p_value("always", 0.001)])
+
+
+def test_a_small_calibration_writes_everything(attnprobe) -> None:
+    files = ("--out", "page.md", "--csv", "rates.csv", "--figure", "rates.png", "--records", "kept.jsonl")
+    outcome = attnprobe(*SMALL, "--probe", "control", *files, "--json")
+    assert outcome.code == 0
+    document = outcome.document()
+    assert document["passed"] is True
+    assert document["figures"] == ["rates.png"]
+    assert document["settings"]["sequences"] == 40
+    cells = {row["cell"] for row in document["rows"] if row["kind"] != "power"}
+    assert cells == {"none/full/white", "none/padded/white", "none/causal/white", "all cells"}
+    planted = [row["cell"] for row in document["rows"] if row["kind"] == "power"]
+    assert planted == ["shift 0.2", "shift 0.4", "shift 0.6"]
+    page = Path("page.md").read_text()
+    assert page.startswith("`attnprobe calibrate`, ")
+    assert "| control | mean, Gaussian: covers | .950 |" in page
+    with Path("rates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["rate"]) for row in rows] == [row["rate"] for row in document["rows"]]
+    # Again: nothing is measured anew, and every file may be replaced, because it is ours.
+    kept = Path("kept.jsonl").read_bytes()
+    again = attnprobe(*SMALL, "--probe", "control", *files)
+    assert again.code == 0
+    assert "18 of 18 answers are in kept.jsonl already" in again.err
+    assert Path("kept.jsonl").read_bytes() == kept
+    assert "planted effects" in again.out
+
+
+def test_a_broken_promise_is_exit_code_5(attnprobe, broken) -> None:
+    outcome = attnprobe(*SMALL, "--probe", "control", "--no-power", "--full")
+    assert outcome.code == 5
+    assert "Miscalibrated (liberal): control always" in " ".join(outcome.out.split())
+
+
+def test_the_table_fits_80_columns(attnprobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = attnprobe(*SMALL, "--probe", "control")
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cells", "positions=fourier"), ("no positions 'fourier'", "sinusoidal")),
+        (("--cells", "colour=red"), ("no axis 'colour'",)),
+        (("--probe", "nothing"), ("probe 'nothing'", "proximity")),
+        (("--records", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),
+        (("--out", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),
+        (("--csv", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),
+    ],
+)
+def test_mistakes_are_one_line(attnprobe, arguments, words) -> None:
+    Path("foreign.txt").write_text("somebody's own")
+    outcome = attnprobe(*SMALL, *arguments)
+    assert outcome.code == 2
+    outcome.complains(*words)
+    assert Path("foreign.txt").read_text() == "somebody's own"
+
+
+def test_records_of_another_seed_are_refused(attnprobe) -> None:
+    assert attnprobe(*SMALL, "--probe", "control", "--no-power", "-q").code == 0
+    outcome = attnprobe(*SMALL, "--probe", "control", "--seed", 1)
+    assert outcome.code == 2
+    outcome.complains("calibration.jsonl was begun with other seed", "--records")
