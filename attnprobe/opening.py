@@ -23,7 +23,7 @@ class SplitName(StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Opened:
+class OpenedCheckpoint:
     path: Path
     label: str  # a short name, different for each checkpoint of one command
     checkpoint: "Checkpoint"
@@ -56,7 +56,7 @@ class Opener:
     data_dir: Path | None = None
     datasets: "dict[Task, Data]" = dataclasses.field(default_factory=dict)
 
-    def open(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> Opened:
+    def open(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> OpenedCheckpoint:
         """A checkpoint and data, of its own task by default, on the device; ArtifactError if they do not fit."""
         from attnprobe.machine import choose_device
         from attnprobe.training.saved.checkpoint import load_checkpoint
@@ -70,7 +70,7 @@ class Opener:
         if data.spec != checkpoint.spec:
             reason = f"this data does not fit the model in {path}, which was trained on inputs of another kind"
             raise ArtifactError(reason, hint="measure on the task the model was trained on")
-        return Opened(
+        return OpenedCheckpoint(
             path=path,
             label=label or checkpoint.phase,
             checkpoint=checkpoint,
@@ -97,12 +97,12 @@ def labels(paths: Sequence[Path]) -> list[str]:
     return found
 
 
-def same_but_seed(opened: Sequence[Opened]) -> dict[str, list[Opened]]:
+def same_but_seed(opened: Sequence[OpenedCheckpoint]) -> dict[str, list[OpenedCheckpoint]]:
     """Name -> checkpoints that differ in nothing but the seed, for every setting that several were opened of."""
-    settings: dict[str, list[Opened]] = {}
+    settings: dict[str, list[OpenedCheckpoint]] = {}
     for checkpoint in opened:
         settings.setdefault(checkpoint.setting(), []).append(checkpoint)
-    found: dict[str, list[Opened]] = {}
+    found: dict[str, list[OpenedCheckpoint]] = {}
     for members in settings.values():
         if len(members) > 1:
             name = shared_name(members)
@@ -111,7 +111,7 @@ def same_but_seed(opened: Sequence[Opened]) -> dict[str, list[Opened]]:
     return found
 
 
-def shared_name(members: Sequence[Opened]) -> str:
+def shared_name(members: Sequence[OpenedCheckpoint]) -> str:
     """What runs that differ in nothing but the seed are called together: their folder without the seed, and phase."""
     names = list(dict.fromkeys(re.sub(r"[-_.]?s(eed)?[-_.]?\d+$", "", _run(m.path).name) for m in members))
     if names == [""]:  # folders called s0, s1, ... in one of their own

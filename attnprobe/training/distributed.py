@@ -48,17 +48,17 @@ class Arriving:
         return float(self.value)
 
 
-class Team:
-    """The processes of a run; alone unless torchrun started this one and ``join`` was called."""
+class World:
+    """The processes that share a run (torch.distributed's world); one alone unless torchrun was used and ``join``."""
 
     def __init__(self) -> None:
         joined = dist.is_available() and dist.is_initialized()
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
         self.control = dist.new_group(backend="gloo") if self.size > 1 else None  # for plain data
         self.wish = False
-        self.said: deque[Arriving] = deque(maxlen=2)  # the wishes to stop of the last two steps, added up
+        self.wishes: deque[Arriving] = deque(maxlen=2)  # the wishes to stop of the last two steps, added up
 
-    def share(self, batch: Batch) -> Batch:
+    def shard(self, batch: Batch) -> Batch:
         """Every ``size``-th sample of the batch, starting with the process's rank."""
         if self.size == 1:
             return batch
@@ -66,14 +66,14 @@ class Team:
         valid = None if batch.valid is None else batch.valid[own]
         return Batch(inputs=batch.inputs[own], labels=batch.labels[own], sample=batch.sample[own], valid=valid)
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, without a gradient."""
         if self.size > 1:
             tensor = tensor.detach().clone()
             dist.all_reduce(tensor)
         return tensor
 
-    def sum_up(self, parameters: Iterable[nn.Parameter], sums: Tensor) -> Tensor:
+    def reduce_gradients(self, parameters: Iterable[nn.Parameter], sums: Tensor) -> Tensor:
         """Gradients of the whole batch's mean loss, from gradients of this share's summed loss; returns the whole sums.
 
         ``sums``: (3,) loss, count, correct of the share. The wish to stop travels with them.
@@ -81,10 +81,10 @@ class Team:
         gradients = [p.grad for p in parameters if p.grad is not None]
         wish = torch.full((1,), float(self.wish), dtype=gradients[0].dtype, device=sums.device)  # copying would wait
         parts = [*(g.flatten() for g in gradients), sums.detach().to(gradients[0].dtype), wish]
-        *flat, whole, wishes = self.sum(torch.cat(parts)).split([part.numel() for part in parts])
+        *flat, whole, wishes = self.all_reduce(torch.cat(parts)).split([part.numel() for part in parts])
         for gradient, part in zip(gradients, flat, strict=True):
             torch.div(part.view_as(gradient), whole[1].clamp(min=1), out=gradient)
-        self.said.append(Arriving(wishes))
+        self.wishes.append(Arriving(wishes))
         return whole
 
     def stops(self, wish: bool) -> bool:
@@ -95,9 +95,9 @@ class Team:
         self.wish = wish
         if self.size == 1:
             return wish
-        return len(self.said) == 2 and self.said[0].read() > 0
+        return len(self.wishes) == 2 and self.wishes[0].read() > 0
 
-    def agreed(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process says; plain data only."""
         said = [value]
         if self.size > 1:

@@ -18,7 +18,7 @@ from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
-from attnprobe.training.distributed import Team
+from attnprobe.training.distributed import World
 from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
 from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from attnprobe.training.saved.claim import check_claim, claimed
@@ -28,7 +28,7 @@ from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, rea
 from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory
 from attnprobe.training.starting import check_run, starting_point
 from attnprobe.training.transfer import freeze, transfer
-from attnprobe.training.updates.attention_kernels import Chosen, choose_for_phases
+from attnprobe.training.updates.attention_kernels import KernelName, choose_for_phases
 from attnprobe.training.updates.steppers import ModeChoice
 
 SECONDS_BETWEEN_SAVES = 15.0
@@ -49,9 +49,9 @@ class Execution:
     resume: bool = False  # continue an interrupted run exactly
     overwrite: bool = False  # replace an earlier run when this one is finished
     watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
-    attention: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
+    attention: Mapping[str, KernelName] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
     modes: dict[str, ModeChoice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
-    team: Team = dataclasses.field(default_factory=Team)
+    world: World = dataclasses.field(default_factory=World)
     in_group: bool = False  # a member of an ensemble, whose driver says when it is time to save (see ``group_saves``)
     resume_from: Path | None = None  # None: what the run directory has
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
@@ -92,8 +92,8 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
     source, execution.pretrain = start
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
     earlier = directory.read_manifest().get("attention", {}) if execution.resume else {}
-    chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.team.size)
-    chosen = execution.team.agreed(chosen)
+    chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.world.size)
+    chosen = execution.world.broadcast(chosen)
     execution.attention = {name: choice.kernel for name, choice in chosen.items()}
     manifest = make_manifest(config, execution.device, data, chosen)
     with claimed(directory, config, **claim) as continued:
@@ -146,7 +146,9 @@ def _run_phase(
     if not directory.checkpoint("init").exists():
         initial = Checkpoint(phase="init", epoch=0, numbers={}, state=state_on_cpu(model), **common)
         save_checkpoint(directory.checkpoint("init"), initial)
-    trainer = Trainer(model.to(execution.device), data, name, phase, execution.engine(name), seed=config.seed)
+    trainer = Trainer(
+        model.to(execution.device), data, name, phase, execution.engine(name), seed=config.seed, world=execution.world
+    )
     if execution.resumed is not None and execution.resumed["phase"] == name:
         with reading(directory.resume, START_AGAIN):
             trainer.load_state_dict(execution.resumed["trainer"])
@@ -175,7 +177,7 @@ def _finish(execution: Execution, model: Transformer) -> dict[str, Any]:
         "objective": choice_name(OBJECTIVES, objective),
     }
     for split_name, split in data.splits().items():
-        numbers = evaluate_phase(model, split, phase, execution.engine(name), seed=config.seed, team=execution.team)
+        numbers = evaluate_phase(model, split, phase, execution.engine(name), seed=config.seed, world=execution.world)
         result[f"{split_name}_accuracy"] = numbers.get("accuracy")
         result |= {f"{split_name}_{key}": value for key, value in numbers.items()}
     result["seconds"] = round(execution.seconds(), 3)

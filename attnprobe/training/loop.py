@@ -23,7 +23,7 @@ from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
-from attnprobe.training.distributed import Team
+from attnprobe.training.distributed import World
 from attnprobe.training.saved.checkpoint import check_tensors
 from attnprobe.training.saved.resuming import check_progress, checked_optimizer
 from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept, watched
@@ -95,7 +95,17 @@ def alone(training: Training[Returned]) -> Returned:
 class Trainer:
     """Trains one model through one phase."""
 
-    def __init__(self, model: Transformer, data: Data, name: str, phase: Phase, engine: Engine, *, seed: int) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        data: Data,
+        name: str,
+        phase: Phase,
+        engine: Engine,
+        *,
+        seed: int,
+        world: World | None = None,  # the processes that share the run; by default those this one has joined
+    ) -> None:
         self.model, self.data, self.name, self.phase, self.engine, self.seed = model, data, name, phase, engine, seed
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(phase.optimizer, model)
@@ -104,10 +114,10 @@ class Trainer:
         self.steps = self.steps_per_epoch * phase.epochs
         self.progress = Progress()
         self.trim = trims(data.train, model.config, engine)
-        self.team = Team()
-        self.team.check(self.batch_size)
-        self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.team.size)
-        self.stepper = STEPPERS[self.choice.mode](model, self.optimizer, phase, engine, self.team, seed=seed)
+        self.world = world or World()
+        self.world.check(self.batch_size)
+        self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.world.size)
+        self.stepper = STEPPERS[self.choice.mode](model, self.optimizer, phase, engine, self.world, seed=seed)
 
     def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> Training[None]:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.
@@ -127,7 +137,7 @@ class Trainer:
                 state.sums = torch.zeros(3, device=self.device)
             for position in range(first, self.steps_per_epoch):
                 try:
-                    if self.team.stops(should_stop()):
+                    if self.world.stops(should_stop()):
                         raise Interrupted
                     save(False)
                     sums = yield Update(trainer=self, batch=batches[position], epoch=epoch)
@@ -202,7 +212,7 @@ class Trainer:
         masks = EVALUATION - 1 - epoch if self.phase.evaluation_masks == "fresh" else EVALUATION
         split = self.data.validation
         validation = evaluate_phase(
-            self.model, split, self.phase, self.engine, seed=self.seed, team=self.team, masks=masks
+            self.model, split, self.phase, self.engine, seed=self.seed, world=self.world, masks=masks
         )
         numbers |= {f"validation_{k}": v for k, v in validation.items()}
         for key in ("train_loss", "validation_loss"):
@@ -227,14 +237,14 @@ def evaluate_phase(
     engine: Engine,
     *,
     seed: int,
-    team: Team | None = None,
+    world: World | None = None,
     masks: int = EVALUATION,
 ) -> Numbers:
     """``evaluate`` as the phase wants it: the whole split, or only as many samples as fill the phase's batches."""
     if phase.evaluation == "drop_last":
         size = min(phase.batch_size, len(split))
         split, engine = split.head(len(split) // size * size), dataclasses.replace(engine, evaluation_batch=size)
-    return evaluate(model, split, phase.objective, engine, seed=seed, team=team, masks=masks)
+    return evaluate(model, split, phase.objective, engine, seed=seed, world=world, masks=masks)
 
 
 @torch.inference_mode()
@@ -245,14 +255,14 @@ def evaluate(
     engine: Engine,
     *,
     seed: int,
-    team: Team | None = None,
+    world: World | None = None,
     masks: int = EVALUATION,
 ) -> Numbers:
     """Loss and accuracy over a whole split, every sample counted once. masks: the counter of what is hidden.
 
-    The processes of a ``team`` take turns with the batches and add up their sums, so all of them must call this.
+    The processes of a ``world`` take turns with the batches and add up their sums, so all of them must call this.
     """
-    device, rank, size = split.labels.device, 0 if team is None else team.rank, 1 if team is None else team.size
+    device, rank, size = split.labels.device, 0 if world is None else world.rank, 1 if world is None else world.size
     sums = torch.zeros(3, device=device, dtype=torch.float64)
     batch_size = min(evaluation_batch(split, engine), -(-len(split) // size))
     trim, mixed = trims(split, model.config, engine), engine.batching == "longest"
@@ -261,7 +271,7 @@ def evaluate(
         with process_settings(engine), arithmetic(device, engine):
             losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
         sums += torch.stack(losses.sums())
-    sums = sums if team is None else team.sum(sums)
+    sums = sums if world is None else world.all_reduce(sums)
     numbers = means(sums, objective)
     if isinstance(objective, Regression):
         variance = split.labels.double().var(correction=0).item()

@@ -53,9 +53,16 @@ def test_several_seeds_as_one_ensemble(attnprobe, tiny) -> None:
     for run in side_by_side:
         result = json.loads(Path(f"together/s{run['seed']}/result.json").read_text())
         assert result["test_loss"] == pytest.approx(run["test_loss"], rel=1e-4)
-    refused = attnprobe("train", *tiny, "--seeds", "2", "--together", "--engine", "graph", "--out", "graph")
+    refused = attnprobe("train", *tiny, "--seeds", "2", "--together", "--mode", "graph", "--out", "graph")
     assert refused.code == 4
     assert "trains one run at a time" in refused.err
+
+
+def test_mode_and_its_earlier_name(attnprobe, tiny) -> None:
+    for option in ("--mode", "--engine"):
+        document = attnprobe("train", *tiny, option, "eager", "--dry-run", "--json").document()
+        assert document["settings"]["engine"]["mode"] == "eager"
+    assert "--engine" not in attnprobe("train", "--help").out
 
 
 def test_settings_file_and_environment(attnprobe, tiny, monkeypatch) -> None:

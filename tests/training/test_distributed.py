@@ -18,7 +18,7 @@ from attnprobe.errors import ConfigError
 from attnprobe.models import make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.tasks import Batch
-from attnprobe.training.distributed import Team, check_own_devices, local_device
+from attnprobe.training.distributed import World, check_own_devices, local_device
 from attnprobe.training.execute import execute
 from attnprobe.training.loop import evaluate, means
 from attnprobe.training.saved.checkpoint import load_checkpoint
@@ -138,34 +138,34 @@ def test_processes_are_started_with_signals_held_back() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def make_team(rank: int, size: int) -> Team:
-    team = Team()
-    team.rank, team.size = rank, size
-    return team
+def make_world(rank: int, size: int) -> World:
+    world = World()
+    world.rank, world.size = rank, size
+    return world
 
 
 def test_shares_make_up_the_batch() -> None:
     batch = Batch(inputs=torch.arange(12).view(6, 2), labels=torch.arange(6), sample=torch.arange(6) + 7)
-    shares = [make_team(rank, 3).share(batch) for rank in range(3)]
+    shares = [make_world(rank, 3).shard(batch) for rank in range(3)]
     assert torch.equal(torch.stack([s.sample for s in shares], 1).flatten(), batch.sample)
     assert all(len(share) == 2 for share in shares)
-    assert make_team(0, 1).share(batch) is batch
+    assert make_world(0, 1).shard(batch) is batch
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    make_team(0, 2).check(10)
+    make_world(0, 2).check(10)
     with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
-        make_team(0, 3).check(10)
+        make_world(0, 3).check(10)
 
 
-class OneOf(Team):
+class OneOf(World):
     """One process's part of a sum that is put together afterwards."""
 
     def __init__(self, rank: int, size: int) -> None:
         super().__init__()
         self.rank, self.size, self.parts = rank, size, []
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         self.parts.append(tensor)
         return tensor
 
@@ -177,10 +177,10 @@ def test_processes_share_an_evaluation(n: int, objective, small) -> None:
     data = config.task.load(None)
     model, split = make_model(config.model, data.spec, "values", seed=0), data.validation
     wanted = evaluate(model, split, objective, config.engine, seed=3)
-    team = [OneOf(rank, 3) for rank in range(3)]
-    for one in team:
-        evaluate(model, split, objective, config.engine, seed=3, team=one)
-    parts = [one.parts[0] for one in team]
+    world = [OneOf(rank, 3) for rank in range(3)]
+    for one in world:
+        evaluate(model, split, objective, config.engine, seed=3, world=one)
+    parts = [one.parts[0] for one in world]
     assert sum(float(part[1]) > 0 for part in parts) == min(n, 3)  # everybody has something to do if there is enough
     assert means(torch.stack(parts).sum(0), objective) == pytest.approx(wanted, rel=1e-6)
 
@@ -207,23 +207,25 @@ def test_processes_that_share_a_gpu_are_refused_in_one_line() -> None:
     assert "start 2 of them" in error.value.hint
 
 
-class Pair(Team):
+class Pair(World):
     """Two processes of which the other one sends ``other`` in answer to every sum."""
 
     def __init__(self, other: torch.Tensor) -> None:
         super().__init__()
         self.size, self.other = 2, other
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach() + self.other
 
 
 def test_gradients_sums_and_the_wish_to_stop_travel_together() -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
-    team = Pair(torch.tensor([1.0, 3.0, 10.0, 6.0, 1.0, 0.0]))
+    world = Pair(torch.tensor([1.0, 3.0, 10.0, 6.0, 1.0, 0.0]))
     for wish, stops in ((False, False), (True, False), (False, False), (False, True)):
-        assert team.stops(wish) is stops  # the wish of one process at the second step is known to all before the fourth
+        assert (
+            world.stops(wish) is stops
+        )  # the wish of one process at the second step is known to all before the fourth
         weight.grad = torch.tensor([3.0, 5.0])
-        sums = team.sum_up([weight], torch.tensor([20.0, 2.0, 4.0]))
+        sums = world.reduce_gradients([weight], torch.tensor([20.0, 2.0, 4.0]))
         assert sums.tolist() == [30.0, 8.0, 5.0]
         assert weight.grad.tolist() == [0.5, 1.0]  # of the mean loss over both shares

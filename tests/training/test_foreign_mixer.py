@@ -11,7 +11,7 @@ from attnprobe.models import make_model
 from attnprobe.models.mixers import MIXERS, Mixer
 from attnprobe.run import Engine
 from attnprobe.tasks import Spec
-from attnprobe.training.distributed import Team
+from attnprobe.training.distributed import World
 from attnprobe.training.ensembles.ensemble import check_alike, together
 from attnprobe.training.execute import Execution, execute, updates
 from attnprobe.training.loop import Interrupted
@@ -147,7 +147,7 @@ def test_a_graph_keeps_the_rate_of_every_group(small) -> None:
     phase = small("model.mixer=recurrence").finetune
     model = make_model(small("model.mixer=recurrence").model, Spec(length=7, classes=2), "values", seed=0)
     optimizer = make_optimizer(phase.optimizer, model)
-    graph = STEPPERS["graph"](model, optimizer, phase, Engine(), Team(), seed=0)
+    graph = STEPPERS["graph"](model, optimizer, phase, Engine(), World(), seed=0)
     for rate in (0.5, 0.25):
         graph._set(3, rate)
         found = {group.get("scale", 1.0): group["lr"].item() for group in optimizer.param_groups}

@@ -10,7 +10,7 @@ import typer
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
-from attnprobe.opening import Opened, SplitName
+from attnprobe.opening import OpenedCheckpoint, SplitName
 
 if TYPE_CHECKING:
     from attnprobe.probes.alignment.probe import Alignment
@@ -93,7 +93,7 @@ def alignment(
 
 
 def measure_alignment(
-    request: Request, opened: Opened, change_to: Path | None, shuffles: int, progress: "Progress"
+    request: Request, opened: OpenedCheckpoint, change_to: Path | None, shuffles: int, progress: "Progress"
 ) -> "Alignment":
     from attnprobe.capture import ours
     from attnprobe.probes.alignment.change import change_of_scores

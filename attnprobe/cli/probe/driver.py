@@ -15,7 +15,7 @@ from attnprobe.cli.probe.files import Record, write_arrays, write_csv
 from attnprobe.cli.probe.options import SHARED
 from attnprobe.cli.probe.table import Table, show
 from attnprobe.cli.screen.output import CHECK_FAILED, print_json, print_verdict, progress_bar, say
-from attnprobe.opening import Opened, Opener, SplitName, labels
+from attnprobe.opening import OpenedCheckpoint, Opener, SplitName, labels
 
 if TYPE_CHECKING:
     from attnprobe.probes.sequences import Progress
@@ -50,7 +50,7 @@ class Request:
         return {"n": self.sequences, "memory_limit": round(self.memory_limit * GIBIBYTE)}
 
     def measure_each(
-        self, paths: Sequence[Path], measure: "Callable[[Opened, Progress], Any]", **options: Any
+        self, paths: Sequence[Path], measure: "Callable[[OpenedCheckpoint, Progress], Any]", **options: Any
     ) -> "Found":
         """Open one checkpoint after the other, say if there are fewer sequences than were asked for, and measure."""
         from attnprobe.probes.memory import check_least
@@ -73,7 +73,7 @@ class Request:
 class Found:
     """What was measured on each checkpoint, by label: results are rows, or have them and ``arrays`` for --npz."""
 
-    opened: list[Opened] = dataclasses.field(default_factory=list)
+    opened: list[OpenedCheckpoint] = dataclasses.field(default_factory=list)
     results: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def records(self, *fields: str) -> list[Record]:

@@ -11,7 +11,7 @@ from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import OneCheckpoint
 from attnprobe.cli.probe.table import Column, Table, interval
 from attnprobe.errors import ConfigError
-from attnprobe.opening import Opened
+from attnprobe.opening import OpenedCheckpoint
 
 if TYPE_CHECKING:
     from attnprobe.probes.interventions.probe import DoseResponse
@@ -84,7 +84,7 @@ def intervene(
 
 def measure_interventions(
     request: Request,
-    opened: Opened,
+    opened: OpenedCheckpoint,
     profile_of: Path | None,
     swap: Path | None,
     options: dict[str, Any],

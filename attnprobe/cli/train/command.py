@@ -15,6 +15,7 @@ from attnprobe.errors import ConfigError
 if TYPE_CHECKING:
     from attnprobe.run import RunConfig
 
+Mode = Literal["auto", "eager", "compiled", "graph"]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -61,10 +62,10 @@ def train(
         ),
     ] = None,
     probe_sequences: Annotated[int, typer.Option(min=8, help="Validation sequences for --probe-every.")] = 32,
-    engine: Annotated[
-        Literal["auto", "eager", "compiled", "graph"] | None,
-        typer.Option(help="How updates are carried out (engine.mode).", show_default="as the preset says"),
+    mode: Annotated[
+        Mode | None, typer.Option(help="How updates are carried out (engine.mode).", show_default="as the preset says")
     ] = None,
+    engine: Annotated[Mode | None, typer.Option(help="The earlier name of --mode.", hidden=True)] = None,
     precision: Annotated[
         Literal["float32", "tf32", "bfloat16"] | None,
         typer.Option(
@@ -108,7 +109,7 @@ def train(
     Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
-    settings = [*(settings or []), *engine_settings(engine, precision, deterministic)]
+    settings = [*(settings or []), *engine_settings(mode or engine, precision, deterministic)]
     phases = {"pretrain": not no_pretrain, "finetune": not no_finetune, "pretrained": pretrained}
     configs = load_configs(preset, settings, seed, seeds, **phases)
     if resume and overwrite:

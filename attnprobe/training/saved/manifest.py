@@ -15,11 +15,11 @@ from attnprobe import __version__, published, run
 from attnprobe.machine import now, processor_name
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data
-from attnprobe.training.updates.attention_kernels import Choice
+from attnprobe.training.updates.attention_kernels import KernelChoice
 
 
 def make_manifest(
-    config: RunConfig, device: torch.device, data: Mapping[str, Data], attention: Mapping[str, Choice]
+    config: RunConfig, device: torch.device, data: Mapping[str, Data], attention: Mapping[str, KernelChoice]
 ) -> dict[str, Any]:
     """Who ran what, where, with which versions, on which data and with which attention kernel (both by phase)."""
     return {

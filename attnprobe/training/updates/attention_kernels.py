@@ -26,7 +26,7 @@ from attnprobe.tasks import Data
 from attnprobe.training.updates import attention_check
 from attnprobe.training.updates.arithmetic import check_precision, process_settings
 
-Chosen = Literal[AttentionKernel, "auto"]  # auto: torch's own order, where nothing can be pinned
+KernelName = Literal[AttentionKernel, "auto"]  # auto: torch's own order, where nothing can be pinned
 
 KERNELS: dict[AttentionKernel, SDPBackend] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -58,10 +58,10 @@ class Shape:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """A kernel, and what the check of its numbers found: the largest error of every kernel that was checked."""
 
-    kernel: Chosen
+    kernel: KernelName
     deviations: dict[str, float]
 
 
@@ -79,7 +79,7 @@ def shape_of(config: RunConfig, phase: Phase, data: Data, processes: int = 1) ->
     )
 
 
-def choose_attention(engine: Engine, shape: Shape, device: torch.device, earlier: str | None = None) -> Choice:
+def choose_attention(engine: Engine, shape: Shape, device: torch.device, earlier: str | None = None) -> KernelChoice:
     """The kernel for a phase; ``earlier`` is what the manifest of an interrupted run names.
 
     ConfigError if the engine asks for a kernel that refuses these tensors, or whose numbers are wrong.
@@ -87,7 +87,7 @@ def choose_attention(engine: Engine, shape: Shape, device: torch.device, earlier
     known: tuple[AttentionKernel, ...] = (*CANDIDATES.get(device.type, ()), "math")
     for kernel in known:
         if kernel == earlier:
-            return Choice(kernel, {})
+            return KernelChoice(kernel, {})
     with process_settings(engine):
         if engine.attention != "auto":
             return _asked_for(engine.attention, shape, device)
@@ -95,10 +95,10 @@ def choose_attention(engine: Engine, shape: Shape, device: torch.device, earlier
         return _fastest_right(tuple(k for k in known if k in kernels and k != "math"), shape, device)
 
 
-def _fastest_right(candidates: tuple[AttentionKernel, ...], shape: Shape, device: torch.device) -> Choice:
+def _fastest_right(candidates: tuple[AttentionKernel, ...], shape: Shape, device: torch.device) -> KernelChoice:
     """The fastest candidate whose numbers are right, else math; auto on a device of another kind."""
     if device.type not in CANDIDATES:
-        return Choice("auto", {})
+        return KernelChoice("auto", {})
     deviations: dict[str, float] = {}
     left: list[AttentionKernel] = [kernel for kernel in candidates if not has_known_fault(kernel, shape)]
     while left:
@@ -107,21 +107,21 @@ def _fastest_right(candidates: tuple[AttentionKernel, ...], shape: Shape, device
         if found is not None:
             deviations[kernel] = found
             if found <= attention_check.TOLERANCE[shape.precision]:
-                return Choice(kernel, deviations)
+                return KernelChoice(kernel, deviations)
         if kernel not in left:  # math, since all of them refuse
             break
         left.remove(kernel)
-    return Choice("math", deviations)
+    return KernelChoice("math", deviations)
 
 
-def _asked_for(kernel: AttentionKernel, shape: Shape, device: torch.device) -> Choice:
+def _asked_for(kernel: AttentionKernel, shape: Shape, device: torch.device) -> KernelChoice:
     found, hint = deviation(kernel, shape, device), "engine.attention=auto takes one that does"
     if found is None:
         raise ConfigError(f"attention by {kernel!r} does not work here ({device}, {shape.precision})", hint)
     if found > attention_check.TOLERANCE[shape.precision]:
         off = f"off by {found:.1e} ({device}, {shape.precision})"
         raise ConfigError(f"attention by {kernel!r} gives wrong numbers here: {off}", hint.replace("does", "is right"))
-    return Choice(kernel, {kernel: found})
+    return KernelChoice(kernel, {kernel: found})
 
 
 def has_known_fault(kernel: AttentionKernel, shape: Shape) -> bool:
@@ -192,7 +192,7 @@ def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
     return run
 
 
-def pinned(kernel: Chosen) -> contextlib.AbstractContextManager[object]:
+def pinned(kernel: KernelName) -> contextlib.AbstractContextManager[object]:
     """Within it, attention is computed by ``kernel``, or by another where that refuses (math last, since it keeps all
     scores in memory; never by cuDNN, see ``has_known_fault``); "auto" leaves it to torch.
     """
@@ -206,14 +206,14 @@ def pinned(kernel: Chosen) -> contextlib.AbstractContextManager[object]:
 
 def choose_for_phases(
     config: RunConfig, device: torch.device, data: Mapping[str, Data], earlier: Mapping[str, str], processes: int = 1
-) -> dict[str, Choice]:
+) -> dict[str, KernelChoice]:
     """Phase -> kernel and its check; ``earlier`` as the manifest keeps it, empty for a new run.
 
     ConfigError if the device has no arithmetic in the engine's precision.
     """
     check_precision(config.engine.precision, device)
     if not config.model.mixer.layer.has_scores:
-        return dict.fromkeys(config.phases(), Choice("auto", {}))
+        return dict.fromkeys(config.phases(), KernelChoice("auto", {}))
     return {
         name: choose_attention(config.engine, shape_of(config, phase, data[name], processes), device, earlier.get(name))
         for name, phase in config.phases().items()

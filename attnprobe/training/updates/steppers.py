@@ -15,7 +15,7 @@ from attnprobe.models import Transformer
 from attnprobe.objectives import Losses
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch
-from attnprobe.training.distributed import Team
+from attnprobe.training.distributed import World
 from attnprobe.training.updates.arithmetic import process_settings
 from attnprobe.training.updates.attention_kernels import pinned
 from attnprobe.training.updates.optim import scale_of
@@ -67,10 +67,10 @@ class Eager:
     failure: str | None = None  # why updates are carried out eagerly though another way was chosen
 
     def __init__(
-        self, model: Transformer, optimizer: torch.optim.AdamW, phase: Phase, engine: Engine, team: Team, *, seed: int
+        self, model: Transformer, optimizer: torch.optim.AdamW, phase: Phase, engine: Engine, world: World, *, seed: int
     ) -> None:
         self.model, self.optimizer, self.phase, self.engine = model, optimizer, phase, engine
-        self.team, self.seed = team, seed
+        self.world, self.seed = world, seed
         self.device = next(model.parameters()).device
 
     def losses(self, batch: Batch, epoch: int | Tensor) -> Losses:
@@ -81,7 +81,7 @@ class Eager:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * scale_of(group)
         with process_settings(self.engine):
-            return self.compute(self.team.share(batch), epoch)
+            return self.compute(self.world.shard(batch), epoch)
 
     def arithmetic(self) -> contextlib.AbstractContextManager[None]:
         return arithmetic(self.device, self.engine)
@@ -91,11 +91,11 @@ class Eager:
             losses = self.losses(batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.stack(losses.sums())
-        if self.team.size == 1:
+        if self.world.size == 1:
             (losses.loss.sum() / losses.count.sum().clamp(min=1)).backward()
         else:
             losses.loss.sum().backward()
-            sums = self.team.sum_up(self.model.parameters(), sums)
+            sums = self.world.reduce_gradients(self.model.parameters(), sums)
         if self.phase.optimizer.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.phase.optimizer.clip)
         self.optimizer.step()

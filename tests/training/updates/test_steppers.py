@@ -132,7 +132,7 @@ def recorded(monkeypatch, cuda):
         trainer = make_trainer("eager")
         if mode == "graph":
             phase, engine = trainer.phase, trainer.engine
-            graph = Graph(trainer.model, trainer.optimizer, phase, engine, trainer.team, seed=trainer.seed)
+            graph = Graph(trainer.model, trainer.optimizer, phase, engine, trainer.world, seed=trainer.seed)
             tape = RecordedOnTheCPU(graph)
             monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: tape)
             monkeypatch.setattr(torch.cuda, "graph", tape.record)
