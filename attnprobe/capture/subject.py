@@ -43,6 +43,7 @@ class Layer:
     name: str  # of the module
     heads: int
     d_head: int
+    channels: int  # of queries and keys as ``AttentionCall.channels`` gives them: d_head, and more under a bias
     dtype: torch.dtype
     device: torch.device
 
@@ -119,9 +120,12 @@ class Subject(abc.ABC):
             raise NotApplicableError(reason, hint="use a task with longer sequences")
         shapes = [(call.q.shape, call.q.dtype, call.q.device) for call in calls]
         return [
-            Layer(name=call.name, heads=shape[1], d_head=shape[3], dtype=dtype, device=device)
+            Layer(
+                name=call.name, heads=shape[1], d_head=shape[3], channels=call.channels()[0].shape[3], dtype=dtype,
+                device=device,
+            )
             for call, (shape, dtype, device) in zip(calls, shapes, strict=True)
-        ]
+        ]  # fmt: skip
 
     @property
     def shape(self) -> tuple[int, int]:

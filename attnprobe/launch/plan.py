@@ -10,6 +10,7 @@ from attnprobe.models.initialisation import parameter_count
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data, Outline, Task
 from attnprobe.training.estimate import count_memory, measure_duration, sizes_of
+from attnprobe.training.score_profile import check_score_profile
 from attnprobe.training.starting import check_run, starting_point
 
 
@@ -25,6 +26,7 @@ def make_plan(config: RunConfig, folders: list[Path], data_dir: Path | None, dev
 
     start = starting_point(config)
     model = check_run(config, start, look)
+    check_score_profile(config, (look(config.task_of(phase)).spec for phase in config.phases().values()))
     phases = {}
     for name, phase in config.phases().items():
         data = look(config.task_of(phase))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
@@ -15,7 +16,10 @@ from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, po
 from attnprobe.models.mixers import MIXERS, AttentionSettings, Mixer, MixerSettings, Site
 from attnprobe.models.parts import Part
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
-from attnprobe.scores.call import Observer
+from attnprobe.models.score_profile import ScoreProfile
+from attnprobe.scores.call import AttentionCall, Observer
+from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.layout import Layout
 from attnprobe.tasks import Spec
 
 
@@ -45,6 +49,12 @@ class TransformerConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0  # of attention weights; they then take length x length memory while training
     embedding_dropout: float = 0.0  # of embeddings with their positions (Vaswani et al. 2017, 5.4)
+    # a checkpoint whose offset profile (of every head the mean row-centred score at each offset, on its own training
+    # data) is added to this model's scores: fixed, in training and ever after
+    score_profile: Path | None = None
+    score_profile_dose: float = 1.0  # what that profile is multiplied with
+    # a control: the profile's values are permuted over the offsets with this seed, and keep their norm
+    score_profile_shuffle: int | None = None
 
     def __post_init__(self) -> None:
         require_positive(self, "d_model", "layers", "heads")
@@ -59,6 +69,15 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout", "embedding_dropout"):
             rate = getattr(self, name)
             require(0 <= rate < 1, name, f"must be a share below 1, got {rate}")
+        self._check_score_profile()
+
+    def _check_score_profile(self) -> None:
+        shuffle, given = self.score_profile_shuffle, self.score_profile is not None
+        require(shuffle is None or given, "score_profile_shuffle", "needs a model.score_profile to shuffle")
+        require(self.score_profile_dose == 1 or given, "score_profile_dose", "needs a model.score_profile to multiply")
+        require(shuffle is None or shuffle >= 0, "score_profile_shuffle", f"must not be negative, got {shuffle}")
+        has_scores = not given or self.mixer.layer.has_scores
+        require(has_scores, "score_profile", "is added to scores, which this mixer has not", "choose mixer attention")
 
     def _check_mixer(self) -> None:
         """What only a mixer can carry out is refused if this one cannot."""
@@ -101,6 +120,12 @@ class Transformer(Part):
             self.positions = SinusoidalPositions(length, d)
         rotary = Rotary(length, d // config.heads) if config.positions == "rotary" else None
         self.blocks = nn.ModuleList(Block(config, layer, length, rotary) for layer in range(config.layers))
+        self.score_profile: ScoreProfile | None = None
+        if config.score_profile is not None:
+            space = ScoreSpace(
+                layout=Layout(shape=spec.grid or (spec.length,), causal=config.causal), leading=length - spec.length
+            )
+            self.score_profile = ScoreProfile(config.layers, config.heads, space)
         self.norm = nn.LayerNorm(d)
         self.label_head = label_head(spec, d, config.label_head)
         self.reconstruction_head = reconstruction_head(spec, target, d, config.reconstruction_head)
@@ -128,11 +153,12 @@ class Transformer(Part):
         """Features (batch, length, d_model) after the final norm; one more leading position with readout "token".
 
         inputs: token ids (batch, length) or stored values (batch, length, channels). hidden, valid: (batch, length)
-        bool. score_offsets: layer -> tensor added to that layer's scores. observe: called once per layer with its
-        AttentionCall. at: (batch, n) int64, the positions whose features are wanted instead of all; the last block
-        then computes nothing else, unless its scores are offset or observed: those are always whole. dropout: the
-        counters of a training batch; without them nothing is dropped. NotApplicableError if scores are to be observed
-        or offset and the mixer has none.
+        bool. score_offsets: layer -> tensor added to that layer's scores, beside the model's own fixed profile if it
+        has one. observe: called once per layer with its AttentionCall, whose scores hold that profile. at: (batch, n)
+        int64, the positions whose features are wanted instead of all; the last block then computes nothing else,
+        unless its scores are offset or observed: those are always whole. dropout: the counters of a training batch;
+        without them nothing is dropped. NotApplicableError if scores are to be observed or offset and the mixer has
+        none.
         """
         if not self.has_scores and (score_offsets is not None or observe is not None):
             name = choice_name(MIXERS, self.mixer)
@@ -148,8 +174,12 @@ class Transformer(Part):
         x = self.positions(x)
         x = x if dropout is None else dropout.features(x, self.config.embedding_dropout, site=0)
         early = at if score_offsets is None and observe is None else None
+        fixed = None if self.score_profile is None else self.score_profile(x.shape[1])
+        observe = observe if fixed is None or observe is None else _with_bias(observe, fixed)
         for layer, block in enumerate(self.blocks):
             offset = None if score_offsets is None else score_offsets.get(layer)
+            if fixed is not None:
+                offset = fixed[layer][None] if offset is None else fixed[layer] + offset
             last = layer == len(self.blocks) - 1
             x = block(x, valid, offset, observe, at=early if last else None, dropout=dropout)
         return self.norm(x if at is None or early is not None else take_positions(x, at))
@@ -164,6 +194,15 @@ class Transformer(Part):
         if self.target == "values":
             return out
         return out.unflatten(-1, (1 if self.spec.is_tokens else self.spec.channels, -1))
+
+
+def _with_bias(observe: Observer, fixed: Tensor) -> Observer:
+    """Tells an observer what the model itself adds to the scores: (layer, head, size, size)."""
+
+    def told(call: AttentionCall) -> None:
+        observe(dataclasses.replace(call, bias=fixed[call.layer]))
+
+    return told
 
 
 class Block(Part):

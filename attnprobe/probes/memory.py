@@ -83,7 +83,8 @@ def plan_memory(subject: Subject, samples: np.ndarray, *, permutations: int, mem
     item = max(max(4, layer.dtype.itemsize) for layer in layers)
     length, bins, together = layout.length, math.prod(layout.offsets), subject.per_sample
     heads, all_heads = max(layer.heads for layer in layers), sum(layer.heads for layer in layers)
-    transforms = item * bins * 5 * max(layer.heads * layer.d_head for layer in layers)  # queries by frequency, and back
+    channels = max(layer.heads * layer.channels for layer in layers)
+    transforms = item * bins * 5 * channels  # queries by frequency, and back
     profiles = heads * bins * (8 * item + 4 * 8)  # of one layer, for every sequence of the batch
     sample = pass_bytes(subject, samples) + together * (transforms + profiles)
     kept = all_heads * bins * 8 * 6 * len(layout.shape)

@@ -23,9 +23,9 @@ class GradientBlock:
 def streamed_gradient(call: AttentionCall, of_output: Tensor, queries: slice) -> Tensor:
     """dS = P o (dO V^T - rowsum(dO o O)) at some queries: (target, batch, head, query, d_head) -> (..., rows, key)."""
     dtype = torch.promote_types(call.q.dtype, torch.float32)
-    q, k, v, output = (x.to(dtype) for x in (call.q[..., queries, :], call.k, call.v, call.output[..., queries, :]))
+    v, output = call.v.to(dtype), call.output[..., queries, :].to(dtype)
     gradient = of_output[..., queries, :].to(dtype)
-    scores = q @ k.mT * call.scale
+    scores = call.scores_of(queries)
     visible = call.visible_to(queries)
     pattern = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
     return pattern * (gradient @ v.mT - (gradient * output).sum(-1, keepdim=True))

@@ -218,22 +218,25 @@ class _AsKernels(TorchFunctionMode):
         if func is F.linear and self.half:
             args = tuple(a.bfloat16() if isinstance(a, Tensor) else a for a in args)
         if func is F.scaled_dot_product_attention and self.fused:
-            return _Fused.apply(*args[:3])
+            return _Fused.apply(*args[:3], kwargs.get("attn_mask"))
         return func(*args, **kwargs)
 
 
 class _Fused(torch.autograd.Function):
-    """Shapes of a fused attention kernel: it keeps its inputs, its output and a number per query and head."""
+    """Shapes of a fused attention kernel: it keeps its inputs, its output and a number per query and head.
+
+    The inputs are queries, keys, values and a mask, which may hold what a model adds to its scores.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         out = torch.empty_like(q)
-        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32), mask)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.empty_like(t) for t in ctx.saved_tensors[:3])
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(torch.empty_like(t) for t in ctx.saved_tensors[:3]), None)
 
 
 def _seconds(action: Any, device: torch.device) -> float:

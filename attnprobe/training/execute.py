@@ -26,6 +26,7 @@ from attnprobe.training.saved.manifest import make_manifest
 from attnprobe.training.saved.replacing import remove_kept, where_kept
 from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
 from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory
+from attnprobe.training.score_profile import check_score_profile, described, install, kept_profile, measured_profile
 from attnprobe.training.starting import check_run, starting_point
 from attnprobe.training.transfer import freeze, transfer
 from attnprobe.training.updates.attention_kernels import KernelName, choose_for_phases
@@ -56,6 +57,7 @@ class Execution:
     resume_from: Path | None = None  # None: what the run directory has
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
     pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
+    profile: Tensor | None = None  # that of model.score_profile, once the run has begun
     seconds_before: float = 0.0
     started: float = dataclasses.field(default_factory=time.perf_counter)
     datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)  # several runs may share one
@@ -91,6 +93,9 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
     check_run(config, start, execution.data)
     source, execution.pretrain = start
     data = {name: execution.data(config.task_of(phase)) for name, phase in config.phases().items()}
+    if not (execution.resume and directory.checkpoint("init").exists()):  # else the run has its profile in there
+        check_score_profile(config, (found.spec for found in data.values()))
+        _measure_profile(execution)
     earlier = directory.read_manifest().get("attention", {}) if execution.resume else {}
     chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.world.size)
     chosen = execution.world.broadcast(chosen)
@@ -109,13 +114,21 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
         for line in published.lines(run.to_table(config)):
             execution.monitor.message(line)
         if execution.resumed is None:
-            directory.write_json(directory.manifest, manifest)
+            _measure_profile(execution)
+            directory.write_json(directory.manifest, manifest | described(config, execution.data))
+        elif config.model.score_profile is not None:
+            execution.profile = kept_profile(load_checkpoint(directory.checkpoint("init")))
         model: Transformer | None = None
         for name, phase in config.phases().items():
             model = yield from _run_phase(execution, name, phase, source)
             source = state_on_cpu(model)
         assert model is not None
         return _finish(execution, model)
+
+
+def _measure_profile(execution: Execution) -> None:
+    if execution.config.model.score_profile is not None and execution.profile is None:
+        execution.profile = measured_profile(execution.config, execution.data, execution.device)
 
 
 def _run_phase(
@@ -130,6 +143,7 @@ def _run_phase(
     model = make_model(
         config.model, data.spec, run.reconstruction_target(config, data.spec, execution.pretrain), seed=config.seed
     )
+    install(model, execution.profile)
     if source is not None:
         carried = transfer(model, source, phase.transfer)
         execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")

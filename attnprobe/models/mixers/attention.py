@@ -56,8 +56,9 @@ class Attention(Mixer):
     ) -> Tensor:
         """(batch, length, d_model) -> the same, or (batch, n, d_model) if only the positions ``at`` (batch, n) query.
 
-        ``valid`` (batch, length) bool hides padded keys. ``score_offset`` broadcasts to (batch, head, query, key) and
-        is added to the scaled scores: the gradient with respect to a zero offset is the gradient along the scores.
+        ``valid`` (batch, length) bool hides padded keys. ``score_offset`` broadcasts to (batch, head, query, key), all
+        queries, and is added to the scaled scores: the gradient with respect to a zero offset is the gradient along
+        the scores.
         ``dropout`` holds the counters of a training batch; its weights then take length x length memory.
         """
         assert at is None or not self.causal, "a causal pattern needs every query in its place"
@@ -65,6 +66,8 @@ class Attention(Mixer):
         q, k, v = (self._split_heads(t) for t in (q, k, v))
         if self.rotary is not None:
             q, k = self.rotary(q, at), self.rotary(k)
+        if score_offset is not None and at is not None:
+            score_offset = _rows(score_offset, at)
         scale = q.shape[-1] ** -0.5
         if dropout is not None and self.dropout > 0:
             mask = Visibility(causal=self.causal, valid=valid).whole(x.shape[1], x.device)
@@ -90,6 +93,13 @@ class Attention(Mixer):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _rows(score_offset: Tensor, at: Tensor) -> Tensor:
+    """The rows ``at`` (batch, n) of an offset, broadcastable to (batch, head, n, key)."""
+    whole = score_offset.expand(len(at), *score_offset.shape[1:])
+    rows = at[:, None, :, None].expand(-1, whole.shape[1], -1, whole.shape[3])
+    return whole.gather(2, rows)
 
 
 def _pattern(scores: Tensor, visible: Tensor | None, offset: Tensor | None) -> Tensor:

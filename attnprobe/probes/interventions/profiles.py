@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnprobe.capture.offset_profile import mean_profile
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.memory import pass_bytes, sequences_at_once
-from attnprobe.probes.sequences import Progress, batches, check_call, seen
-from attnprobe.scores.call import AttentionCall
-from attnprobe.scores.directions import DENSE_LIMIT, Direction, ScoreSpace, norm_and_means
-from attnprobe.scores.offset_sums import pair_counts, score_moments
+from attnprobe.probes.sequences import Progress, batches
+from attnprobe.scores.directions import DENSE_LIMIT, ScoreSpace
+from attnprobe.scores.shuffled_profiles import shuffled_profile
 from attnprobe.streams import stream
 
 
@@ -38,52 +38,21 @@ def offset_profile(
 ) -> Tensor:
     """Mean row-centred score at every offset, (layer, head, *offsets) float64 on the CPU; 0 where never seen.
 
-    Each query's scores are centred over the keys it can see. Leading tokens are left out as queries and as keys. Any
-    length; batch: samples at once, as many as ``memory_limit`` bytes hold by default.
+    As ``mean_profile``, for any length. batch: samples at once, as many as ``memory_limit`` bytes hold by default.
     """
-    layout, (layers, heads) = subject.space.layout, subject.shape
-    bins, channels = layout.offsets, max(layer.heads * layer.d_head for layer in subject.layers)
+    layout, (_, heads) = subject.space.layout, subject.shape
+    channels = max(layer.heads * layer.channels for layer in subject.layers)
     # Queries and keys in float64, centred, channels first; queries by frequency, and sums by offset.
-    work = 8 * (8 * channels * layout.length + 4 * heads * int(np.prod(bins)))
+    work = 8 * (8 * channels * layout.length + 4 * heads * int(np.prod(layout.offsets)))
     sample = pass_bytes(subject, samples) + subject.per_sample * work
     batch = batch or sequences_at_once(subject, sample, memory_limit)
-    sums, counts = torch.zeros(layers, heads, *bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
-
-    def add(call: AttentionCall) -> None:
-        check_call(subject, call)
-        q, k = (x[..., subject.space.leading :, :].double() for x in (call.q, call.k))
-        valid = seen(subject, call)
-        moments, _ = score_moments(q, k, layout, scale=call.scale, valid=valid)
-        sums[call.layer] += moments.sum(0).cpu()
-        if call.layer == 0:
-            pairs = pair_counts(layout, valid).cpu()
-            counts.add_(pairs.sum(0) * (len(q) // len(pairs)))
-
-    for _, part in batches(samples, batch, progress):
-        subject.run(part, observe=add)
-    return sums / counts.clamp(min=1)
+    return mean_profile(subject, (part for _, part in batches(samples, batch, progress)))
 
 
 def shuffled_profiles(space: ScoreSpace, profile: Tensor, number: int, seed: int) -> list[Tensor]:
-    """The values of each head permuted over the offsets, then scaled to the norm of the row-centred original.
-
-    Every control has a stream of its own, so one more changes none of the others.
-    """
-    reachable = space.layout.reachable()
-
-    def norm(p: Tensor) -> Tensor:
-        return norm_and_means(space, Direction(name="", profile=p))[0]
-
-    shuffled = []
-    for i in range(number):
-        generator = stream(seed, "shuffled profile", str(i + 1))
-        values = torch.from_numpy(generator.permuted(profile[..., reachable].numpy(), axis=-1))
-        mixed = torch.zeros_like(profile)
-        mixed[..., reachable] = values
-        factor = torch.nan_to_num(norm(profile) / norm(mixed), nan=0.0, posinf=0.0)
-        mixed *= factor.reshape(*factor.shape, *(1 for _ in space.layout.shape))
-        shuffled.append(mixed)
-    return shuffled
+    """``shuffled_profile`` several times. Every control has a stream of its own, so one more changes no other."""
+    draws = (stream(seed, "shuffled profile", str(i + 1)) for i in range(number))
+    return [shuffled_profile(space, profile, draw) for draw in draws]
 
 
 def score_offsets(subject: Subject, profile: Tensor) -> dict[int, Tensor]:

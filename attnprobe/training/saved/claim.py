@@ -119,9 +119,10 @@ def _refuse_links(path: Path) -> None:
 
 
 def _keep_source(path: Path, config: RunConfig) -> None:
-    if config.pretrained is not None and config.pretrained.resolve().is_relative_to(path.resolve()):
-        message = f"the run starts from {config.pretrained}, which lies in the folder that --overwrite would replace"
-        raise ConfigError(message, hint="choose another folder with --out")
+    for source in filter(None, (config.pretrained, config.model.score_profile)):
+        if source.resolve().is_relative_to(path.resolve()):
+            message = f"the run starts from {source}, which lies in the folder that --overwrite would replace"
+            raise ConfigError(message, hint="choose another folder with --out")
 
 
 def _check_same(directory: RunDirectory, config: RunConfig) -> None:

@@ -48,6 +48,16 @@ class Case(NamedTuple):
     rows: Tensor  # (rows,) int64: the queries whose gradient is not zero
     valid: Tensor | None  # (sequences, length) bool
     causal: bool
+    bias: Tensor | None = None  # (1, heads, length, length) of the same dtype, added to the scores
+
+    def mask(self) -> Tensor | None:
+        """What a kernel is given for padding and bias; None: causality at most, which it is told."""
+        visible = None
+        if self.valid is not None or (self.causal and self.bias is not None):
+            visible = Visibility(causal=self.causal, valid=self.valid).whole(self.q.shape[2], self.q.device)
+        if self.bias is None or visible is None:
+            return visible if self.bias is None else self.bias
+        return torch.where(visible, self.bias, -torch.inf)
 
 
 def lengths_to_check(length: int, *, masked: bool) -> list[int]:
@@ -57,7 +67,14 @@ def lengths_to_check(length: int, *, masked: bool) -> list[int]:
 
 
 def deviation(
-    backend: SDPBackend, size: Size, precision: Precision, device: torch.device, *, masked: bool, causal: bool
+    backend: SDPBackend,
+    size: Size,
+    precision: Precision,
+    device: torch.device,
+    *,
+    masked: bool,
+    causal: bool,
+    biased: bool = False,
 ) -> float:
     """Largest error over lengths, ordinary and low scores, output and gradients; inf if one is no finite number.
 
@@ -69,12 +86,22 @@ def deviation(
     largest = 0.0
     for length in lengths_to_check(size.length, masked=masked):
         for low in (False, True):
-            case = make_case(size._replace(length=length), precision, device, masked=masked, causal=causal, low=low)
+            one = size._replace(length=length)
+            case = make_case(one, precision, device, masked=masked, causal=causal, low=low, biased=biased)
             largest = max(largest, error(case, computed(case, backend)))
     return largest
 
 
-def make_case(size: Size, precision: Precision, device: torch.device, *, masked: bool, causal: bool, low: bool) -> Case:
+def make_case(
+    size: Size,
+    precision: Precision,
+    device: torch.device,
+    *,
+    masked: bool,
+    causal: bool,
+    low: bool,
+    biased: bool = False,
+) -> Case:
     """Normal tensors; ``low`` adds the same number far below zero to all scores, which changes no pattern."""
     generator = torch.Generator(device).manual_seed(0)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -88,14 +115,18 @@ def make_case(size: Size, precision: Precision, device: torch.device, *, masked:
     if valid is not None:
         valid[-1, max(1, size.length * 3 // 4) :] = False
     q, k, v, arriving = (t.to(dtype) for t in (q, k, v, arriving))
-    return Case(q, k, v, arriving, rows, valid, causal)
+    bias = None
+    if biased:
+        square = (1, size.heads, size.length, size.length)
+        bias = torch.randn(square, generator=generator, device=device).to(dtype)
+    return Case(q, k, v, arriving, rows, valid, causal, bias)
 
 
 def computed(case: Case, backend: SDPBackend) -> tuple[Tensor, ...]:
     """Output at ``rows`` and the gradients of q (at ``rows``), k and v, by torch's kernel."""
     q, k, v = (t.clone().requires_grad_() for t in (case.q, case.k, case.v))
     length, device = q.shape[2], q.device
-    mask = None if case.valid is None else Visibility(causal=case.causal, valid=case.valid).whole(length, device)
+    mask = case.mask()
     with sdpa_kernel(backend):
         output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=case.causal and mask is None)
     found = torch.autograd.grad(output, (q, k, v), case.gradient)
@@ -123,6 +154,8 @@ def formula(case: Case) -> list[tuple[Tensor, Tensor]]:
     if visible is not None and visible.shape[-2] > 1:
         visible = visible.index_select(-2, case.rows)
     scores = q @ k.mT * scale
+    if case.bias is not None:
+        scores = scores + case.bias.index_select(2, case.rows).double()
     pattern = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
     output = pattern @ v
     along_pattern = gradient @ v.mT

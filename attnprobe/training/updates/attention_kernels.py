@@ -52,6 +52,7 @@ class Shape:
     precision: Precision
     masked: bool  # padded keys are hidden by a mask
     causal: bool
+    biased: bool = False  # the model adds a fixed profile to its scores
 
     @property
     def dtype(self) -> torch.dtype:
@@ -76,6 +77,7 @@ def shape_of(config: RunConfig, phase: Phase, data: Data, processes: int = 1) ->
         precision=config.engine.precision,
         masked=data.train.lengths is not None and model.padding == "masked",
         causal=model.causal,
+        biased=model.score_profile is not None,
     )
 
 
@@ -125,8 +127,10 @@ def _asked_for(kernel: AttentionKernel, shape: Shape, device: torch.device) -> K
 
 
 def has_known_fault(kernel: AttentionKernel, shape: Shape) -> bool:
-    """cuDNN under a mask: see ``attention_check``. Nothing tells which versions are mended, so it is never chosen."""
-    return kernel == "cudnn" and shape.masked
+    """cuDNN under a mask: see ``attention_check``. Nothing tells which versions are mended, so it is never chosen. What
+    is added to the scores is given to a kernel as a mask.
+    """
+    return kernel == "cudnn" and (shape.masked or shape.biased)
 
 
 @functools.cache
@@ -136,8 +140,9 @@ def deviation(kernel: AttentionKernel, shape: Shape, device: torch.device) -> fl
     try:
         with warnings.catch_warnings(action="ignore"):  # torch warns of every refusal
             return attention_check.deviation(
-                KERNELS[kernel], size, shape.precision, device, masked=shape.masked, causal=shape.causal
-            )
+                KERNELS[kernel], size, shape.precision, device, masked=shape.masked, causal=shape.causal,
+                biased=shape.biased,
+            )  # fmt: skip
     except RuntimeError:
         return None
 
@@ -177,13 +182,16 @@ def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
     q, k, v = (torch.randn(size, generator=generator, device=device).to(shape.dtype).requires_grad_() for _ in range(3))
     gradient = torch.randn(size, generator=generator, device=device).to(shape.dtype)
     valid = torch.ones(shape.sequences, shape.length, dtype=torch.bool, device=device) if shape.masked else None
+    bias = torch.randn(shape.heads, shape.length, shape.length, device=device)[None] if shape.biased else None
 
     def run(times: int) -> float:
         synchronise(device)
         start = time.perf_counter()
         for _ in range(times):
             visibility = Visibility(causal=shape.causal, valid=valid)
-            mask = visibility.whole(shape.length, device) if shape.masked else None
+            mask = visibility.whole(shape.length, device) if shape.masked or shape.biased else None
+            if bias is not None:
+                mask = (bias if mask is None else torch.where(mask, bias, -torch.inf)).to(shape.dtype)
             causal = shape.causal and mask is None
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).backward(gradient)
         synchronise(device)
