@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from attnprobe import opening, run
+from attnprobe.capture import convolutions
 from attnprobe.capture.arrays import arrays as arrays
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import ArtifactError
@@ -20,11 +21,20 @@ from attnprobe.launch.trajectory import TrajectoryWriter, read_runs
 from attnprobe.machine import choose_device
 from attnprobe.probes import alignment as alignment_probe
 from attnprobe.probes import certificate, decomposition, interventions
+from attnprobe.probes import kernels as kernels_probe
 from attnprobe.probes import proximity as proximity_probe
 from attnprobe.probes.rows import rows_to_records, with_q_values
-from attnprobe.report import alignment_figures, figures, intervention_figures, trajectory_figures, verdicts
+from attnprobe.report import (
+    alignment_figures,
+    figures,
+    intervention_figures,
+    kernel_figures,
+    trajectory_figures,
+    verdicts,
+)
 from attnprobe.run import Phase
 from attnprobe.training.execute import execute
+from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -132,6 +142,14 @@ def decompose(subject: Subject, **options: Any) -> Answer:
     found = decomposition.measure(subject, **options)
     draw = functools.partial(figures.draw_quantities, {"subject": found.rows})
     return _answer("parts of the scores", found.rows, (), verdicts.decompose, found, draw)
+
+
+def kernels(checkpoint: str | Path, **options: Any) -> Answer:
+    """How local are the kernels of a state-space model? options: of ``attnprobe.probes.kernels.measure``; no data."""
+    model = load_checkpoint(Path(checkpoint)).make_model()
+    found = kernels_probe.measure(convolutions.kernels(model), convolutions.layout(model), **options)
+    draw = functools.partial(kernel_figures.draw_kernels, {"checkpoint": found})
+    return _answer("kernels of long convolutions", found.rows, (), verdicts.kernels, found, draw)
 
 
 def certify(subject: Subject, **options: Any) -> Answer:

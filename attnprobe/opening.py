@@ -32,7 +32,7 @@ class OpenedCheckpoint:
 
     def origin(self) -> dict[str, str | int]:
         """Where a tidy row comes from, beside the checkpoint's path."""
-        return {"seed": self.checkpoint.run.seed, "phase": self.checkpoint.phase, "epoch": self.checkpoint.epoch}
+        return origin(self.checkpoint)
 
     def setting(self) -> str:
         """Equal for checkpoints that differ in nothing but the seed."""
@@ -77,6 +77,11 @@ class Opener:
             model=checkpoint.make_model().to(device),
             split=data.splits()[self.split].to(device),
         )
+
+
+def origin(checkpoint: "Checkpoint") -> dict[str, str | int]:
+    """Where a tidy row comes from, beside the checkpoint's path."""
+    return {"seed": checkpoint.run.seed, "phase": checkpoint.phase, "epoch": checkpoint.epoch}
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

@@ -107,7 +107,8 @@ class Transformer(Part):
 
     def __init__(self, config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> None:
         super().__init__()
-        self.config, self.spec, self.target = config, spec, target
+        self.config, self.spec = config, spec
+        self.target: ReconstructionTarget = target
         d, length = config.d_model, spec.length + (config.readout == "token")
         self.embedding: nn.Module = (
             TokenEmbedding(spec, d) if spec.is_tokens else ValueEmbedding(spec, d, config.embedding_fan_in)

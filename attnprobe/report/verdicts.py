@@ -95,6 +95,25 @@ def decompose(records: list[Record]) -> str:
     return sentences(texts, limits, "no head has scores that vary")
 
 
+def kernels(records: list[Record]) -> str:
+    """Of every checkpoint the layer whose kernels are the most local."""
+    texts = []
+    for name, rows in by_checkpoint(known(records, "near_mass")).items():
+        best = max(rows, key=lambda r: r["estimate"])
+        low, high = (format(best[key], ".1f") for key in ("low", "high"))
+        away = next(r for r in records if r["quantity"] == "distance" and same(r, best))
+        texts.append(
+            f"{name}: the most local kernels are those of layer {best['layer']}, with {best['estimate']:.1f} times the "
+            f"weight near the query that equal weights would have ({100 * best['level']:g} % interval over its "
+            f"{best['n']} channels {low} to {high}), at a mean distance of {away['estimate']:.1f} {away['unit']}"
+        )
+    limits = (
+        "These are weights of a convolution, the same for every input and without the skip; how much a layer's output "
+        "depends on them is not measured."
+    )
+    return sentences(texts, limits, "every kernel is zero")
+
+
 def trajectory(records: list[Record]) -> str:
     """Of every run the followed head's bias at the first and at the last step of every phase."""
     texts = []
