@@ -115,12 +115,12 @@ def proximity(subject: Subject, **options: Any) -> Answer:
     >>> import numpy as np, attnprobe as ap
     >>> random = np.random.default_rng(0)
     >>> q, k = random.standard_normal((2, 7, 3, 11, 5))
-    >>> ap.proximity(ap.arrays(q, k), n=7, permutations=99).to_frame().quantity.unique().tolist()
-    ['proximity_bias', 'near_mass', 'distance', 'entropy']
+    >>> ap.proximity(ap.arrays(q, k), n=7, null="keys").to_frame().quantity.unique().tolist()
+    ['proximity_bias', 'proximity_bias.max', 'score_sd', 'near_mass', 'distance', 'entropy']
     """
     found = proximity_probe.measure(subject, **options)
     draw = functools.partial(figures.draw_proximity, {"subject": found})
-    return _answer("proximity of pre-softmax scores", found.rows, (), verdicts.proximity, found, draw)
+    return _answer("proximity of pre-softmax scores", found.rows, ("null",), verdicts.proximity, found, draw)
 
 
 def alignment(subject: Subject, **options: Any) -> Answer:

@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor
 from attnprobe.capture.subject import Loss, ScoreOffsets, Subject
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Attention, Transformer
+from attnprobe.models.initialisation import redraw
+from attnprobe.models.parameter_sets import sets_of
 from attnprobe.models.positions import BASE, Rotary
 from attnprobe.objectives import (
     EVALUATION,
@@ -147,6 +150,14 @@ class Ours(Subject):
             targets[layer].k.load_state_dict(sources[layer].k.state_dict())
         return Ours(mixed, self.split, self.reconstruction, self.seed)
 
+    def redrawn(self, seed: int) -> "Ours":
+        names = sets_of(self.model).get("qk")
+        if not names:
+            return super().redrawn(seed)
+        model = copy.deepcopy(self.model, _all_but(self.model, names))
+        redraw(model, names, seed)
+        return Ours(model, self.split, self.reconstruction, self.seed)
+
     def double(self) -> "Ours":
         return Ours(copy.deepcopy(self.model).double(), self.split, self.reconstruction, self.seed)
 
@@ -154,6 +165,14 @@ class Ours(Subject):
 def attentions(model: Transformer) -> list[Attention]:
     """The attention of every layer, in order."""
     return [module for module in model.modules() if isinstance(module, Attention)]
+
+
+def _all_but(model: Transformer, names: Collection[str]) -> dict[int, Any]:
+    """What a copy shares that has only the parameters ``names`` (and the modules around them) of its own."""
+    around = {name[:end] for name in names for end in range(len(name)) if name[end] == "."} | {""}
+    modules = [module for name, module in model.named_modules() if name not in around]
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    return {id(part): part for part in [model.config, model.spec, *modules, *(t for n, t in tensors if n not in names)]}
 
 
 class OurRotation:

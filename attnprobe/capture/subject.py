@@ -151,6 +151,16 @@ class Subject(abc.ABC):
             "this model does not show W_Q and W_K, so they cannot be exchanged", hint="its subject must give them"
         )
 
+    def redrawn(self, seed: int) -> Self:
+        """The same with W_Q and W_K (and their biases) of all layers drawn anew, as they were at the start of training.
+
+        All else is shared, not copied. Different seeds give independent draws, none of them that of the model itself.
+        """
+        raise NotApplicableError(
+            "W_Q and W_K of this model cannot be drawn anew: nobody says how they start",
+            hint="its subject must draw them; the null of permuted keys needs no weights",
+        )
+
     def double(self) -> Self:
         """A copy that computes in float64."""
         raise NotApplicableError("this model cannot be copied to float64", hint="its subject must give the copy")

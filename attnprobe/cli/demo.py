@@ -131,7 +131,7 @@ def measure_runs(results: dict[str, list[Result]], device: str) -> "dict[str, Pr
     opener, measured = Opener(device=device), {}
     for label, path in stages.items():
         opened = opener.open(Path(path), label)
-        measured[label] = measure(opened.subject(), n=500, seed=0)
+        measured[label] = measure(opened.subject(), n=500, null="init", draws=19, seed=0)  # a second each
     return measured
 
 
@@ -151,9 +151,11 @@ def gain_of_pretraining(results: dict[str, list[Result]]) -> dict[str, Any]:
 
 
 def proximity_rows(label: str, proximity: "Proximity") -> list[dict[str, Any]]:
+    """Of every head, and of the largest with its p-value and what that was drawn from."""
     from attnprobe.probes.rows import rows_to_records
 
-    return [r for r in rows_to_records(proximity.rows, label) if r["quantity"] == "proximity_bias"]
+    rows = [row for row in proximity.rows if row.quantity.startswith("proximity_bias")]
+    return rows_to_records(rows, label, "null")
 
 
 def theory_verdict() -> dict[str, Any]:
@@ -192,9 +194,18 @@ def show(out: Path, summary: dict[str, Any]) -> None:
     say(
         f"self-pretraining gains {100 * gained['estimate']:.1f} points of test accuracy (n = {gained['n']}{interval})\n"
     )
-    heads = sorted({(r["layer"], r["head"]) for r in summary["proximity"]})
-    lines = {}
-    for r in summary["proximity"]:
+    show_proximity(summary["proximity"])
+    theory = summary["theory"]
+    say(f"theory: {theory['rows'] - len(theory['failed'])} of {theory['rows']} rows pass")
+    say(f"figures and summary.json: {out}")
+
+
+def show_proximity(rows: list[dict[str, Any]]) -> None:
+    of_heads = [r for r in rows if r["head"] is not None]
+    largest = {r["checkpoint"]: r["p_value"] for r in rows if r["head"] is None}  # that of the model comes last
+    heads = sorted({(r["layer"], r["head"]) for r in of_heads})
+    lines: dict[str, dict[tuple[int, int], str]] = {}
+    for r in of_heads:
         lines.setdefault(r["checkpoint"], {})[r["layer"], r["head"]] = (
             f"{r['estimate']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
         )
@@ -203,6 +214,5 @@ def show(out: Path, summary: dict[str, Any]) -> None:
         ["model", *(f"layer {layer} head {head}" for layer, head in heads)],
         [[label, *(found[h] for h in heads)] for label, found in lines.items()],
     )
-    theory = summary["theory"]
-    say(f"theory: {theory['rows'] - len(theory['failed'])} of {theory['rows']} rows pass")
-    say(f"figures and summary.json: {out}")
+    said = (f"{label} {'?' if p is None else f'{p:.2f}'}" for label, p in largest.items())
+    say(f"largest head against W_Q and W_K drawn anew, p: {', '.join(said)} (0.05 is the least that 19 draws give)")

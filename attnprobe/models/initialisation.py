@@ -7,6 +7,7 @@ differs between them. That makes arms of a study comparable pair by pair.
 import dataclasses
 import hashlib
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,25 @@ def initialise(model: nn.Module, seed: int) -> None:
         elif isinstance(initial, Derived):
             others = initial.of([state[other] for other in initial.names])
             _fill(name, state[name], others, generator_for(seed, name))
+
+
+@torch.no_grad()
+def redraw(model: nn.Module, names: Collection[str], seed: int) -> None:
+    """Set some parameters anew, each from its declared distribution, independent of what ``initialise`` ever draws.
+
+    One that starts as a copy is a copy again: of the new draw, if what it copies is among ``names``.
+    """
+    declared, state = gather(model, _initial), model.state_dict()
+    for name in names:
+        initial = declared[name]
+        if not isinstance(initial, str):
+            drawn = torch.empty(state[name].shape)  # in float32 on the CPU, so that it is the same on every device
+            _fill(name, drawn, initial, generator_for(seed, f"redrawn {name}"))
+            state[name].copy_(drawn)
+    for name in names:
+        initial = declared[name]
+        if isinstance(initial, str):
+            state[name].copy_(state[initial])
 
 
 def _initial(module: nn.Module, prefix: str) -> dict[str, Initial]:

@@ -71,12 +71,14 @@ class Plan:
     null_matrix: bool  # whether the key-permutation null may keep length x length per layer and head
 
 
-def plan_memory(subject: Subject, samples: np.ndarray, *, permutations: int, memory_limit: int) -> Plan:
+def plan_memory(
+    subject: Subject, samples: np.ndarray, *, permutations: int = 0, weights: int = 0, memory_limit: int
+) -> Plan:
     """For sums over all pairs of scores. Raises ConfigError, naming what is needed, if not even one sample at a time
     fits into ``memory_limit`` bytes.
 
-    Counts one forward pass without gradients and the work space of the probe; not the model's weights and the data,
-    which are there anyway.
+    Counts one forward pass without gradients, the work space of the probe and ``weights``, the bytes of those that it
+    draws anew; not the model's own weights and the data, which are there anyway.
     """
     layout, layers = subject.space.layout, subject.layers
     on_cpu = layers[0].device.type == "cpu"
@@ -87,7 +89,7 @@ def plan_memory(subject: Subject, samples: np.ndarray, *, permutations: int, mem
     transforms = item * bins * 5 * channels  # queries by frequency, and back
     profiles = heads * bins * (8 * item + 4 * 8)  # of one layer, for every sequence of the batch
     sample = pass_bytes(subject, samples) + together * (transforms + profiles)
-    kept = all_heads * bins * 8 * 6 * len(layout.shape)
+    kept = weights + all_heads * bins * 8 * 6 * len(layout.shape)
     row = together * heads * (layout.shape[1] if len(layout.shape) == 2 else 1) ** 2
     least = kept + sample + item * (TILE_COPIES * row + 8 * together * heads * bins)
     if least > memory_limit:
@@ -101,7 +103,7 @@ def plan_memory(subject: Subject, samples: np.ndarray, *, permutations: int, mem
     batch = max(1, min(len(samples), largest, (memory_limit // 2 - kept) // sample))
     free = memory_limit - kept - batch * sample
     matrices = all_heads * length**2 * item * 2
-    null_matrix = matrices <= free // 2 and length <= max(1024, 8 * permutations)
+    null_matrix = permutations > 0 and matrices <= free // 2 and length <= max(1024, 8 * permutations)
     free -= matrices if null_matrix else 0
     tile = min(CPU_TILE if on_cpu else GPU_TILE, free // 2 // (TILE_COPIES * item))
     block_bytes = min(2**23 if on_cpu else 2**29, free // 2)

@@ -34,7 +34,7 @@ class Trajectory:
     seed: int = 0
 
     def measure(self, subject: Subject) -> list[dict[str, Any]]:
-        """Tidy records: proximity_bias of every head, and t of both losses' gradients along one proximity direction.
+        """Tidy records: proximity_bias and score_sd of every head, and t of both losses' gradients along one direction.
 
         label.dependent.mean carries the p-value against shuffled labels.
         """
@@ -47,8 +47,8 @@ class Trajectory:
         return records
 
     def _proximity(self, subject: Subject) -> list[dict[str, Any]]:
-        found = proximity.measure(subject, n=self.sequences, permutations=self.shuffles, seed=self.seed)
-        rows = [row for row in found.rows if row.quantity == "proximity_bias"]
+        found = proximity.measure(subject, n=self.sequences, null="none", seed=self.seed)
+        rows = [row for row in found.rows if row.quantity in ("proximity_bias", "score_sd")]
         return [record | {"direction": None} for record in rows_to_records(rows, "")]
 
     def _alignment(self, subject: Subject) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a probe found, in plain words with the numbers that carry it, and what it does not say.
 
 Every function takes tidy records (with q_value; ``checkpoint`` may be any short name) and returns a few sentences. They
-rest on estimates with their intervals and on label shuffles only: the p-values of proximity_bias and of
+rest on estimates with their intervals, on redrawn W_Q and W_K and on label shuffles only: the p-values of
 reconstruction.specificity, and the cosines, are no tests of what they are easily taken for.
 """
 
@@ -15,21 +15,40 @@ MAIN_DIRECTION = "proximity r=2"
 
 
 def proximity(records: list[Record]) -> str:
-    """Of every checkpoint the head with the largest bias."""
+    """Of every checkpoint the head with the largest bias, against the largest head of the null; of pooled seeds too."""
     texts = []
+    largest = known(records, "proximity_bias.max")
     for name, rows in by_checkpoint(known(records, "proximity_bias")).items():
         best = max(rows, key=lambda r: r["estimate"])
         what = "prefers near keys most" if best["estimate"] > 0 else "shuns near keys least (no head prefers them)"
-        texts.append(f"{name}: {place(best)} {what}, {measured(best, '+.2f')} sd of its scores")
-    for row in known(records, "proximity_bias.max"):
-        texts.append(
-            f"{row['checkpoint']}, layer {row['layer']}: its largest head has {measured(row, '+.2f')} sd on average"
-        )
+        of_model = [r for r in largest if r["checkpoint"] == name][-1:]  # the row of the model comes after its layers'
+        against = "".join(beside_null(r) for r in of_model)
+        texts.append(f"{name}: {place(best)} {what}, {measured(best, '+.2f')} sd of its scores{against}")
+    single = set(by_checkpoint(known(records, "proximity_bias")))
+    beyond = known(records, "proximity_bias.max_beyond_null")
+    for row in (r for r in largest if r["checkpoint"] not in single):
+        where = "the model" if row["layer"] is None else f"layer {row['layer']}"
+        text = f"{row['checkpoint']}, {where}: its largest head has {measured(row, '+.2f')} sd on average"
+        more = [r for r in beyond if same(r, row)]
+        text += "".join(f", {measured(r, '+.2f', n=False)} beyond that of W_Q and W_K drawn anew" for r in more)
+        texts.append(text + ("" if more else beside_null(row)))
     limits = (
-        "Each is the largest of its heads, which alone makes it larger than a typical one. Intervals over sequences "
-        "say nothing of other training seeds; what training did shows in the difference from init.pt."
+        "Each is the largest of its heads, which alone makes it larger than a typical one: its interval leaves that "
+        "out, a p-value does not. Intervals over sequences say nothing of other training seeds. That W_Q and W_K are "
+        "not like those at the start does not say what made them so."
     )
     return sentences(texts, limits, "no head has scores that vary, so there is no bias to speak of")
+
+
+def beside_null(row: Record) -> str:
+    """How the largest head stands to the largest of each draw of the null."""
+    if row["p_value"] is None:
+        return ", compared with no null"
+    p = f"p = {row['p_value']:.2g}"
+    if row["null"] == "keys":
+        return f" ({p} against permuted keys, which random W_Q and W_K often fail as well)"
+    beats = row["p_value"] <= round(1 - row["level"], 9)
+    return f", {'more' if beats else 'no more'} than the largest head has when W_Q and W_K are drawn anew ({p})"
 
 
 def alignment(records: list[Record]) -> str:

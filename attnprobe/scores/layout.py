@@ -13,6 +13,7 @@ class Layout:
 
     shape: tuple[int, ...]
     causal: bool = False  # a query sees only itself and what comes before it in the sequence
+    self_pairs: bool = True  # False: a position's own key is none of the pairs that are summed and centred over
 
     @property
     def length(self) -> int:
@@ -33,10 +34,14 @@ class Layout:
         return torch.stack([axis.double() for axis in self.axes()]).square().sum(0).sqrt()
 
     def reachable(self) -> Tensor:
-        """bool of shape ``offsets``: whether a query can see a key at that offset at all."""
-        if not self.causal:
-            return torch.ones(self.offsets, dtype=torch.bool)
+        """bool of shape ``offsets``: whether there is a pair of a query and a key it sees at that offset at all."""
         axes = self.axes()
-        if len(axes) == 1:
-            return axes[0] <= 0
-        return (axes[0] < 0) | ((axes[0] == 0) & (axes[1] <= 0))
+        if not self.causal:
+            reachable = torch.ones(self.offsets, dtype=torch.bool)
+        elif len(axes) == 1:
+            reachable = axes[0] <= 0
+        else:
+            reachable = (axes[0] < 0) | ((axes[0] == 0) & (axes[1] <= 0))
+        if not self.self_pairs:
+            reachable[tuple(size - 1 for size in self.shape)] = False
+        return reachable

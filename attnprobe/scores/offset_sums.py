@@ -4,7 +4,8 @@ The sum of q_i . k_(i + offset) over i is, channel by channel, a cross-correlati
 
 Scores are centred first: adding a constant to all scores of a query changes nothing after the softmax, so the mean
 over the query's visible keys is taken off. The centred score is again an inner product (``centre``), hence every sum
-here is exact, with padding and causality, in O(length) memory.
+here is exact, with padding and causality, in O(length) memory. A layout without ``self_pairs`` leaves the pairs of a
+position with itself out of the sums and out of the means alike.
 """
 
 import math
@@ -17,27 +18,34 @@ from torch import Tensor
 from attnprobe.scores.layout import Layout
 
 BLOCK = 256  # queries per step where a running sum over earlier keys is needed
+SHORT = 256  # up to this length one matrix product with the weights of all pairs is faster than transforms
 
 
-def centre(q: Tensor, k: Tensor, valid: Tensor | None, *, causal: bool) -> tuple[Tensor, Tensor]:
+def centre(
+    q: Tensor, k: Tensor, valid: Tensor | None, *, causal: bool, self_pairs: bool = True
+) -> tuple[Tensor, Tensor]:
     """q', k' (batch, head, length, d_head [+ 1]) whose inner products are the row-centred scores on visible pairs.
 
-    Without causality the mean visible key is taken off every key. With it the mean differs from query to query; one
-    more channel, minus the mean score of the query times one, takes it off. Padded positions become zero vectors.
+    Where every query sees the same keys the mean visible key is taken off every key. Under causality, or without the
+    query's own key, the mean differs from query to query; one more channel, minus the mean score of the query times
+    one, takes it off. Padded positions become zero vectors.
     """
+    same_keys = self_pairs and not causal
     if valid is None:
         k = k - k.mean(-2, keepdim=True)
-        if not causal:
+        if same_keys:
             return q, k
         real = k.new_ones(1, 1, k.shape[-2], 1)
     else:
         real = valid[:, None, :, None].to(k.dtype)
         k = (k - (k * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp(min=1)) * real
         q = q * real
-        if not causal:
+        if same_keys:
             return q, k
-    running = k.cumsum(-2) / real.cumsum(-2).clamp(min=1)
-    row_mean = (q * running).sum(-1, keepdim=True)
+    total, seen = (t.cumsum(-2) if causal else t.sum(-2, keepdim=True) for t in (k, real))
+    if not self_pairs:
+        total, seen = total - k, seen - real
+    row_mean = (q * total).sum(-1, keepdim=True) / seen.clamp(min=1)
     return torch.cat([q, -row_mean], -1), torch.cat([k, real.expand_as(row_mean)], -1)
 
 
@@ -57,7 +65,7 @@ def score_moments(
     ``pair_counts``. Squares are correlations of all d_head (d_head + 1) / 2 products of two channels. ``block_bytes``
     bounds the work space; one channel at a time is the least.
     """
-    q, k = centre(q, k, valid, causal=layout.causal)
+    q, k = centre(q, k, valid, causal=layout.causal, self_pairs=layout.self_pairs)
     reachable = layout.reachable().to(q.device)
     channel_bytes = 8 * math.prod(_fft_size(layout)) * q[..., 0, 0].numel() * q.element_size()
     block = max(1, block_bytes // channel_bytes)
@@ -123,7 +131,7 @@ def square_sum(q: Tensor, k: Tensor, layout: Layout, *, scale: float, valid: Ten
     Zero where all scores of every query are equal up to rounding.
     """
     size = q.norm(dim=-1).square().sum(-1) * k.norm(dim=-1).square().sum(-1)  # bounds the raw sum of squares
-    centred = centre(q, k, valid, causal=layout.causal)
+    centred = centre(q, k, valid, causal=layout.causal, self_pairs=layout.self_pairs)
     total = product_sum(centred, centred, layout).clamp(min=0)
     floor = size * (64 * torch.finfo(q.dtype).eps) ** 2
     return torch.where(total <= floor, torch.zeros_like(total), total) * scale**2
@@ -136,12 +144,14 @@ def product_sum(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], lay
     """
     (q, k), (q2, k2) = first, second
     if not layout.causal:
-        return _bilinear(q, k.mT @ k2, q2).sum(-1)
+        own = 0.0 if layout.self_pairs else ((q * k).sum(-1) * (q2 * k2).sum(-1)).sum(-1)
+        return _bilinear(q, k.mT @ k2, q2).sum(-1) - own
     total = q.new_zeros(q.shape[:2])
     past = q.new_zeros(*q.shape[:2], q.shape[-1], q2.shape[-1])  # sum of k_j k'_j^T over earlier blocks
     for c in _blocks(q.shape[-2], BLOCK):
         inside = (q[..., c, :] @ k[..., c, :].mT) * (q2[..., c, :] @ k2[..., c, :].mT)
-        total += _bilinear(q[..., c, :], past, q2[..., c, :]).sum(-1) + inside.tril().sum((-2, -1))
+        inside = inside.tril(0 if layout.self_pairs else -1)
+        total += _bilinear(q[..., c, :], past, q2[..., c, :]).sum(-1) + inside.sum((-2, -1))
         past += k[..., c, :].mT @ k2[..., c, :]
     return total
 
@@ -164,7 +174,8 @@ def contrast_keys(q: Tensor, weights: Tensor, layout: Layout, *, scale: float, v
     # Centring a row of scores is the same as centring the row of weights that it is multiplied with.
     spread = q * row_means(weights, layout, valid).to(q)[:, None, :, None]
     # Every key takes the part of all queries that see it; under causality those at or behind it.
-    spread = spread.flip(-2).cumsum(-2).flip(-2) if layout.causal else spread.sum(-2, keepdim=True)
+    own = 0.0 if layout.self_pairs else spread
+    spread = (spread.flip(-2).cumsum(-2).flip(-2) if layout.causal else spread.sum(-2, keepdim=True)) - own
     return (direct - spread) * real[..., None] * scale
 
 
@@ -176,6 +187,7 @@ def row_means(weights: Tensor, layout: Layout, valid: Tensor | None = None) -> T
     real = torch.ones(1, layout.length, device=weights.device) if valid is None else valid
     real = real.double()
     seen = real.cumsum(-1) if layout.causal else real.sum(-1, keepdim=True)
+    seen = seen if layout.self_pairs else seen - real
     kernel = (weights * layout.reachable().to(weights.device)).double()
     sums = _correlate_with_weights(real, kernel.flip(tuple(range(kernel.dim()))).to(real.device), layout)
     return sums / seen.clamp(min=1) * real
@@ -183,6 +195,10 @@ def row_means(weights: Tensor, layout: Layout, valid: Tensor | None = None) -> T
 
 def _correlate_with_weights(x: Tensor, weights: Tensor, layout: Layout) -> Tensor:
     """Sum over i of x_i weights[j - i]: (..., length) -> (..., length)."""
+    if layout.length <= SHORT:
+        place = torch.cartesian_prod(*map(torch.arange, layout.shape)).view(layout.length, -1)
+        offset = place[None] - place[:, None] + torch.tensor(layout.shape) - 1
+        return x @ weights[tuple(offset.movedim(-1, 0).to(weights.device))]
     axes = len(layout.shape)
     dims = tuple(range(-axes, 0))
     size = _fft_size(layout)  # what wraps around lands outside the part that is kept

@@ -1,10 +1,12 @@
-"""The null of no proximity: the same scores with the key positions in random order.
+"""The null of scores that know no key positions: the same scores with the key positions in random order.
 
-Under it, which position a key stands at says nothing about which queries score it highly. One permutation is shared
-by all sequences, so agreement between sequences is part of the null; where lengths differ, every sequence uses the
-order that the permutation gives to its own real positions. A contrast of scores is linear in the keys
-(``contrast_keys``), sum_j u_j . k_j, so each permutation costs O(length), and with unpadded sequences all of them
-read their sums off one matrix, G_jm = sum over sequences of u_j . k_m.
+Under it, which position a key stands at says nothing about which queries score it highly. Models that have learnt
+nothing break it as well: random W_Q and W_K map keys that look alike to like scores, and neighbours often do.
+
+One permutation is shared by all sequences, so agreement between sequences is part of the null; where lengths differ,
+every sequence uses the order that the permutation gives to its own real positions. A contrast of scores is linear in
+the keys (``contrast_keys``), sum_j u_j . k_j, so each permutation costs O(length), and with unpadded sequences all of
+them read their sums off one matrix, G_jm = sum over sequences of u_j . k_m.
 """
 
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from torch import Tensor
 class KeyPermutationNull:
     """Collects a contrast of every layer and head, summed over sequences, as it is and under permuted keys."""
 
-    def __init__(self, *, length: int, permutations: int, matrix: bool, generator: np.random.Generator) -> None:
+    def __init__(self, length: int, permutations: int, *, matrix: bool, generator: np.random.Generator) -> None:
         """``matrix``: keep G (length^2 numbers per head) where sequences are not padded."""
         self.permutations, self.length = permutations, length
         self.seed = int(generator.integers(2**62))

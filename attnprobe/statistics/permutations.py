@@ -30,6 +30,16 @@ def permutation_p_value(
     return np.where(np.isnan(observed) | np.isnan(null).any(0), np.nan, p)
 
 
+def rank_p_value(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Two-sided, where the centre of the null is not known: distances are those to the median of all, observed too.
+
+    observed (...), null (replicate, ...). The median treats all of them alike, so the p-value is exact wherever they
+    are exchangeable, whatever their distribution.
+    """
+    centre = np.median(np.concatenate([observed[None], null]), axis=0)
+    return permutation_p_value(observed - centre, null - centre)
+
+
 def sign_flip_p_value(
     samples: np.ndarray,
     *,

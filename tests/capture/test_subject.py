@@ -77,7 +77,7 @@ def centred(scores: Tensor) -> Tensor:
 
 def test_proximity_of_a_foreign_model_with_ragged_heads_is_that_of_dense_matrices() -> None:
     subject = Foreign()
-    result = proximity.measure(subject, permutations=19)
+    result = proximity.measure(subject, null="keys", draws=19)
     assert [layer.heads for layer in subject.layers] == [3, 2]
     found = {(r.layer, r.head): r.interval.estimate for r in result.rows if r.quantity == "proximity_bias"}
     assert list(found) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
@@ -149,7 +149,7 @@ def test_layers_with_other_rules_of_who_sees_whom_are_refused(rules: dict, monke
 
 Measurement = Callable[[Subject], object]
 PROBES: dict[str, Measurement] = {
-    "proximity": lambda s: proximity.measure(s, n=9, seed=5, permutations=19),
+    "proximity": lambda s: proximity.measure(s, n=9, seed=5, null="keys", draws=19),
     "decompose": lambda s: decomposition.measure(s, n=9, seed=5),
     "alignment": lambda s: alignment.measure(s, n=9, seed=5, shuffles=19, groups=3),
     "intervene": lambda s: interventions.dose_response(s, n=9, seed=5, controls=1),

@@ -48,7 +48,7 @@ def test_arrays_against_a_dense_reference(causal: bool, padded: bool) -> None:
     generator = np.random.default_rng(3)
     q, k = ([generator.standard_normal((5, heads, 11, 3)) for heads in (2, 1)] for _ in range(2))
     valid = np.arange(11) < np.array([11, 7, 9, 11, 4])[:, None] if padded else None
-    answer = ap.proximity(ap.arrays(q, k, causal=causal, valid=valid), n=5, radius=2, permutations=19)
+    answer = ap.proximity(ap.arrays(q, k, causal=causal, valid=valid), n=5, radius=2, null="keys", draws=19)
     found = {(r["layer"], r["head"]): r["estimate"] for r in answer.rows if r["quantity"] == "proximity_bias"}
     offset = np.arange(11) - np.arange(11)[:, None]
     for layer in range(2):
@@ -91,8 +91,8 @@ def test_arrays_that_do_not_fit() -> None:
 
 def test_same_numbers_as_the_command(attnprobe, trained: Path) -> None:
     path = trained / "checkpoints" / "finetuned.pt"
-    rows = attnprobe("probe", "proximity", path, "-n", 20, "--permutations", 19, "--json").document()["rows"]
-    answer = ap.proximity(ap.open(path), n=20, permutations=19)
+    rows = attnprobe("probe", "proximity", path, "-n", 20, "--draws", 19, "--json").document()["rows"]
+    answer = ap.proximity(ap.open(path), n=20, draws=19)
     assert answer.rows == [{key: row[key] for key in answer.rows[0]} for row in rows]
     frame = answer.to_frame()
     assert len(frame) == len(rows)

@@ -15,7 +15,7 @@ def test_a_forgotten_file_name_costs_no_checkpoint(attnprobe, checkpoints) -> No
     first, *rest = checkpoints
     for option in ("--csv", "--npz", "--figure"):
         for words in ([option, first], [f"{option}={first}"]):
-            outcome = attnprobe("probe", "proximity", *words, *rest, "-n", 20, "--permutations", 19)
+            outcome = attnprobe("probe", "proximity", *words, *rest, "-n", 20, "--draws", 19)
             if option == "--figure":  # a name without .png or .pdf is a stem
                 assert outcome.code == 0
                 continue
@@ -25,9 +25,7 @@ def test_a_forgotten_file_name_costs_no_checkpoint(attnprobe, checkpoints) -> No
 
 
 def test_a_figure_has_the_name_that_was_asked_for(attnprobe, checkpoints) -> None:
-    outcome = attnprobe(
-        "probe", "proximity", checkpoints[0], "-n", 20, "--permutations", 19, "--figure", "f.png", "--json"
-    )
+    outcome = attnprobe("probe", "proximity", checkpoints[0], "-n", 20, "--draws", 19, "--figure", "f.png", "--json")
     assert outcome.document()["figures"] == ["f.png", "f_maps.png"]
     assert sorted(path.name for path in Path.cwd().glob("f*")) == ["f.png", "f_maps.png"]
 

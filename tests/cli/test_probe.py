@@ -22,7 +22,7 @@ def checkpoints(trained) -> list[str]:
 
 
 def test_proximity_json(attnprobe, checkpoints) -> None:
-    outcome = attnprobe("probe", "proximity", *checkpoints, "-n", 20, "--permutations", 19, "--json")
+    outcome = attnprobe("probe", "proximity", *checkpoints, "-n", 20, "--draws", 19, "--json")
     assert outcome.code == 0
     document = outcome.document()
     assert document["checkpoints"] == checkpoints
@@ -41,7 +41,7 @@ def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
     assert attnprobe("train", *tiny, "--seeds", 3, "--together", "--out", "runs", "-q").code == 0
     paths = [f"runs/s{seed}/checkpoints/pretrained.pt" for seed in range(3)]
     paths_and_init = [*paths, "runs/s0/checkpoints/init.pt"]
-    outcome = attnprobe("probe", "proximity", *paths_and_init, "-n", 20, "--permutations", 19, "--json")
+    outcome = attnprobe("probe", "proximity", *paths_and_init, "-n", 20, "--draws", 19, "--json")
     document = outcome.document()
     pooled = [row for row in document["rows"] if row["head"] is None]
     assert {row["quantity"] for row in pooled} >= {"proximity_bias.mean", "proximity_bias.max"}
@@ -68,7 +68,7 @@ def test_pooled_seeds_bear_the_name_of_their_run_and_phase(attnprobe, tiny) -> N
     for seed in range(2):
         assert attnprobe("train", *tiny, "--seed", seed, "--out", f"runs/own-s{seed}", "--no-pretrain", "-q").code == 0
     paths = [f"runs/{run}{seed}/checkpoints/finetuned.pt" for run in ("wide/s", "own-s") for seed in range(2)]
-    outcome = attnprobe("probe", "proximity", *paths, "-n", 20, "--permutations", 19, "--json")
+    outcome = attnprobe("probe", "proximity", *paths, "-n", 20, "--draws", 19, "--json")
     pooled = [row["checkpoint"] for row in outcome.document()["rows"] if row["head"] is None]
     assert list(dict.fromkeys(pooled)) == ["wide finetuned, 2 seeds", "own finetuned, 2 seeds"]
 
@@ -101,7 +101,7 @@ def test_every_probe_gives_a_verdict_below_its_table_and_in_its_document(attnpro
 
 def test_proximity_files(attnprobe, checkpoints) -> None:
     outcome = attnprobe(
-        "probe", "proximity", *checkpoints, "-n", 20, "--permutations", 19,
+        "probe", "proximity", *checkpoints, "-n", 20, "--draws", 19,
         "--csv", "out/rows.csv", "--npz", "out/arrays.npz", "--figure", "out/proximity",
     )  # fmt: skip
     assert outcome.code == 0
@@ -253,7 +253,7 @@ def test_frozen_queries_and_keys_can_be_probed(attnprobe, tiny) -> None:
 
 def test_fewer_sequences_than_asked_for_are_said(attnprobe, checkpoints) -> None:
     for probe, *options in (
-        ("proximity", "--permutations", 19), ("alignment", "--shuffles", 19), ("decompose",),
+        ("proximity", "--draws", 19), ("alignment", "--shuffles", 19), ("decompose",),
         ("intervene", "--doses=0"),
     ):  # fmt: skip
         outcome = attnprobe("probe", probe, checkpoints[0], *options, "-n", 99, "--json")

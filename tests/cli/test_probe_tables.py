@@ -8,7 +8,7 @@ from attnprobe.cli.probe import alignment, certify, decompose, intervene, proxim
 from attnprobe.cli.probe.table import MOST_LINES, Table, show
 
 TABLES = {
-    "proximity": (proximity.TABLE, ["probe", "proximity", "--permutations", 19]),
+    "proximity": (proximity.TABLE, ["probe", "proximity", "--draws", 19]),
     "alignment": (alignment.TABLE, ["probe", "alignment", "--shuffles", 19]),
     "decompose": (decompose.TABLE, ["probe", "decompose"]),
     "intervene": (intervene.TABLE, ["probe", "intervene", "--doses=-1,2"]),

@@ -31,7 +31,7 @@ for limit in ({limit}, 2**32):
 # One matrix of scores of length 6007 with 4 heads takes 551 MiB. At length 384 mean gradients over (query, key) take
 # 90 MiB, and 30 sequences of scores in float64 135 MiB.
 CASES = {
-    "proximity": ("proximity.measure(subject, permutations=9, memory_limit=limit)", 6007, 1, 100),
+    "proximity": ("proximity.measure(subject, draws=19, memory_limit=limit)", 6007, 1, 100),
     "decompose": ("decomposition.measure(subject, memory_limit=limit)", 6007, 2, 100),
     "alignment": ("alignment.measure(subject, shuffles=19, memory_limit=limit)", 384, 20, 96),
     "intervene": (

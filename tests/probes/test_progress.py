@@ -13,7 +13,7 @@ from attnprobe.probes.sequences import Progress
 from attnprobe.tasks import Spec, Split
 
 CALLS: dict[str, Callable[[Subject, Progress], object]] = {
-    "proximity": lambda s, told: proximity.measure(s, permutations=9, progress=told),
+    "proximity": lambda s, told: proximity.measure(s, draws=19, progress=told),
     "decompose": lambda s, told: decomposition.measure(s, progress=told),
     "change": lambda s, told: change_of_scores(s, s, progress=told),
     "swap": lambda s, told: interventions.swap_response(s, s, progress=told),

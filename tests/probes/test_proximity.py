@@ -1,5 +1,6 @@
 """The proximity probe against the definitions, computed from dense float64 matrices."""
 
+import dataclasses
 import json
 import math
 
@@ -48,7 +49,7 @@ def make(spec: Spec, **settings: object) -> Transformer:
 
 
 def run(model: Transformer, split: Split, seed: int = 0, **settings: object) -> Proximity:
-    settings = {"permutations": 19, **settings}
+    settings = {"null": "keys", "draws": 19, **settings}
     return measure(ours.of(model, split), seed=seed, **settings)  # type: ignore[arg-type]
 
 
@@ -75,19 +76,22 @@ def dense(model: Transformer, split: Split, radius: float, include_self: bool) -
         visible &= torch.ones(length, length, dtype=torch.bool).tril()
     skip = int(model.config.readout == "token")
     self_pair = distance == 0
-    near = visible & (distance <= radius) & (include_self | ~self_pair)
-    far = visible & (distance > radius)
+    paired = visible & (include_self | ~self_pair)
+    near, far = paired & (distance <= radius), paired & (distance > radius)
     queries = visible.any(-1).sum()
-    found: dict[str, list[Tensor]] = {name: [] for name in ("proximity_bias", "near_mass", "distance", "entropy")}
+    found: dict[str, list[Tensor]] = {
+        name: [] for name in ("proximity_bias", "score_sd", "near_mass", "distance", "entropy")
+    }
     uniform = (near.sum(-1).double() / visible.sum(-1).clamp(min=1)).sum()
     for call in calls:
         scores = call.scores()[..., skip:, skip:]
-        mean = (scores * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True).clamp(min=1)
+        mean = (scores * paired).sum(-1, keepdim=True) / paired.sum(-1, keepdim=True).clamp(min=1)
         centred = scores - mean
         pattern = scores.masked_fill(~visible, -math.inf).softmax(-1).where(visible, 0.0)
         over = {"dim": (0, 2, 3)}
         gap = (centred * near).sum(**over) / near.sum() - (centred * far).sum(**over) / far.sum()
-        found["proximity_bias"].append(gap / ((centred**2 * visible).sum(**over) / visible.sum()).sqrt())
+        found["score_sd"].append(((centred**2 * paired).sum(**over) / paired.sum()).sqrt())
+        found["proximity_bias"].append(gap / found["score_sd"][-1])
         found["near_mass"].append((pattern * near).sum(**over) / uniform)
         found["distance"].append((pattern * distance).sum(**over) / queries)
         found["entropy"].append(-torch.special.xlogy(pattern, pattern).sum(**over) / queries)
@@ -154,7 +158,7 @@ def test_impossible_requests_are_refused_with_a_reason() -> None:
         run(model, split, radius=12.0)
     with pytest.raises(NotApplicableError, match="within radius 0"):
         run(model, split, radius=0.5, include_self=False)
-    for settings in ({"radius": -1.0}, {"n": 0}, {"level": 1.0}, {"permutations": 0}):
+    for settings in ({"radius": -1.0}, {"n": 0}, {"level": 1.0}, {"null": "shuffle"}, {"draws": 18}):
         with pytest.raises(ConfigError, match=next(iter(settings))):
             run(model, split, **settings)
     single = Spec(length=1, classes=2, vocabulary=5)
@@ -170,16 +174,29 @@ def test_activations_that_are_not_finite_are_named() -> None:
         run(model, split)
 
 
-def test_constant_scores_have_no_bias_but_a_pattern() -> None:
+@pytest.mark.parametrize("null", ["keys", "init"])
+def test_constant_scores_have_no_bias_but_a_pattern(null: str) -> None:
     model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
     with torch.no_grad():
-        for block in model.blocks:
-            block.attention.k.weight.zero_()
-    result = run(model.float(), split)
-    assert estimates(result, "proximity_bias").isnan().all()
-    assert {row.p_value for row in result.rows} == {None}
-    torch.testing.assert_close(estimates(result, "near_mass"), torch.ones(2, 3, dtype=torch.float64))
-    torch.testing.assert_close(estimates(result, "entropy"), torch.full((2, 3), math.log(13), dtype=torch.float64))
+        model.blocks[1].attention.k.weight.zero_()
+    result = run(model.float(), split, null=null)
+    assert estimates(result, "proximity_bias")[1].isnan().all()
+    assert {(row.p_value, row.null) for row in result.rows if row.layer == 1} == {(None, None)}
+    assert all(row.p_value for row in result.rows if row.layer == 0 and row.quantity.startswith("proximity"))
+    torch.testing.assert_close(estimates(result, "near_mass")[1], torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(estimates(result, "entropy")[1], torch.full((3,), math.log(13), dtype=torch.float64))
+    assert estimates(result, "score_sd")[1].eq(0).all()
+    with torch.no_grad():
+        model.blocks[0].attention.k.weight.zero_()
+    with pytest.raises(NotApplicableError, match="in every head all scores of a query are equal"):
+        run(model, split, null=null)
+
+
+def test_copies_of_one_sequence_are_refused() -> None:
+    model, split = make(GRID), make_split(GRID, padded=False)
+    copies = dataclasses.replace(split, inputs=split.inputs[:1].expand_as(split.inputs))
+    with pytest.raises(NotApplicableError, match="all 7 sequences have the same scores"):
+        run(model.float(), copies)
 
 
 def test_one_sequence_gives_estimates_without_bounds() -> None:
@@ -192,7 +209,7 @@ def test_progress_and_seeds() -> None:
     model, split = make(SEQUENCE), make_split(SEQUENCE, padded=False)
     seen: list[tuple[int, int]] = []
     first = run(model, split, n=5, progress=lambda done, total: seen.append((done, total)), memory_limit=150_000)
-    assert seen[-1] == (5, 5)
+    assert seen[-1] == (5, 5)  # permutations take no passes of their own
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert len(seen) > 1
     assert first.rows == run(model, split, n=5, memory_limit=150_000).rows
@@ -247,7 +264,7 @@ def test_the_null_recomputes_the_contrast_for_every_permutation(padded: bool) ->
     u = contrast_keys(q, near, layout, scale=1.0, valid=valid)
     nulls = []
     for matrix in (False, True):
-        null = KeyPermutationNull(length=11, permutations=9, matrix=matrix, generator=np.random.default_rng(0))
+        null = KeyPermutationNull(11, 9, matrix=matrix, generator=np.random.default_rng(0))
         null.add(0, u, k, valid)
         orders = list(null._orders())
         nulls.append(null.finish())
@@ -275,7 +292,7 @@ def test_p_values_are_uniform_if_keys_know_nothing_of_their_positions(causal: bo
         for _ in range(2)
     )
     u = contrast_keys(q, (layout.distance() <= 2).double(), layout, scale=1.0)
-    null = KeyPermutationNull(length=length, permutations=199, matrix=True, generator=np.random.default_rng(0))
+    null = KeyPermutationNull(length, 199, matrix=True, generator=np.random.default_rng(0))
     null.add(0, u, k, None)
     p = permutation_p_value(*null.finish())
     assert stats.kstest(p - np.random.default_rng(1).uniform(size=heads) / 200, "uniform").pvalue > 0.01

@@ -1,5 +1,6 @@
 """Cross-correlations and streamed softmax sums against dense float64 matrices, kept here only."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnprobe.scores.layout import Layout
-from attnprobe.scores.offset_sums import centre, contrast_keys, pair_counts, score_moments, square_sum
+from attnprobe.scores.offset_sums import centre, contrast_keys, pair_counts, row_means, score_moments, square_sum
 from attnprobe.scores.pattern_sums import fold, pattern_moments, tile_rows
 
 BATCH, HEADS, D_HEAD = 2, 3, 5
@@ -28,6 +29,8 @@ class Dense:
             visible = visible & valid[:, None, None, :] & valid[:, None, :, None]
         if layout.causal:
             visible = visible & torch.ones(length, length, dtype=torch.bool).tril()
+        if not layout.self_pairs:
+            visible = visible & ~torch.eye(length, dtype=torch.bool)
         self.layout, self.visible = layout, visible
         scores = (q @ k.mT * SCALE).double()
         count = visible.sum(-1, keepdim=True).clamp(min=1)
@@ -118,6 +121,33 @@ def test_a_contrast_is_linear_in_the_keys(shape: tuple[int, ...], causal: bool, 
         dense = Dense(q, keys, layout, valid)
         wanted = (dense.by_offset(dense.centred) * weights).flatten(2).sum(-1)
         assert ((u * keys).sum((-2, -1)) - wanted).abs().max() <= 1e-12 * scale
+
+
+@cases
+def test_pairs_of_a_position_with_itself_can_be_left_out_of_sums_and_means(
+    shape: tuple[int, ...], causal: bool, padded: bool
+) -> None:
+    q, k, layout, valid = make_case(shape, causal, padded)
+    layout = dataclasses.replace(layout, self_pairs=False)
+    dense = Dense(q, k, layout, valid)
+    scale = (q.norm(dim=-1).sum() * k.norm(dim=-1).max() * SCALE).item()
+    sums, squares = score_moments(q, k, layout, scale=SCALE, valid=valid, squares=True)
+    assert (sums - dense.by_offset(dense.centred)).abs().max() <= 1e-13 * scale
+    assert squares is not None
+    assert (squares - dense.by_offset(dense.centred**2)).abs().max() <= 1e-13 * scale**2
+    counts = dense.by_offset(dense.visible.double())
+    assert torch.equal(pair_counts(layout, valid).expand(BATCH, *layout.offsets), counts[:, 0])
+    total = square_sum(q, k, layout, scale=SCALE, valid=valid)
+    assert (total - (dense.centred**2).sum((-2, -1))).abs().max() <= 1e-13 * scale**2
+    weights = torch.randn(layout.offsets, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    u = contrast_keys(q, weights, layout, scale=SCALE, valid=valid)
+    wanted = (dense.by_offset(dense.centred) * weights).flatten(2).sum(-1)
+    assert ((u * k).sum((-2, -1)) - wanted).abs().max() <= 1e-12 * scale
+    place = torch.cartesian_prod(*map(torch.arange, shape)).view(layout.length, -1)
+    offset = place[None] - place[:, None] + torch.tensor(shape) - 1
+    by_pair = weights[tuple(offset.movedim(-1, 0))] * dense.visible
+    wanted = by_pair.sum(-1) / dense.visible.sum(-1).clamp(min=1)
+    torch.testing.assert_close(row_means(weights, layout, valid).expand(BATCH, -1), wanted[:, 0].expand(BATCH, -1))
 
 
 @pytest.mark.parametrize(("shape", "causal"), [((509,), False), ((509,), True), ((19, 23), False)])

@@ -37,10 +37,10 @@ def test_numbers_are_those_of_the_probes_and_the_model_is_left_alone() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), random_state)
-    whole = proximity.measure(subject, n=16, permutations=99, seed=3)
+    whole = proximity.measure(subject, n=16, null="none", seed=3)
     wanted = {row.head: row.interval.estimate for row in whole.rows if row.quantity == "proximity_bias"}
     got = {r["head"]: r["estimate"] for r in records if r["quantity"] == "proximity_bias"}
     assert got == pytest.approx(wanted)
-    quantities = {"proximity_bias", "label.t", "label.t.null", "label.dependent.mean", "label.dependent.t"}
+    quantities = {"proximity_bias", "score_sd", "label.t", "label.t.null", "label.dependent.mean", "label.dependent.t"}
     assert {r["quantity"] for r in records} == quantities | {"reconstruction.t"}
     assert {r["direction"] for r in records} == {None, "proximity r=2"}

@@ -13,15 +13,35 @@ def row(quantity: str, estimate: float, **other: Any) -> dict[str, Any]:
     } | other  # fmt: skip
 
 
-def test_proximity_names_the_most_local_head_of_every_checkpoint() -> None:
+def test_proximity_names_the_most_local_head_and_sets_it_beside_the_null() -> None:
     rows = [row("proximity_bias", b, head=h, p_value=0.001) for h, b in enumerate((0.1, 0.5, -0.9))]
     rows += [row("proximity_bias", -0.2, checkpoint="final"), row("entropy", 9.0, checkpoint="final")]
+    largest = {"init": ("init", 0.31), "final": ("init", 0.1), "other": ("keys", 0.02), "last": (None, None)}
+    rows += [row("proximity_bias", 0.3, checkpoint=name) for name in ("other", "last")]
+    for name, (null, p) in largest.items():
+        for layer in (0, None):
+            rows.append(
+                row("proximity_bias.max", 0.5, checkpoint=name, layer=layer, head=None, null=null, p_value=layer or p)
+            )
     text = verdicts.proximity(rows)
-    assert "init: layer 0, head 1 prefers near keys most, +0.50 (90 % interval +0.40 to +0.60, 37 sequences)" in text
+    assert "init: layer 0, head 1 prefers near keys most, +0.50 (90 % interval +0.40 to +0.60, 37 sequences) sd" in text
+    assert "scores, no more than the largest head has when W_Q and W_K are drawn anew (p = 0.31)" in text
     assert "final: layer 0, head 0 shuns near keys least (no head prefers them), -0.20" in text
+    assert "scores, more than the largest head has when W_Q and W_K are drawn anew (p = 0.1)" in text
+    assert "(p = 0.02 against permuted keys, which random W_Q and W_K often fail as well)" in text
+    assert "compared with no null" in text
     assert "other training seeds" in text
-    assert "p " not in text.replace("keep ", "")
     assert verdicts.proximity([row("proximity_bias", 0.0) | {"estimate": None}]).startswith("No head")
+
+
+def test_proximity_of_pooled_seeds_says_what_is_beyond_the_null() -> None:
+    rows = [row("proximity_bias.max", 0.7, head=None, null="init", p_value=0.02, n=5)]
+    rows += [row("proximity_bias.max_beyond_null", 0.4, head=None, n=5)]
+    text = verdicts.proximity(rows)
+    assert (
+        "init, layer 0: its largest head has +0.70 (90 % interval +0.60 to +0.80, 5 seeds) sd on average, +0.40" in text
+    )
+    assert "beyond that of W_Q and W_K drawn anew" in text
 
 
 def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:

@@ -1,5 +1,7 @@
 """attnprobe probe proximity: how strongly pre-softmax scores prefer near keys."""
 
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,14 +13,22 @@ from attnprobe.cli.probe.table import Column, Table, interval, probability
 from attnprobe.cli.screen.output import finite
 
 
+class NullName(StrEnum):
+    init = "init"
+    keys = "keys"
+    none = "none"
+
+
+def tested(key: str) -> Callable[[Record], str]:
+    """Of rows that have no p-value, nothing."""
+    return lambda record: "" if record["p_value"] is None else probability(key)(record)
+
+
 def summary(record: Record) -> Record:
-    """Of pooled seeds the mean over heads and the largest head are lines like those of heads."""
+    """The largest head, and of pooled seeds the mean over heads, are lines like those of heads."""
     quantity, _, over_heads = record["quantity"].partition(".")
-    return (
-        record | {"quantity": quantity, "head": {"max": "largest"}.get(over_heads, over_heads)}
-        if over_heads
-        else record
-    )
+    named = {"max": "largest", "max_beyond_null": "largest - null"}
+    return record | {"quantity": quantity, "head": named.get(over_heads, over_heads)} if over_heads else record
 
 
 TABLE = Table(
@@ -26,10 +36,21 @@ TABLE = Table(
     keys=("checkpoint", "layer", "head"),
     columns=(
         Column(heading="bias\n(sd of scores)", where={"quantity": "proximity_bias"}, text=interval("+.3f")),
+        Column(
+            heading="p against new\nW_Q and W_K",
+            where={"quantity": "proximity_bias", "null": "init"},
+            text=probability("p_value"),
+        ),
+        Column(
+            heading="p against\npermuted keys",
+            where={"quantity": "proximity_bias", "null": "keys"},
+            text=probability("p_value"),
+        ),
+        Column(heading="sd of\nscores", where={"quantity": "score_sd"}, text=interval(".3g")),
         Column(heading="near mass\n(x uniform)", where={"quantity": "near_mass"}, text=interval(".3g")),
         Column(heading="attention\ndistance", where={"quantity": "distance"}, text=interval(".3g")),
         Column(heading="entropy\n(nats)", where={"quantity": "entropy"}, text=interval(".3g")),
-        Column(heading="bias p", where={"quantity": "proximity_bias"}, text=probability("p_value"), full=True),
+        Column(heading="q", where={"quantity": "proximity_bias"}, text=tested("q_value"), full=True),
     ),
     line=summary,
     ranked_by="proximity_bias",
@@ -45,10 +66,17 @@ def proximity(
             min=0.0, callback=finite, help="Near means up to here; pixels or positions.", show_default="1.5 or 3"
         ),
     ] = None,
-    without_self: Annotated[bool, typer.Option("--without-self", help="Leave each position's own key out.")] = False,
-    permutations: Annotated[
-        int, typer.Option(min=19, max=99_999, help="Draws of the null that permutes key positions.")
-    ] = 999,
+    without_self: Annotated[
+        bool, typer.Option("--without-self", help="Leave each position's own key out of all pairs.")
+    ] = False,
+    null: Annotated[
+        NullName,
+        typer.Option(help="What p-values compare with: W_Q and W_K drawn anew, permuted keys (another question!)."),
+    ] = NullName.init,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, max=99_999, help="Draws of the null.", show_default="99, or 1 / (1 - level) - 1"),
+    ] = None,
 ) -> Findings:
     """How strongly do pre-softmax QK scores prefer near keys, per layer and head?
 
@@ -58,11 +86,16 @@ def proximity(
 
         attnprobe probe proximity runs/textures-s0/checkpoints/*.pt --figure proximity
 
-        attnprobe probe proximity ckpt.pt --radius 2 --csv rows.csv --json
+        attnprobe probe proximity ckpt.pt --radius 2 --without-self --csv rows.csv --json
+
+        attnprobe probe proximity ckpt.pt --null none
 
     proximity_bias is the mean row-centred score of near pairs minus that of the others, in standard deviations of the
-    scores, with a bootstrap interval over sequences and a p-value against permuted key positions. Checkpoints that
-    differ in nothing but the seed are also summed up together: intervals are then over seeds.
+    scores (score_sd), with a bootstrap interval over sequences. Its p-value is against the same model with W_Q and W_K
+    drawn anew as at the start of training, and so is that of the largest head (proximity_bias.max). --null keys
+    permutes the key positions of the scores instead: that asks whether scores depend on where keys stand at all, which
+    those of an untrained model do too. Checkpoints that differ in nothing but the seed are also summed up together:
+    intervals are then over seeds.
     """
     from attnprobe.probes.proximity.probe import measure
     from attnprobe.report import verdicts
@@ -74,7 +107,8 @@ def proximity(
             opened.subject(seed=request.seed),
             radius=radius,
             level=request.level,
-            permutations=permutations,
+            null=null.value,
+            draws=draws,
             include_self=not without_self,
             seed=request.seed,
             progress=report,
@@ -82,7 +116,7 @@ def proximity(
         ),
     )
     return Findings(
-        records=found.records() + pooled(found, request),
+        records=found.records("null") + pooled(found, request),
         table=TABLE,
         verdict=verdicts.proximity,
         results=found.results,
@@ -93,13 +127,13 @@ def proximity(
 def pooled(found: Found, request: Request) -> list[Record]:
     """Records over all seeds of every setting that was given with several of them."""
     from attnprobe.opening import same_but_seed
-    from attnprobe.probes.proximity.probe import pool
+    from attnprobe.probes.proximity.pooled import pool
     from attnprobe.probes.rows import rows_to_records
 
     records: list[Record] = []
     for name, members in same_but_seed(found.opened).items():
         results = [found.results[member.label] for member in members]
-        records += rows_to_records(pool(results, level=request.level, seed=request.seed), name)
+        records += rows_to_records(pool(results, level=request.level, seed=request.seed), name, "null")
     return records
 
 
