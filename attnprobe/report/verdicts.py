@@ -29,7 +29,7 @@ def proximity(records: list[Record]) -> str:
     for row in (r for r in largest if r["checkpoint"] not in single):
         where = "the model" if row["layer"] is None else f"layer {row['layer']}"
         text = f"{row['checkpoint']}, {where}: its largest head has {measured(row, '+.2f')} sd on average"
-        more = [r for r in beyond if same(r, row)]
+        more = [r for r in beyond if same(r, row) and r["null"] == "init"]
         text += "".join(f", {measured(r, '+.2f', n=False)} beyond that of W_Q and W_K drawn anew" for r in more)
         texts.append(text + ("" if more else beside_null(row)))
     limits = (

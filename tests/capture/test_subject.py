@@ -77,7 +77,7 @@ def centred(scores: Tensor) -> Tensor:
 
 def test_proximity_of_a_foreign_model_with_ragged_heads_is_that_of_dense_matrices() -> None:
     subject = Foreign()
-    result = proximity.measure(subject, null="keys", draws=19)
+    result = proximity.measure(subject)
     assert [layer.heads for layer in subject.layers] == [3, 2]
     found = {(r.layer, r.head): r.interval.estimate for r in result.rows if r.quantity == "proximity_bias"}
     assert list(found) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]

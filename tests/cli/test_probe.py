@@ -34,7 +34,15 @@ def test_proximity_json(attnprobe, checkpoints) -> None:
     for row in headline:
         assert row["low"] <= row["estimate"] <= row["high"]
         assert 0.05 <= row["p_value"] <= 1
+        assert row["null"] == "init"
         assert row["n"] == 20
+    largest = [row for row in document["rows"] if row["quantity"] == "proximity_bias.max"]
+    assert [(row["checkpoint"], row["layer"], row["head"]) for row in largest] == [(p, 0, None) for p in checkpoints]
+    for row in largest:
+        mine = [r["estimate"] for r in headline if r["checkpoint"] == row["checkpoint"]]
+        assert row["estimate"] == max(mine)
+        assert 0.05 <= row["p_value"] <= 1
+    assert {row["null"] for row in document["rows"] if row["p_value"] is None} == {None}
 
 
 def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
@@ -43,7 +51,7 @@ def test_seeds_of_one_setting_are_pooled(attnprobe, tiny) -> None:
     paths_and_init = [*paths, "runs/s0/checkpoints/init.pt"]
     outcome = attnprobe("probe", "proximity", *paths_and_init, "-n", 20, "--draws", 19, "--json")
     document = outcome.document()
-    pooled = [row for row in document["rows"] if row["head"] is None]
+    pooled = [row for row in document["rows"] if row["head"] is None and row["checkpoint"] not in paths_and_init]
     assert {row["quantity"] for row in pooled} >= {"proximity_bias.mean", "proximity_bias.max"}
     assert {row["n"] for row in pooled} == {3}
     single = [r for r in document["rows"] if r["quantity"] == "proximity_bias" and r["checkpoint"] in paths]
@@ -69,7 +77,7 @@ def test_pooled_seeds_bear_the_name_of_their_run_and_phase(attnprobe, tiny) -> N
         assert attnprobe("train", *tiny, "--seed", seed, "--out", f"runs/own-s{seed}", "--no-pretrain", "-q").code == 0
     paths = [f"runs/{run}{seed}/checkpoints/finetuned.pt" for run in ("wide/s", "own-s") for seed in range(2)]
     outcome = attnprobe("probe", "proximity", *paths, "-n", 20, "--draws", 19, "--json")
-    pooled = [row["checkpoint"] for row in outcome.document()["rows"] if row["head"] is None]
+    pooled = [r["checkpoint"] for r in outcome.document()["rows"] if r["head"] is None and r["checkpoint"] not in paths]
     assert list(dict.fromkeys(pooled)) == ["wide finetuned, 2 seeds", "own finetuned, 2 seeds"]
 
 
@@ -108,7 +116,8 @@ def test_proximity_files(attnprobe, checkpoints) -> None:
     with Path("out/rows.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert set(rows[0]) >= ROW_KEYS
-    assert {row["quantity"] for row in rows} == {"proximity_bias", "near_mass", "distance", "entropy"}
+    quantities = {"proximity_bias", "proximity_bias.max", "score_sd", "near_mass", "distance", "entropy"}
+    assert {row["quantity"] for row in rows} == quantities
     with np.load("out/arrays.npz") as arrays:
         axes = json.loads(str(arrays["pretrained/axes"]))
         for name, names in axes.items():

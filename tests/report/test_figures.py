@@ -121,10 +121,12 @@ def test_proximity_maps(
 
 
 def test_quantities(results: dict[str, proximity.Proximity], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {name: result.rows for name, result in results.items()}
+    rows = {name: [row for row in result.rows if row.head is not None] for name, result in results.items()}
     figure = draw(lambda stem: figures.draw_quantities(rows, stem), tmp_path, monkeypatch)
     check_layout(figure)
-    assert [panel.get_title() for panel in figure.axes] == ["proximity bias", "near mass", "distance", "entropy"]
+    assert [panel.get_title() for panel in figure.axes] == [
+        "proximity bias", "score sd", "near mass", "distance", "entropy",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("runs", [1, 3])
@@ -229,7 +231,7 @@ def test_results_of_different_models_do_not_share_a_figure(
     results: dict[str, proximity.Proximity], tmp_path: Path
 ) -> None:
     spec = Spec(length=35, classes=2)
-    split = Split(inputs=torch.ones(2, 35, 1), labels=torch.zeros(2, dtype=torch.int64))
+    split = Split(inputs=torch.randn(2, 35, 1), labels=torch.zeros(2, dtype=torch.int64))
     model = make_model(TransformerConfig(d_model=12, layers=1, heads=2, d_mlp=8), spec, "values", seed=0)
     other = proximity.measure(ours.of(model, split), null="none")
     with pytest.raises(NotApplicableError, match="other has other heads"):

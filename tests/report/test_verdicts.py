@@ -36,7 +36,7 @@ def test_proximity_names_the_most_local_head_and_sets_it_beside_the_null() -> No
 
 def test_proximity_of_pooled_seeds_says_what_is_beyond_the_null() -> None:
     rows = [row("proximity_bias.max", 0.7, head=None, null="init", p_value=0.02, n=5)]
-    rows += [row("proximity_bias.max_beyond_null", 0.4, head=None, n=5)]
+    rows += [row("proximity_bias.max_beyond_null", 0.4, head=None, n=5, null="init")]
     text = verdicts.proximity(rows)
     assert (
         "init, layer 0: its largest head has +0.70 (90 % interval +0.60 to +0.80, 5 seeds) sd on average, +0.40" in text

@@ -3,4 +3,3 @@
 from attnprobe.probes.proximity.pooled import pool as pool
 from attnprobe.probes.proximity.probe import Proximity as Proximity
 from attnprobe.probes.proximity.probe import measure as measure
-from attnprobe.probes.proximity.probe import pool as pool

@@ -47,16 +47,16 @@ def pool(results: Sequence[Proximity], *, level: float = 0.95, seed: int = 0) ->
     return rows + _beyond_null(results, level, seed)
 
 
-def _common(nulls: Sequence[Null | None]) -> list[Null] | None:
-    """All of them, if there are as many draws of the same null for all."""
+def _common(nulls: Sequence[Null | None]) -> list[Null]:
+    """All of them, if there are as many draws of the same null for all, else none."""
     known = [null for null in nulls if null is not None]
     alike = len({(null.name, len(null.drawn)) for null in known}) == 1
-    return known if alike and len(known) == len(nulls) else None
+    return known if alike and len(known) == len(nulls) else []
 
 
 def _p_value_of_largest(nulls: Sequence[Null | None], group: slice) -> tuple[str | None, float | None]:
     known = _common(nulls)
-    if known is None:
+    if not known:
         return None, None
     largest = [null.largest(group) for null in known]
     observed, drawn = (np.mean([pair[i] for pair in largest], axis=0) for i in (0, 1))
@@ -65,11 +65,12 @@ def _p_value_of_largest(nulls: Sequence[Null | None], group: slice) -> tuple[str
 
 
 def _beyond_null(results: Sequence[Proximity], level: float, seed: int) -> list[ProximityRow]:
+    """Rows that name the null, but have no p-value: that is beside ``proximity_bias.max``."""
     known, rows = _common([result.null for result in results]), []
     for layer, group in groups(results[0].heads) if known else ():
-        largest = [null.largest(group) for null in known or ()]
+        largest = [null.largest(group) for null in known]
         beyond = [np.array([observed - drawn.mean()]) for observed, drawn in largest]
         band = hierarchical_bootstrap(beyond, level=level, generator=stream(seed, "beyond the null", "seeds"))
         quantity, interval = "proximity_bias.max_beyond_null", band.interval(unit="sd of scores")
-        rows.append(ProximityRow(layer=layer, head=None, quantity=quantity, interval=interval))
+        rows.append(ProximityRow(layer=layer, head=None, quantity=quantity, interval=interval, null=known[0].name))
     return rows

@@ -124,10 +124,11 @@ def measure(
     total = len(samples) + len(drawn_on) * (1 + draws)
     for span, part in batches(samples, plan.batch):
         sums.count(span, subject.real(part))
+    sums.check_pairs()
     with torch.inference_mode():
         for span, part in batches(samples, plan.batch, _counted(progress, 0, 1, total)):
             subject.run(part, observe=functools.partial(sums.add, samples=span, valid=subject.real(part)))
-        sums.check()
+        sums.check_scores()
         found = None if keys is None else sums.null_of(keys)
         if null == "init":
             redraws = Redraws(subject, drawn_on, near=sums.near, far=sums.far, layout=sums.paired, batch=plan.batch)

@@ -63,15 +63,19 @@ class ProximitySums:
             value = value.expand((samples.stop - samples.start) * self.subject.per_sample)
             self.per_sample[name][samples, 0] = by_sample(self.subject, value).numpy()
 
+    def check_pairs(self) -> None:
+        """NotApplicableError if there is no near or no far pair at all; once all samples are counted."""
+        for which, name in (("within", "near_pairs"), ("beyond", "far_pairs")):
+            if not self.per_sample[name].any():
+                reason = f"no pair of positions lies {which} radius {self.radius:g}"
+                raise NotApplicableError(reason, hint="change radius")
+
     @functools.cached_property
     def contrast(self) -> Tensor:
         """Weights by offset whose sum with the centred scores is mean near - mean far, over the whole set; once all
         samples are counted.
         """
         near, far = self.per_sample["near_pairs"].sum(), self.per_sample["far_pairs"].sum()
-        if near == 0 or far == 0:
-            which = "within" if near == 0 else "beyond"
-            raise NotApplicableError(f"no pair of positions lies {which} radius {self.radius:g}", hint="change radius")
         return self.near.double() / near - self.far.double() / far
 
     def add(self, call: AttentionCall, *, samples: slice, valid: Tensor | None) -> None:
@@ -113,7 +117,7 @@ class ProximitySums:
         sums = t.new_zeros(*t.shape[:-2], int(self.rings.max()) + 1)
         return sums.index_add_(-1, self.rings.flatten(), t.flatten(-2))
 
-    def check(self) -> None:
+    def check_scores(self) -> None:
         """NotApplicableError if no head's scores vary, or if several samples are all alike to every head."""
         squares = self.per_head["squares"]
         if not squares.any():
