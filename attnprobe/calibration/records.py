@@ -14,7 +14,7 @@ import attnprobe
 from attnprobe.calibration.outcomes import Outcome
 from attnprobe.calibration.worlds import CLASSES, LENGTH, POPULATION, N, real_images
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.files import parse_json, reading, to_json, unwritable
+from attnprobe.files import parse_json, reading, to_json, writing
 
 CODE = ("calibration", "capture", "models", "probes", "scores", "statistics", "objectives.py", "masking.py")
 # the rooms whose code the numbers come from
@@ -85,13 +85,10 @@ class Records:
 
     def _append(self, text: str) -> None:
         assert self.path is not None
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def heading(seed: int) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What padding costs: ListOps in batches padded as published, in length buckets, and packed without any padding.
+"""What padding costs: ListOps in batches padded as published and in length buckets.
 
-A finished experiment; as a program, ``python -m tests.benchmarks.lengths [THREADS]`` prints its page.
+As a program, ``python -m tests.benchmarks.lengths [THREADS]`` prints the page that RESULTS.md quotes.
 
 Every round, all peers train on the same samples, each in batches of its own making; so the ratio of their times
-is the ratio of their speeds per real token. Packing is a prototype that lives here only: it gains too little over
-buckets to be worth a second layout in the models (see tests/benchmarks/RESULTS.md).
+is the ratio of their speeds per real token.
 """
 
 import dataclasses
@@ -14,18 +13,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attnprobe.bench.peers import timed
 from attnprobe.bench.report import heading, surroundings, table
 from attnprobe.bench.rounds import GateError, Spread, spread
-from attnprobe.models import Transformer, TransformerConfig, make_model
-from attnprobe.models.positions import SinusoidalPositions
-from attnprobe.models.transformer import Block
-from attnprobe.objectives import Classification, Losses
+from attnprobe.models import TransformerConfig, make_model
+from attnprobe.objectives import Classification
 from attnprobe.run import Engine, Optimizer, Phase
-from attnprobe.tasks import Batch, Data, Split
+from attnprobe.tasks import Data, Split
 from attnprobe.tasks.listops.task import ListOps
 from attnprobe.training.buckets import Batches, longest, training_batches
 from attnprobe.training.loop import Trainer
@@ -49,45 +45,14 @@ class Lengths:
     rounds: int = 5
 
 
-class Packed:
-    """Our model on sequences laid end to end, attention one sequence at a time; labels read by the mean."""
-
-    def __init__(self, model: Transformer) -> None:
-        self.model = model
-
-    def losses(self, batch: Batch) -> Losses:
-        model, valid = self.model, batch.valid
-        assert valid is not None
-        lengths = valid.sum(1).tolist()
-        place = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)[valid]
-        positions: SinusoidalPositions = model.positions  # pyright: ignore[reportAssignmentType]
-        blocks: list[Block] = list(model.blocks)  # pyright: ignore[reportAssignmentType]
-        x = model.embedding(batch.inputs[valid][None], None)[0] + positions.table[place]
-        for block in blocks:
-            a, h = block.attention, block.norm1(x)
-            heads = [p(h).unflatten(-1, (a.heads, -1)).transpose(0, 1).split(lengths, 1) for p in (a.q, a.k, a.v)]
-            mixed = [
-                F.scaled_dot_product_attention(q[None], k[None], v[None])[0] for q, k, v in zip(*heads, strict=True)
-            ]
-            x = x + a.o(torch.cat(mixed, 1).transpose(0, 1).flatten(1))
-            x = x + block.down(F.gelu(block.up(block.norm2(x))))
-        pooled = torch.stack([part.mean(0) for part in model.norm(x).split(lengths)])
-        logits = model.label_head(pooled)
-        loss = F.cross_entropy(logits, batch.labels, reduction="none")
-        return Losses(loss=loss, count=torch.ones_like(loss), correct=(logits.argmax(-1) == batch.labels).float())
-
-
 class Peer:
     """A trainer, and the batches it makes of what the buckets hold."""
 
-    def __init__(self, setting: Lengths, data: Data, engine: Engine, *, packed: bool = False) -> None:
+    def __init__(self, setting: Lengths, data: Data, engine: Engine) -> None:
         model = make_model(setting.model, data.spec, "classes", seed=0).to(data.train.labels.device)
         optimizer = Optimizer(schedule="constant", warmup=0)
         phase = Phase(objective=Classification(), batch_size=setting.batch, epochs=1_000_000, optimizer=optimizer)
         self.trainer = Trainer(model, data, "bench", phase, engine, seed=0)
-        if packed:
-            layout = Packed(model)
-            self.trainer.stepper.losses = lambda batch, epoch: layout.losses(batch)
 
     def batches(self, buckets: Batches) -> Batches:
         """The same samples: as they are, or in random company and padded to the full length."""
@@ -126,12 +91,10 @@ def make_peers(setting: Lengths, data: Data, precision: str) -> dict[str, Peer]:
     engine = Engine(precision="bfloat16" if reduced else "float32")
     engine = dataclasses.replace(engine, attention=choose_attention(engine, shape, data.train.labels.device).kernel)
     padded = dataclasses.replace(engine, batching="padded")
-    packed = dataclasses.replace(padded, attention="flash")  # which needs no plan for every new length
     return {
         "padded, as published": Peer(setting, data, padded),
         "buckets": Peer(setting, data, engine),
         "buckets again": Peer(setting, data, engine),
-        "packed (prototype)": Peer(setting, data, packed, packed=True),
     }
 
 

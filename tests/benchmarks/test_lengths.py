@@ -8,29 +8,14 @@ import torch
 
 from attnprobe.bench.rounds import GateError
 from attnprobe.files import to_json
-from attnprobe.models import TransformerConfig, make_model
-from attnprobe.objectives import Classification
+from attnprobe.models import TransformerConfig
 from attnprobe.tasks.listops.task import ListOps
 from tests.benchmarks import lengths
-from tests.benchmarks.lengths import Lengths, Packed, gate, make_peers, rounds_of_buckets, run_lengths
+from tests.benchmarks.lengths import Lengths, gate, make_peers, rounds_of_buckets, run_lengths
 
 CPU = torch.device("cpu")
 TASK = ListOps(min_length=10, max_length=60, max_depth=4, max_args=4, n_train=120, n_validation=1, n_test=1)
 SMALL = Lengths(task=TASK, model=TransformerConfig(d_model=12, heads=2, d_mlp=17, layers=2), batch=5, steps=3, rounds=2)
-
-
-def test_packing_changes_no_loss_and_no_gradient_in_float64() -> None:
-    data = TASK.load(None)
-    batch, found = data.train.batch(torch.tensor([3, 41, 7, 0])), []
-    for packed in (False, True):
-        model = make_model(SMALL.model, data.spec, "classes", seed=0).double()
-        objective = Classification()
-        losses = Packed(model).losses(batch) if packed else objective.losses(model, batch, seed=0, epoch=0)
-        losses.mean().backward()
-        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-        found.append((losses.loss.detach(), losses.correct, torch.cat(gradients)))
-    for plain, other in zip(*found, strict=True):
-        assert (plain - other).abs().max() < 1e-12
 
 
 def test_everybody_trains_on_the_same_samples_of_all_lengths() -> None:
@@ -51,11 +36,11 @@ def test_everybody_trains_on_the_same_samples_of_all_lengths() -> None:
 def test_the_record() -> None:
     document, page = run_lengths(SMALL, "attnprobe bench", device=CPU, precision="float32", say=lambda text: None)
     rows = {row["batches"]: row for row in json.loads(to_json(document))["rows"]}
-    assert list(rows) == ["padded, as published", "buckets", "buckets again", "packed (prototype)"]
+    assert list(rows) == ["padded, as published", "buckets", "buckets again"]
     assert rows["padded, as published"]["times faster than padded"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     assert all(row["tokens/s"]["low"] > 0 for row in rows.values())
     assert document["largest_loss_difference"] < 1e-5
-    assert "| packed (prototype) |" in page
+    assert "| buckets again |" in page
     assert torch.__version__ in page
 
 

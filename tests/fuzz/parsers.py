@@ -1,48 +1,40 @@
 """Every parser of attnprobe with an undamaged file of its format, in groups; ``read`` is given the damaged one."""
 
 import dataclasses
-import functools
 import gzip
-import io
-import json
-import random
-import struct
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
-import torch
-from PIL import Image
-from scipy.io import wavfile
 
-from attnprobe import presets, run
-from attnprobe.config import override, read_toml
-from attnprobe.files import check_plain, checksum, ownership, reading
+from attnprobe import run
+from attnprobe.config import read_toml
+from attnprobe.files import ownership
 from attnprobe.launch import trajectory
-from attnprobe.models import make_model
-from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.report.training_figures import read_curve
 from attnprobe.tasks import bidmc, fashion_mnist, images, retrieval, speech, text
 from attnprobe.tasks.listops import published as listops
 from attnprobe.tasks.pathfinder import published as pathfinder
-from attnprobe.tasks.sources import generated
-from attnprobe.tasks.sources.archives import unpack
-from attnprobe.training.loop import Trainer
-from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
+from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.run_directory import RunDirectory
-from tests.fuzz.mutation import changed, damaged, pickle_damaged, saved
-from tests.tasks.true_formats import LENGTH, PER_BATCH, idx_bytes, python2_pickle
-from tests.training.conftest import SMALL
-
-images.PER_BATCH = PER_BATCH  # small files, for this process alone
-bidmc.LENGTH = speech.LENGTH = LENGTH
-
-Mutate = Callable[[random.Random], bytes]
+from tests.fuzz.datasets import array, kept, of_png, open_archive, packed, png, tar, ts, wav
+from tests.fuzz.mutation import damaged, saved
+from tests.fuzz.runs import (
+    METRICS,
+    RESULT,
+    TRAJECTORY,
+    Mutate,
+    assignment,
+    checkpoint,
+    go_on,
+    of_json,
+    of_toml,
+    of_torch,
+    resume,
+    toml,
+)
+from tests.tasks.true_formats import idx_bytes, python2_pickle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,175 +45,6 @@ class Parser:
     read: Callable[[Path], Any]
     more: Callable[[], list[Mutate]] = list  # kinds of damage beside the bytes
 
-
-def settings() -> run.RunConfig:
-    return run.from_table(override(presets.read_table("textures"), SMALL))
-
-
-@functools.cache
-def data():
-    return settings().task.load()
-
-
-def trainer() -> Trainer:
-    config = settings()
-    assert config.finetune is not None
-    model = make_model(config.model, data().spec, "values", seed=0)
-    return Trainer(model, data(), "finetuned", config.finetune, config.engine, seed=0)
-
-
-@functools.cache
-def checkpoint() -> dict[str, Any]:
-    config = settings()
-    model = make_model(config.model, data().spec, "values", seed=0)
-    path = Path("sound.pt")
-    save_checkpoint(
-        path,
-        Checkpoint(
-            run=config, phase="finetuned", task=config.task, spec=data().spec, target="values", epoch=1,
-            numbers={"validation_loss": 1.0}, state=state_on_cpu(model), pretrain=config.pretrain,
-        ),
-    )  # fmt: skip
-    return torch.load(path, weights_only=True)
-
-
-@functools.cache
-def resume() -> dict[str, Any]:
-    training = trainer()
-    batches = training.batches(0)
-    training.progress.sums = torch.zeros(3)
-    for position in range(2):
-        training.progress.sums += training.update(batches[position], 0)
-        training.progress.step += 1
-    return {
-        "format": RESUME_FORMAT, "format_version": RESUME_VERSION, "phase": "finetuned", "finished": ["pretrained"],
-        "trainer": training.state_dict(), "sizes": {"metrics.jsonl": 9}, "seconds": 1.5,
-    }  # fmt: skip
-
-
-def go_on(path: Path) -> None:
-    """Load, and make a step: what does not fit the optimizer crashes there."""
-    document = read_resume(path, ["pretrained", "finetuned"])
-    training = trainer()
-    with reading(path):
-        training.load_state_dict(document["trainer"])
-    if training.progress.step < training.steps:
-        training.update(training.batches(0)[0], 0)
-
-
-def of_torch(document: Callable[[], dict[str, Any]]) -> Callable[[], list[Mutate]]:
-    return lambda: [
-        lambda draw: saved(changed(document(), draw)),
-        lambda draw: pickle_damaged(saved(document()), draw),
-    ]
-
-
-def of_json(content: Callable[[], bytes], *, lines: bool) -> Callable[[], list[Mutate]]:
-    def mutate(draw: random.Random) -> bytes:
-        documents = [json.loads(line) for line in content().splitlines()] if lines else [json.loads(content())]
-        place = draw.randrange(len(documents))
-        documents[place] = changed(documents[place], draw)
-        try:
-            check_plain(documents)  # what is entangled could not even be written
-            return "\n".join(map(json.dumps, documents)).encode()
-        except (ValueError, TypeError):
-            return damaged(content(), draw)
-
-    return lambda: [mutate]
-
-
-def toml() -> bytes:
-    return tomli_w.dumps(run.to_table(settings())).encode()
-
-
-def of_toml(draw: random.Random) -> bytes:
-    table = changed(run.to_table(settings()), draw)
-    try:
-        check_plain(table)
-        return tomli_w.dumps(table).encode()
-    except (ValueError, TypeError, RecursionError, AttributeError):
-        return damaged(toml(), draw)
-
-
-def assignment(path: Path) -> None:
-    run.from_table(override(presets.read_table("textures"), path.read_text(errors="replace").split("\0")))
-
-
-def kept(path: Path) -> None:
-    sound = array(np.arange(99, dtype=np.int16))
-    (path.parent / "sound.npy").write_bytes(sound)
-    sums = json.dumps({path.name: checksum(path.parent / "sound.npy")})
-    (path.parent / generated.CHECKSUMS).write_text(sums)
-    if path.read_bytes() != sound:
-        generated.read_kept(path.parent, path.stem)
-
-
-def array(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, values)
-    return file.getvalue()
-
-
-def png() -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-def of_png(draw: random.Random) -> bytes:
-    """A header with other sizes and a right checksum."""
-    import zlib
-
-    content = bytearray(png())
-    content[16:26] = struct.pack(">IIBB", *draw.choices([0, 1, 32, 33, 10**5, 2**31 - 1], k=2), 8, draw.randrange(7))
-    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
-    return bytes(content)
-
-
-def wav() -> bytes:
-    file = io.BytesIO()
-    wavfile.write(file, 16_000, np.arange(37, dtype=np.int16))
-    return file.getvalue()
-
-
-def tar(kind: str = "w:gz") -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=kind) as archive:  # pyright: ignore[reportCallIssue, reportArgumentType]
-        for name in ("a/b.txt", "a/c.txt", "d"):
-            member = tarfile.TarInfo(name)
-            member.size = 700
-            archive.addfile(member, io.BytesIO(b"x" * 700))
-    return file.getvalue()
-
-
-def packed() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("a/b.txt", "a/c.txt", "d"):
-            archive.writestr(name, b"x" * 700)
-    return file.getvalue()
-
-
-def open_archive(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path.parent / "unpacked", ignore_errors=True)
-    unpack(path, path.parent / "unpacked", limit=10**6)
-
-
-def ts() -> bytes:
-    header = "@problemName BIDMC32HR\n@timeStamps false\n@univariate false\n@dimensions 2\n@equalLength true\n"
-    line = ":".join([",".join(["0.5"] * bidmc.LENGTH)] * 2) + ":71.5\n"
-    return f"{header}@seriesLength {bidmc.LENGTH}\n@targetlabel true\n@data\n{line * 2}".encode()
-
-
-RESULT = json.dumps(
-    {"run_dir": "r", "checkpoints": {"init": "i"}, "phase": "finetuned", "objective": "classification", "seed": 0,
-     "seconds": 1.0, "train_accuracy": 0.5, "validation_accuracy": 0.5, "test_accuracy": 0.5, "test_loss": 1.0}
-).encode()  # fmt: skip
-METRICS = b'{"phase": "finetuned", "epoch": 1, "train_accuracy": 0.5}\n{"phase": "finetuned", "train_accuracy": 1}\n'
-ROW = {"run": "r", "phase": "finetuned", "step": 1, "layer": 0, "head": 1, "quantity": "q", "direction": None}
-TRAJECTORY = ((json.dumps(ROW | {"estimate": 0.5, "p_value": None}) + "\n") * 3).encode()
 
 PARSERS: dict[str, Parser] = {
     "checkpoint": Parser(

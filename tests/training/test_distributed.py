@@ -222,9 +222,7 @@ def test_gradients_sums_and_the_wish_to_stop_travel_together() -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
     world = Pair(torch.tensor([1.0, 3.0, 10.0, 6.0, 1.0, 0.0]))
     for wish, stops in ((False, False), (True, False), (False, False), (False, True)):
-        assert (
-            world.stops(wish) is stops
-        )  # the wish of one process at the second step is known to all before the fourth
+        assert world.stops(wish) is stops  # a wish at the second step is known to all before the fourth
         weight.grad = torch.tensor([3.0, 5.0])
         sums = world.reduce_gradients([weight], torch.tensor([20.0, 2.0, 4.0]))
         assert sums.tolist() == [30.0, 8.0, 5.0]

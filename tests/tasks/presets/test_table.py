@@ -3,7 +3,7 @@
 import pytest
 
 from attnprobe import presets
-from tests.tasks.presets_table import TABLE, Value, ours, parsed, read_values, render, settings_of
+from tests.tasks.presets.table import TABLE, Value, ours, parsed, read_values, render, settings_of
 
 VALUES = read_values()
 OURS_ALONE = {
@@ -14,7 +14,7 @@ OURS_ALONE = {
 
 
 def test_the_table_is_up_to_date() -> None:
-    assert TABLE.read_text(encoding="utf-8") == render(), "write it anew: python -m tests.tasks.presets_table"
+    assert TABLE.read_text(encoding="utf-8") == render(), "write it anew: python -m tests.tasks.presets.table"
 
 
 @pytest.mark.parametrize("preset", sorted({value.preset for value in VALUES}))

@@ -1,6 +1,6 @@
 """experiments/PRESETS.md: every published setting beside ours, from published_values.csv and the presets themselves.
 
-``python -m tests.tasks.presets_table`` writes the file anew; test_presets_table.py compares it. Each line of the CSV is
+``python -m tests.tasks.presets.table`` writes the file anew; test_table.py compares it. Each line of the CSV is
 one value as it is printed somewhere: preset, setting, value, where it stands, and, if ours is another one, why.
 """
 
@@ -16,11 +16,11 @@ from attnprobe.models import make_model
 from attnprobe.tasks import Spec
 
 VALUES = Path(__file__).with_name("published_values.csv")
-TABLE = Path(__file__).parents[2] / "experiments" / "PRESETS.md"
+TABLE = Path(__file__).parents[3] / "experiments" / "PRESETS.md"
 
 HEAD = """# Presets against what was published
 
-Written by `python -m tests.tasks.presets_table`; a test fails if a preset, a value or this file changes alone.
+Written by `python -m tests.tasks.presets.table`; a test fails if a preset, a value or this file changes alone.
 
 Sources: Amos et al. 2023 (arXiv 2310.02980) and the configuration files of their code
 (github.com/IdoAmos/not-from-scratch, commit f919137, `configs/experiment/` where no other folder is named), which is

@@ -15,7 +15,7 @@ from attnprobe.training import execute as execution
 def outside(command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """attnprobe in a process and a shell of its own; ``command`` holds the redirections."""
 
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     return subprocess.run(
         ["bash", "-c", f'"{sys.executable}" -m attnprobe "$@" {command}', "-", *arguments],
         capture_output=True,

@@ -32,7 +32,7 @@ SAVE_OFTEN = "import sys; from attnprobe.training import execute; execute.SECOND
 @contextlib.contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command of its own session, which ends with the test."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-c", f"{SAVE_OFTEN}from attnprobe.cli import main; main(sys.argv[1:])", *arguments]
     process = subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=-1, stderr=-1, start_new_session=True

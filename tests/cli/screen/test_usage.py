@@ -11,7 +11,8 @@ from attnprobe.cli.app import app
 
 def commands(group: Any, name: str = "") -> Iterator[str]:
     for word, command in group.commands.items():
-        yield from commands(command, f"{name}{word} ") if hasattr(command, "commands") else [name + word]
+        if not command.hidden:  # an earlier name
+            yield from commands(command, f"{name}{word} ") if hasattr(command, "commands") else [name + word]
 
 
 COMMANDS = list(commands(typer.main.get_command(app)))
