@@ -26,7 +26,7 @@ def estimates(rows, head: int) -> dict[str, float]:
 
 
 def test_proximity(world: Replica) -> None:
-    found = proximity.measure(world.subject, permutations=1)
+    found = proximity.measure(world.subject, null="none")
     truth = Scores(world.subject).proximity(found.radius)
     for head in range(2):
         own = estimates(found.rows, head)

@@ -107,7 +107,7 @@ def test_probes_of_scores_refuse_it() -> None:
     split = Split(inputs=torch.randn(5, 11, 2), labels=torch.arange(5) % 3, lengths=None)
     subject = ours.of(make_model(config, spec, "values", seed=0), split)
     with pytest.raises(NotApplicableError, match="see others than all"):
-        proximity.measure(subject, n=4, permutations=19)
+        proximity.measure(subject, n=4)
 
 
 @pytest.mark.parametrize("window", [0, -3])

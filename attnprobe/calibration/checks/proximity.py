@@ -6,7 +6,7 @@ from attnprobe.probes import proximity
 
 
 def check(replica: Replica) -> list[Outcome]:
-    found = proximity.measure(replica.subject, n=N, permutations=1, seed=replica.seed)
+    found = proximity.measure(replica.subject, n=N, null="none", seed=replica.seed)
     truth = replica.scores.proximity(found.radius)
     head = replica.head
     return [
