@@ -43,7 +43,7 @@ def shift(number: int, size: float, seed: int) -> list[Outcome]:
 def labels(number: int, size: float, seed: int) -> list[Outcome]:
     world = with_labels(replica(WORLD, number, seed=seed), size)
     found = alignment.measure(
-        world.subject, directions=[direction(world)], shuffles=SHUFFLES, controls=0, groups=1, seed=world.seed
+        world.subject, directions=[direction(world)], shuffles=SHUFFLES, null="none", groups=1, seed=world.seed
     )
     return [detects("label.dependent.mean", row_of(found.rows, "label.dependent.mean", world.head).p_value)]
 

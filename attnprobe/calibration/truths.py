@@ -104,11 +104,27 @@ def unit_direction(subject: Subject, kernel: Tensor) -> Tensor:
     return centred / centred.norm()
 
 
-def projections(subject: Subject, loss: str, direction: Tensor, target: int | None = None) -> np.ndarray:
+def on_real_pairs(subject: Subject, direction: Tensor) -> Tensor:
+    """The direction of each sequence: centred over its real keys and of unit norm over its real pairs."""
+    real = subject.real(np.arange(subject.samples))
+    if real is None:
+        return direction
+    seen = real[:, :, None] & real[:, None, :]
+    seen = (seen.tril() if subject.space.layout.causal else seen)[:, None]
+    mean = (direction * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
+    centred = (direction - mean) * seen
+    return centred / centred.norm(dim=(-2, -1), keepdim=True)
+
+
+def projections(
+    subject: Subject, loss: str, direction: Tensor, target: int | None = None, *, real_pairs: bool = False
+) -> np.ndarray:
     """Of every sequence's score gradient on a unit direction (length, length): (sequence, head) float64.
 
-    target: of that number among the loss's targets (a logit) instead of the loss.
+    target: of that number among the loss's targets (a logit) instead of the loss. real_pairs: as the direction is
+    without what is padding.
     """
+    direction = on_real_pairs(subject, direction) if real_pairs else direction
     heads, length = subject.layers[0].heads, subject.space.length
     zero = torch.zeros(subject.samples, heads, length, length, requires_grad=True)
     found = subject.loss(loss, np.arange(subject.samples), score_offsets={0: zero})

@@ -49,6 +49,7 @@ class Ours(Subject):
         self, model: Transformer, split: Split, reconstruction: MaskedReconstruction | CausalPrediction, seed: int
     ) -> None:
         self.model, self.split, self.reconstruction, self.seed = model, split, reconstruction, seed
+        self.orders: tuple[tuple[Tensor, bool], ...] = ()  # of the positions, as ``reordered`` was told them
         spec, config = model.spec, model.config
         layout = Layout(shape=spec.grid or (split.inputs.shape[2 if spec.pairs else 1],), causal=config.causal)
         self.space = ScoreSpace(layout=layout, leading=int(config.readout == "token"))
@@ -105,6 +106,8 @@ class Ours(Subject):
 
     def _batch(self, samples: np.ndarray) -> Batch:
         batch = self.split.batch(torch.as_tensor(samples, device=self.split.labels.device))
+        for order, back in self.orders:
+            batch = reorder(batch, order, back=back, pairs=self.model.spec.pairs)
         return dataclasses.replace(batch, valid=None) if batch.valid is None or bool(batch.valid.all()) else batch
 
     @contextlib.contextmanager
@@ -148,7 +151,7 @@ class Ours(Subject):
         for layer in range(len(targets)) if layers is None else layers:
             targets[layer].q.load_state_dict(sources[layer].q.state_dict())
             targets[layer].k.load_state_dict(sources[layer].k.state_dict())
-        return Ours(mixed, self.split, self.reconstruction, self.seed)
+        return self._with(mixed)
 
     def redrawn(self, seed: int) -> "Ours":
         names = sets_of(self.model).get("qk")
@@ -159,7 +162,35 @@ class Ours(Subject):
         return Ours(model, self.split, self.reconstruction, self.seed)
 
     def double(self) -> "Ours":
-        return Ours(copy.deepcopy(self.model).double(), self.split, self.reconstruction, self.seed)
+        return self._with(copy.deepcopy(self.model).double())
+
+    def _with(self, model: Transformer) -> "Ours":
+        other = Ours(model, self.split, self.reconstruction, self.seed)
+        other.orders = self.orders
+        return other
+
+    def reordered(self, order: np.ndarray, *, back: bool = False) -> "Ours":
+        """Masks are drawn from the numbers of the seed, the sample and the position, so they do not know the order."""
+        other = copy.copy(self)
+        other.orders = (*self.orders, (torch.as_tensor(order, device=self.split.inputs.device), back))
+        return other
+
+
+def reorder(batch: Batch, order: Tensor, *, back: bool, pairs: bool) -> Batch:
+    """Its real positions in the order in which ``order`` (length,) names them, or ``back`` from there."""
+    inputs = batch.inputs.flatten(0, 1) if pairs else batch.inputs
+    if batch.valid is None:
+        source = order.expand(len(inputs), -1)
+    else:
+        valid = batch.valid.flatten(0, 1) if pairs else batch.valid
+        # A stable sort by "is padding" keeps the real positions in the order in which they are named.
+        source = order.expand(len(inputs), -1).gather(1, (~valid[:, order]).long().argsort(dim=1, stable=True))
+        # Slots are the real positions first; padding stays where it is.
+        slots = (~valid).long().argsort(dim=1, stable=True)
+        source = torch.empty_like(source).scatter_(1, slots, torch.where(valid.gather(1, slots), source, slots))
+    source = source.argsort(dim=1) if back else source
+    moved = inputs[torch.arange(len(inputs), device=inputs.device)[:, None], source]
+    return dataclasses.replace(batch, inputs=moved.view_as(batch.inputs))
 
 
 def attentions(model: Transformer) -> list[Attention]:

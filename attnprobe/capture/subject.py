@@ -164,3 +164,14 @@ class Subject(abc.ABC):
     def double(self) -> Self:
         """A copy that computes in float64."""
         raise NotApplicableError("this model cannot be copied to float64", hint="its subject must give the copy")
+
+    def reordered(self, order: np.ndarray, *, back: bool = False) -> Self:
+        """The same model on the same samples with their positions in another order, the same for all: position i takes
+        what stands at ``order[i]`` (length,), inputs and, with them, what a reconstruction predicts. Leading tokens and
+        padding stay; a shorter sequence takes its real positions in the order in which ``order`` names them. Which
+        positions a reconstruction hides must not depend on what stands there. back: undo that order instead.
+        """
+        raise NotApplicableError(
+            "this model cannot be given its sequences in another order",
+            hint="its subject must give them reordered; or take the null of random phases, or none",
+        )

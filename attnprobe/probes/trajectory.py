@@ -12,6 +12,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.probes import alignment, proximity
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.scores.directions import Direction
+from attnprobe.scores.distance_profiles import contrast_profile
 
 QUANTITIES = ("label.t", "label.t.null", "label.dependent.mean", "label.dependent.t", "reconstruction.t")
 
@@ -29,7 +30,7 @@ class Trajectory:
     """What is measured at every step of the grid: ``sequences`` samples, always the same ones."""
 
     sequences: int = 32
-    radius: float = 2.0  # of the proximity direction that gradients are projected on
+    radius: float = 2.0  # of the contrast direction that gradients are projected on
     shuffles: int = 99
     seed: int = 0
 
@@ -52,14 +53,14 @@ class Trajectory:
         return [record | {"direction": None} for record in rows_to_records(rows, "")]
 
     def _alignment(self, subject: Subject) -> list[dict[str, Any]]:
-        distance = subject.space.layout.distance()
-        direction = Direction(name=f"proximity r={self.radius:g}", profile=torch.exp(-distance / self.radius))
+        profile = contrast_profile(subject.space.layout, self.radius)
+        direction = Direction(name=f"contrast r={self.radius:g}", profile=profile)
         found = alignment.measure(
             subject,
             n=self.sequences,
             directions=[direction],
             shuffles=self.shuffles,
-            controls=0,
+            null="none",
             groups=1,  # no cosines
             seed=self.seed,
         )

@@ -1,8 +1,7 @@
 """What a probe found, in plain words with the numbers that carry it, and what it does not say.
 
 Every function takes tidy records (with q_value; ``checkpoint`` may be any short name) and returns a few sentences. They
-rest on estimates with their intervals, on redrawn W_Q and W_K and on label shuffles only: the p-values of
-reconstruction.specificity, and the cosines, are no tests of what they are easily taken for.
+rest on estimates with their intervals, on redrawn W_Q and W_K, on label shuffles and on random orders of the positions.
 """
 
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from typing import Any
 Record = dict[str, Any]
 Head = tuple[int | None, int | None]
 
-MAIN_DIRECTION = "proximity r=2"
+MAIN_DIRECTIONS = ("contrast r=2", "proximity r=2")  # the first that was measured
 
 
 def proximity(records: list[Record]) -> str:
@@ -52,10 +51,11 @@ def beside_null(row: Record) -> str:
 
 
 def alignment(records: list[Record]) -> str:
-    """How many heads hear the labels along proximity, and the largest pull of reconstruction."""
+    """Along one direction, how many heads hear the labels, and where the order of the data drives reconstruction."""
+    measured_along = {r.get("direction") for r in records}
+    direction = next((d for d in MAIN_DIRECTIONS if d in measured_along), MAIN_DIRECTIONS[0])
     texts = []
-    wanted = [r for r in records if r.get("direction") == MAIN_DIRECTION]
-    for name, rows in by_checkpoint(wanted).items():
+    for name, rows in by_checkpoint([r for r in records if r.get("direction") == direction]).items():
         tested = [r for r in rows if r["quantity"] == "label.dependent.mean" and r["q_value"] is not None]
         pulls = known(rows, "reconstruction.t")
         if not tested or not pulls:
@@ -63,15 +63,29 @@ def alignment(records: list[Record]) -> str:
         level, largest = round(1 - tested[0]["level"], 9), max(pulls, key=lambda r: abs(r["estimate"]))
         heard = sum(r["q_value"] <= level for r in tested)
         texts.append(
-            f"{name}, along {MAIN_DIRECTION}: in {heard} of {len(tested)} heads the label gradient differs from that "
-            f"of shuffled labels (q <= {level:.2g}, adjusted across heads, n = {tested[0]['n']}); the reconstruction "
-            f"gradient is strongest in {place(largest)}, t = {measured(largest, '+.1f')}"
+            f"{name}, along {direction}: in {heard} of {len(tested)} heads the label gradient differs from that "
+            f"of shuffled labels (q <= {level:.2g}, n = {tested[0]['n']}); the reconstruction "
+            f"gradient is strongest in {place(largest)}, t = {measured(largest, '+.1f')}{arranged(rows, level)}"
         )
     limits = (
         "A head where no difference is seen may still have one that more sequences would show. A large t says that the "
         "gradient is not zero on average, not that it favours near keys over other patterns."
     )
-    return sentences(texts, limits, f"nothing was measured along {MAIN_DIRECTION}")
+    return sentences(texts, limits, f"nothing was measured along {direction}")
+
+
+def arranged(rows: list[Record], level: float) -> str:
+    """In how many heads the order of the data drives reconstruction, and which way."""
+    tested = [r for r in known(rows, "reconstruction.positions") if r["q_value"] is not None]
+    if not tested:
+        return ""
+    driven = [r for r in tested if r["q_value"] <= level]
+    near = sum(r["estimate"] < 0 for r in driven)
+    which = f", {near} of them towards near keys" if driven else ""
+    return (
+        f", and in {len(driven)} of {len(tested)} heads the arrangement of the data along the positions drives it "
+        f"(q <= {level:.2g} among random orders){which}"
+    )
 
 
 def intervene(records: list[Record]) -> str:

@@ -2,13 +2,15 @@
 
 A direction is a matrix Delta over (query, key). Adding a constant to a row of the scores changes nothing, so every
 direction is centred in each row over the keys that query can see, and scaled to unit Frobenius norm. It is zero at
-keys hidden by causality and, with a class token, in the token's row and column. None of it needs the matrix: rows are
+keys hidden by causality and, with a class token, in the token's row and column. A padded sequence has fewer pairs: its
+own direction is centred over its real keys and of unit norm over its real pairs. None of it needs the matrix: rows are
 made in blocks, and a direction that depends on the offset alone only meets the gradient folded by offset.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +19,9 @@ from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.scores.layout import Layout
+from attnprobe.scores.padding import fitted_norm_and_means
 from attnprobe.scores.pattern_sums import fold
 from attnprobe.scores.visibility import Visibility
-from attnprobe.streams import stream
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
 BLOCK = 2**18  # scores per block when norms are computed; larger ones leave holes in the heap
@@ -90,6 +92,7 @@ class Direction:
     profile: Tensor | None = None  # ([layer, head,] *layout.offsets): depends on the offset only
     factors: tuple[Tensor, Tensor] | None = None  # (length,) over queries and (length,) over keys: their outer product
     matrix: Tensor | None = None  # ([layer, head,] length, length)
+    role: Literal["named", "offset", "control"] = "named"  # a question, one of many single offsets, or no question
 
     def __post_init__(self) -> None:
         assert (self.profile is None) + (self.factors is None) + (self.matrix is None) == 2, "one form"
@@ -113,11 +116,20 @@ def centred(space: ScoreSpace, block: Tensor, rows: slice) -> tuple[Tensor, Tens
     return (block - mean[..., None]) * visible, mean
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """All directions over the real pairs of some sequences; zero where a sequence has nothing of a direction."""
+
+    norm: Tensor  # (batch, layer, head, direction)
+    means: Tensor | None  # (batch, layer or 1, head or 1, length, direction) row means; None without a class token
+
+
 class Projector:
     """Projects score gradients on several directions at once, block by block of query rows.
 
-    ``norm`` (layer, head, direction) is the Frobenius norm of each direction after centring.
-    Raises NotApplicableError if a direction vanishes: then nothing can be measured along it.
+    ``norm`` (layer, head, direction) is the Frobenius norm of each direction after centring, without padding.
+    Raises NotApplicableError if a direction vanishes: then nothing can be measured along it; ConfigError if one was
+    made for another geometry.
     """
 
     def __init__(self, space: ScoreSpace, directions: Sequence[Direction], *, layers: int, heads: int) -> None:
@@ -135,6 +147,8 @@ class Projector:
                 hint="give every direction a name of its own",
             )
         shape = (layers, heads)
+        for direction in self.directions:
+            check_geometry(space, direction, shape)
         measured = [norm_and_means(space, d) for d in self.directions]
         for direction, (norm, _) in zip(self.directions, measured, strict=True):
             if not bool((norm > 0).all()):
@@ -152,11 +166,32 @@ class Projector:
         self._right = torch.stack([right for _, right in pairs], -1) if pairs else None
         matrices = [d.matrix for d in self.directions if d.matrix is not None]
         self._matrices = [_per_head(m, shape, 2) for m in matrices]
+        self._shape = shape
+        self._fitted: dict[bytes, tuple[Tensor, Tensor | None]] = {}  # by the mask: sequences of one length share it
 
-    def project(self, block: Tensor, folded: Tensor, layer: int, rows: slice) -> Tensor:
+    def fitted(self, valid: Tensor | None) -> Fitted | None:
+        """To sequences of which only the ``valid`` positions (batch, length) are real; None if all are."""
+        if valid is None or bool(valid.all()):
+            return None
+        valid = valid.cpu()
+        keys = [mask.numpy().tobytes() for mask in valid]
+        unknown = {key: mask for key, mask in zip(keys, valid, strict=True) if key not in self._fitted}
+        if unknown:
+            norms, means = zip(
+                *(fitted_norm_and_means(self.space, d, torch.stack([*unknown.values()])) for d in self.directions),
+                strict=True,
+            )
+            norm = torch.stack([norm.expand(-1, *self._shape) for norm in norms], -1)
+            mean = torch.stack(torch.broadcast_tensors(*means), -1) if self.space.leading else [None] * len(norm)
+            self._fitted |= dict(zip(unknown, zip(norm, mean, strict=True), strict=True))
+        norms, means = zip(*(self._fitted[key] for key in keys), strict=True)
+        return Fitted(norm=torch.stack(norms), means=torch.stack(means) if self.space.leading else None)
+
+    def project(self, block: Tensor, folded: Tensor, layer: int, rows: slice, fitted: Fitted | None = None) -> Tensor:
         """Share of these rows in the projections: sum the answers over all blocks of rows.
 
-        block: (..., head, rows, length) score gradients; folded: the same after ``space.fold``. -> (..., head, n)
+        block: (..., head, rows, length) score gradients; folded: the same after ``space.fold``. fitted: to the padding
+        of the sequences, which are then the axis before the heads. -> (..., head, n)
         """
         like = {"dtype": block.dtype, "device": block.device}
         parts = []
@@ -167,10 +202,13 @@ class Projector:
             parts.append(((block @ self._right.to(**like)) * self._left[rows].to(**like)).sum(-2))
         parts += [(block * m[layer][:, rows].to(**like)).sum((-2, -1))[..., None] for m in self._matrices]
         projection = torch.cat(parts, -1)
-        if self._means is not None:  # without a class token rows of a score gradient sum to zero over the sequence
+        means = self._means if fitted is None else fitted.means
+        if means is not None:  # without a class token rows of a score gradient sum to zero over the sequence
+            of_layer = means[layer] if fitted is None else means[:, layer if means.shape[1] > 1 else 0]
             row_sums = block.sum(-1)[..., None, :]
-            projection = projection - (row_sums @ self._means[layer][:, rows].to(**like)).squeeze(-2)
-        return projection / self.norm[layer].to(**like)
+            projection = projection - (row_sums @ of_layer[..., rows, :].to(**like)).squeeze(-2)
+        norm = (self.norm[layer] if fitted is None else fitted.norm[:, layer]).to(**like)
+        return torch.where(norm > 0, projection / norm.where(norm > 0, 1.0), 0.0)
 
     def matrix(self, name: str) -> Tensor:
         """The direction itself, dense, zero at the class token: (layer, head, size, size); for small sizes."""
@@ -204,60 +242,17 @@ def norm_and_means(space: ScoreSpace, direction: Direction) -> tuple[Tensor, Ten
     return norm * (norm > 1e-12 * largest), torch.cat(means, -1)
 
 
-def named_directions(
-    space: ScoreSpace,
-    *,
-    reach: int | None = None,
-    radii: Sequence[float] = (1.0, 2.0, 4.0),
-    controls: int = 2,
-    seed: int = 0,
-) -> list[Direction]:
-    """The standard set.
-
-    | name             | Delta at (query i, key j)                                                        |
-    |------------------|----------------------------------------------------------------------------------|
-    | offset 3         | 1 where j - i = 3; "offset (-1, 2)" = (rows, columns) on a grid                  |
-    | proximity r=2    | exp(-distance / 2), distance as in ``Layout.distance``                      |
-    | key position     | j: depends on the key only; "key row" and "key column" on a grid                 |
-    | shuffled r=2     | control: the proximity values, permuted over the offsets                         |
-    | random 1         | control: outer product of two Gaussian vectors                                   |
-
-    ``reach``: single offsets up to this many positions in every axis (8 on a line, 3 on a grid unless given).
-    ``controls``: how many random directions. Every control has a stream of its own, so none changes another.
-    """
-    layout = space.layout
-    offsets, distances = torch.stack(layout.axes(), -1), layout.distance()
-    near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if len(layout.shape) == 1 else 3)
-    seen = near & (layout.reachable())
-    directions = [_single_offset(index, offsets) for index in seen.nonzero()]
-    for radius in radii:
-        directions.append(Direction(name=f"proximity r={radius:g}", profile=torch.exp(-distances / radius)))
-    for name, key in _key_positions(space).items():
-        directions.append(Direction(name=f"key {name}", factors=(torch.ones_like(key), key)))
-    for radius in radii:
-        kernel = torch.exp(-distances / radius).numpy().ravel()
-        name = f"shuffled r={radius:g}"
-        profile = torch.from_numpy(stream(seed, "direction", name).permutation(kernel)).view(layout.offsets)
-        directions.append(Direction(name=name, profile=profile))
-    for name in (f"random {i + 1}" for i in range(controls)):
-        pair = torch.from_numpy(stream(seed, "direction", name).standard_normal((2, space.length)))
-        directions.append(Direction(name=name, factors=(pair[0], pair[1])))
-    return directions
-
-
-def _single_offset(index: Tensor, offsets: Tensor) -> Direction:
-    profile = torch.zeros(offsets.shape[:-1], dtype=torch.float64)
-    profile[tuple(index)] = 1.0
-    offset = offsets[tuple(index)].tolist()
-    return Direction(name=f"offset {offset[0] if len(offset) == 1 else tuple(offset)}", profile=profile)
-
-
-def _key_positions(space: ScoreSpace) -> dict[str, Tensor]:
-    """Coordinates of the keys (length,), each centred and of unit variance, so that none is lost to rounding."""
-    position = torch.arange(space.length, dtype=torch.float64)
-    if len(space.layout.shape) == 1:
-        coordinates = {"position": position}
-    else:
-        coordinates = {"row": position // space.layout.shape[1], "column": position % space.layout.shape[1]}
-    varying = {name: x for name, x in coordinates.items() if x.min() < x.max()}  # a grid may be one pixel wide
-    return {name: (x - x.mean()) / x.std(correction=0) for name, x in varying.items()}
+def check_geometry(space: ScoreSpace, direction: Direction, heads: tuple[int, int]) -> None:
+    """Raise ConfigError if the direction has not the shape of these scores, or of so many (layers, heads)."""
+    given, wanted = (), ()
+    if direction.factors is not None:
+        given, wanted = (tuple(direction.factors[0].shape), tuple(direction.factors[1].shape)), ((space.length,),) * 2
+    elif direction.profile is not None:
+        given, wanted = tuple(direction.profile.shape), space.layout.offsets
+    elif direction.matrix is not None:
+        given, wanted = tuple(direction.matrix.shape), (space.length,) * 2
+    if given not in (wanted, (*heads, *wanted)):
+        raise ConfigError(
+            f"direction {direction.name!r} has shape {given}, but these scores need {wanted}",
+            hint="make it for the task and the model that are measured",
+        )

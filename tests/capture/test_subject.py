@@ -19,8 +19,9 @@ from attnprobe.probes import alignment, certificate, decomposition, intervention
 from attnprobe.probes.alignment.change import change_of_scores
 from attnprobe.probes.trajectory import Trajectory
 from attnprobe.scores.call import AttentionCall
-from attnprobe.scores.directions import Direction, ScoreSpace, named_directions
+from attnprobe.scores.directions import Direction, ScoreSpace
 from attnprobe.scores.layout import Layout
+from attnprobe.scores.named import named_directions
 from attnprobe.scores.visibility import Visibility
 from attnprobe.streams import stream
 from attnprobe.tasks import Spec, Split
@@ -118,7 +119,7 @@ def test_what_a_foreign_model_does_not_have_is_refused_or_left_out() -> None:
     for measure in (alignment.measure, interventions.dose_response):
         with pytest.raises(NotApplicableError, match="same number of heads"):
             measure(ragged)
-    rows = alignment.measure(even, shuffles=19).rows
+    rows = alignment.measure(even, shuffles=19, null="phase").rows
     assert {r.quantity for r in rows if r.quantity.startswith("cosine")} == {
         f"cosine.{where}{raw}" for where in ("scores", "offsets") for raw in ("", ".raw")
     }
@@ -151,7 +152,7 @@ Measurement = Callable[[Subject], object]
 PROBES: dict[str, Measurement] = {
     "proximity": lambda s: proximity.measure(s, n=9, seed=5, null="keys", draws=19),
     "decompose": lambda s: decomposition.measure(s, n=9, seed=5),
-    "alignment": lambda s: alignment.measure(s, n=9, seed=5, shuffles=19, groups=3),
+    "alignment": lambda s: alignment.measure(s, n=9, seed=5, shuffles=19, orders=19, groups=3),
     "intervene": lambda s: interventions.dose_response(s, n=9, seed=5, controls=1),
     "certify": lambda s: certificate.measure(s, n=9, seed=5, shuffles=19),
     "change": lambda s: change_of_scores(s, s, n=9, seed=5),

@@ -17,7 +17,7 @@ CALLS: dict[str, Callable[[Subject, Progress], object]] = {
     "decompose": lambda s, told: decomposition.measure(s, progress=told),
     "change": lambda s, told: change_of_scores(s, s, progress=told),
     "swap": lambda s, told: interventions.swap_response(s, s, progress=told),
-    "alignment": lambda s, told: alignment.measure(s, shuffles=19, progress=told),
+    "alignment": lambda s, told: alignment.measure(s, shuffles=19, orders=19, progress=told),
 }
 
 

@@ -43,4 +43,4 @@ def test_numbers_are_those_of_the_probes_and_the_model_is_left_alone() -> None:
     assert got == pytest.approx(wanted)
     quantities = {"proximity_bias", "score_sd", "label.t", "label.t.null", "label.dependent.mean", "label.dependent.t"}
     assert {r["quantity"] for r in records} == quantities | {"reconstruction.t"}
-    assert {r["direction"] for r in records} == {None, "proximity r=2"}
+    assert {r["direction"] for r in records} == {None, "contrast r=2"}

@@ -11,7 +11,7 @@ from PIL import Image
 from attnprobe.capture import ours
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes.alignment.probe import Alignment, measure
-from attnprobe.probes.alignment.statistics import AlignmentRow
+from attnprobe.probes.alignment.rows import AlignmentRow
 from attnprobe.probes.interventions.probe import DoseResponse, dose_response
 from attnprobe.report import alignment_figures, intervention_figures
 from attnprobe.report.alignment_figures import draw_alignment

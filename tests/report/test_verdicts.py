@@ -54,6 +54,12 @@ def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
     assert "in 2 of 3 heads the label gradient differs from that of shuffled labels (q <= 0.1" in text
     assert "strongest in layer 0, head 1, t = -7.0 (90 % interval -7.1 to -6.9" in text
     assert "may still have one" in text
+    assert "arrangement" not in text
+    for head, (q, mean) in enumerate(((0.04, -2.0), (0.1, 7.0), (0.2, 3.0))):
+        rows.append(row("reconstruction.positions", mean, head=head, direction="proximity r=2", q_value=q))
+    text = verdicts.alignment(rows)
+    assert "in 2 of 3 heads the arrangement of the data along the positions drives it (q <= 0.1" in text
+    assert "random orders), 1 of them towards near keys" in text
 
 
 def test_intervene_sets_the_own_profile_beside_shuffled_ones() -> None:

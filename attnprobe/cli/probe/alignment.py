@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
     from attnprobe.probes.alignment.probe import Alignment
     from attnprobe.probes.sequences import Progress
 
-MAIN = ("proximity r=2", "change", "change by offset")  # the directions that are shown without --full
+MAIN = ("contrast r=2", "proximity r=2", "change", "change by offset")  # the directions that are shown without --full
+
+
+class NullName(StrEnum):
+    positions = "positions"
+    phase = "phase"
+    none = "none"
+
+
+class AlongName(StrEnum):
+    contrast = "contrast"
+    proximity = "proximity"
 
 
 def band(row: Record) -> str:
@@ -44,7 +56,11 @@ TABLE = Table(
         column("labels' part p", "label.dependent.mean", probability("p_value"), full=True),
         column("labels' part: sequences to detect", "label.dependent.sequences", count, full=True),
         column("reconstruction p", "reconstruction.mean", probability("p_value"), full=True),
-        column("p among shuffled profiles", "reconstruction.specificity", probability("p_value"), full=True),
+        column("q among random orders", "reconstruction.positions", probability("q_value")),
+        column("p among random orders", "reconstruction.positions", probability("p_value"), full=True),
+        column("q among random phases", "reconstruction.phase", probability("q_value")),
+        column("p among random phases", "reconstruction.phase", probability("p_value"), full=True),
+        column("null t", "reconstruction.t.null", band, full=True),
         column("reconstruction: sequences to detect", "reconstruction.sequences", count, full=True),
     ),
     wanted=lambda row: row["direction"] in MAIN,
@@ -59,9 +75,15 @@ def alignment(
         Path | None,
         typer.Option(help="Also project on the change of scores towards this checkpoint.", show_default=False),
     ] = None,
-    shuffles: Annotated[
-        int, typer.Option(min=19, max=99_999, help="Draws of the nulls: shuffled labels, shuffled profiles.")
-    ] = 999,
+    shuffles: Annotated[int, typer.Option(max=99_999, help="Shuffles of the labels (and of signs).")] = 999,
+    null: Annotated[
+        NullName,
+        typer.Option(help="What reconstruction is compared with: data in random orders, profiles of random phases."),
+    ] = NullName.positions,
+    orders: Annotated[int, typer.Option(max=99_999, help="Random orders (each a pass over the data) or phases.")] = 39,
+    along: Annotated[
+        AlongName, typer.Option(help="Near against far others, or also the position itself, as a direction.")
+    ] = AlongName.contrast,
 ) -> Findings:
     """Do labels pull the attention scores where reconstruction pulls them, and can labels be heard there at all?
 
@@ -71,17 +93,19 @@ def alignment(
 
         attnprobe probe alignment init.pt --change-to pretrained.pt --figure alignment
 
-        attnprobe probe alignment runs/textures-s0/checkpoints/*.pt --csv alignment.csv
+        attnprobe probe alignment runs/textures-s0/checkpoints/*.pt --null phase --csv alignment.csv
 
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
-    gradient's null under shuffled labels, how many sequences it takes to detect the direction, and the p-value of the
-    reconstruction gradient's rank among shuffles of the direction's profile (--shuffles of them).
+    gradient's null under shuffled labels, how many sequences it takes to detect the direction, and whether the
+    arrangement of the data along the positions drives the reconstruction gradient: its rank among --orders random
+    orders of the positions, of the same model on the same data.
     """
     from attnprobe.report import verdicts
     from attnprobe.report.alignment_figures import draw_alignments
 
+    options = {"shuffles": shuffles, "null": null.value, "orders": orders}
     found = request.measure_each(
-        checkpoints, lambda opened, report: measure_alignment(request, opened, change_to, shuffles, report)
+        checkpoints, lambda opened, report: measure_alignment(request, opened, change_to, along, options, report)
     )
     return Findings(
         records=found.records("direction"),
@@ -93,21 +117,26 @@ def alignment(
 
 
 def measure_alignment(
-    request: Request, opened: OpenedCheckpoint, change_to: Path | None, shuffles: int, progress: "Progress"
+    request: Request,
+    opened: OpenedCheckpoint,
+    change_to: Path | None,
+    along: AlongName,
+    options: dict[str, Any],
+    progress: "Progress",
 ) -> "Alignment":
     from attnprobe.capture import ours
     from attnprobe.probes.alignment.change import change_of_scores
     from attnprobe.probes.alignment.probe import measure
-    from attnprobe.scores.directions import named_directions
+    from attnprobe.scores.named import named_directions
     from attnprobe.training.saved.checkpoint import load_checkpoint
 
     subject = opened.subject(seed=request.seed)
-    directions = named_directions(subject.space, seed=request.seed)
+    directions = named_directions(subject.space, along=along.value, seed=request.seed)
     common = {"seed": request.seed, "progress": progress} | request.sampling()
     if change_to is not None:
         goal = load_checkpoint(change_to).make_model().to(next(opened.model.parameters()).device)
         directions.append(change_of_scores(subject, ours.of(goal, opened.split), **common))
-    return measure(subject, directions=directions, shuffles=shuffles, level=request.level, **common)
+    return measure(subject, directions=directions, level=request.level, **options, **common)
 
 
 command = make_command(alignment, further=("offsets", "cosines"), figure_each=True, split=SplitName.train)

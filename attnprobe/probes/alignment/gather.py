@@ -113,6 +113,7 @@ def _differentiate(
     """
     space, (layers, heads) = projector.space, subject.shape
     traced = trace(subject, samples, loss, method=plan.method)
+    fitted = projector.fitted(traced.valid)
     targets = traced.loss.targets.detach().requires_grad_()
     (coefficients,) = torch.autograd.grad(traced.loss.of(targets).sum(), targets)
     if weights:
@@ -126,8 +127,8 @@ def _differentiate(
         sums["scores"] = torch.zeros(layers, heads, space.length**2, **kind)
     for block in traced.gradients(plan.rows):
         folded = space.fold(block.values, block.rows)
-        projected = projector.project(block.values, folded, block.layer, block.rows)  # target, batch, head, direction
-        projections[:, :, block.layer] += projected.transpose(0, 1)
+        projected = projector.project(block.values, folded, block.layer, block.rows, fitted)
+        projections[:, :, block.layer] += projected.transpose(0, 1)  # from target, batch, head, direction
         of_loss = torch.einsum("tb...,bt->b...", block.values, coefficients.to(block.values.dtype))
         energy[:, block.layer] += of_loss.double().square().sum((-2, -1))
         profile[:, block.layer] += torch.einsum("tb...,bt->b...", folded, coefficients.to(folded.dtype))

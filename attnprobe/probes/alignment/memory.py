@@ -26,8 +26,10 @@ class Plan:
     """How much is held at once."""
 
     method: Method
-    batch: int  # sequences
-    rows: int  # queries
+    batch: int  # sequences of one group
+    rows: int  # queries of these
+    batch_of_all: int  # sequences where no groups are kept apart
+    rows_of_all: int  # queries of these
     keep_scores: bool  # mean gradients over (query, key), not only by offset
 
 
@@ -79,10 +81,13 @@ def make_plan(
     budget = max(0, memory_limit - results - kept) / BUDGETS
     if subject.layers[0].device.type == "cpu":
         budget = min(budget, CPU_BYTES)
-    batch = max(1, min(n // groups, int(budget / (sequence + row * min(space.length, 64)))))
     longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK
-    rows = max(1, min(longest, int(budget / (batch * row))))
-    return Plan(method=method, batch=batch, rows=rows, keep_scores=keep_scores)
+    batches = [max(1, min(most, int(budget / (sequence + row * min(space.length, 64))))) for most in (n // groups, n)]
+    rows = [max(1, min(longest, int(budget / (batch * row)))) for batch in batches]
+    return Plan(
+        method=method, batch=batches[0], rows=rows[0], batch_of_all=batches[1], rows_of_all=rows[1],
+        keep_scores=keep_scores,
+    )  # fmt: skip
 
 
 def _differentiated(subject: Subject, samples: np.ndarray, loss: str, method: Method) -> tuple[int, int]:

@@ -14,13 +14,16 @@ import numpy as np
 
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
+from attnprobe.probes.alignment.arrangement import comparable, project_null
 from attnprobe.probes.alignment.gather import Gathered, gather
 from attnprobe.probes.alignment.memory import fitting_groups, make_plan
-from attnprobe.probes.alignment.statistics import AlignmentRow, Settings, all_rows
+from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings, check_draws
+from attnprobe.probes.alignment.statistics import all_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method
 from attnprobe.probes.sequences import Progress, part_of
-from attnprobe.scores.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace, named_directions
+from attnprobe.scores.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace
+from attnprobe.scores.named import named_directions
 from attnprobe.statistics.intervals import RESAMPLES
 from attnprobe.streams import stream
 
@@ -39,8 +42,12 @@ class Alignment:
     | reconstruction.mean         | projection of the reconstruction gradient; p_value against zero                  |
     | reconstruction.t            | its t                                                                            |
     | reconstruction.sequences    | how many sequences detect it                                                     |
-    | reconstruction.specificity  | mean / root mean square of the means along the same profile shuffled over the    |
-    |                             | offsets; p_value is the rank among these. Profiles only, not with a class token  |
+    | reconstruction.positions    | mean beyond that of the same data with their positions in random orders; p_value |
+    |                             | is the rank among these: does the arrangement of the data along the positions    |
+    |                             | drive this gradient? Negative: a descent step moves scores along the direction,  |
+    |                             | towards near keys for a contrast or proximity kernel; positive: away             |
+    | reconstruction.phase        | with ``null="phase"`` instead: beyond that along profiles of the same spectrum   |
+    | reconstruction.t.null       | mean and band of reconstruction.t under that null                                |
     | LOSS.offset_share           | share of the energy of single gradients that depends on the offset only          |
     | LOSS.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
     | offset_share.chance         | what a random gradient would have                                                |
@@ -76,7 +83,8 @@ def measure(
     n: int | None = None,
     directions: list[Direction] | None = None,
     shuffles: int = 999,
-    controls: int | None = None,
+    null: Null = "positions",
+    orders: int = 39,
     level: float = 0.95,
     groups: int = 20,
     method: Method = "streamed",
@@ -86,13 +94,14 @@ def measure(
 ) -> Alignment:
     """Compare the losses "label" and "reconstruction" of a subject on ``n`` samples (all of them by default).
 
-    directions: ``named_directions`` by default. controls: shuffles of every profile that specificity is measured
-    against, as many as ``shuffles`` by default; 0: none. groups: how many group means the cosines and the shares of the
-    mean are computed from; fewer where memory is short; 1: neither. method: "dense" (a score offset per pair, up to
-    1024 positions) or "streamed"; they agree.
-    memory_limit: bytes beyond the weights and the data.
-    Raises ConfigError if the limit is too small, NotApplicableError if the question has no meaning here or values are
-    not finite, RunError on inconsistent gradients.
+    directions: ``named_directions`` by default. shuffles: of the labels, and of signs. null: what reconstruction
+    gradients along directions that are no single offsets or controls are compared with (``arrangement``), in
+    ``orders`` draws: "positions" costs a pass for each, "phase" one pass, "none" nothing. groups: how many group means
+    the cosines and the shares of the mean are computed from; fewer where memory is short; 1: neither. method: "dense"
+    (a score offset per pair, up to 1024 positions) or "streamed"; they agree. memory_limit: bytes beyond the weights
+    and the data.
+    Raises ConfigError if the limit or the number of draws is too small, NotApplicableError if the question has no
+    meaning here or values are not finite, RunError on inconsistent gradients.
     """
     layers, heads = subject.shape
     space = subject.space
@@ -101,12 +110,16 @@ def measure(
             f"the dense method keeps {space.length} x {space.length} scores; use streamed",
             hint="leave out the dense method: the streamed one gives the same numbers",
         )
+    check_draws(shuffles, level, "the number of shuffles")
+    if null != "none":
+        check_draws(orders, level, "the number of orders")
     samples = subject.draw(n, seed)
     check_labels(subject, samples)
     if directions is None:
         directions = named_directions(space, seed=seed)
     memory_limit -= sum(d.matrix.nbytes for d in directions if d.matrix is not None)
     groups = fitting_groups(subject, min(groups, len(samples)), memory_limit)
+    compared = comparable(directions, null)
     projector = Projector(space, directions, layers=layers, heads=heads)
     order = stream(seed, "groups").permutation(samples)  # samples that stand together may be alike
     plans = {  # both before the long work of either
@@ -115,7 +128,7 @@ def measure(
             samples,
             loss,
             groups=groups,
-            directions=len(directions),
+            directions=len(directions) + (len(compared) * (orders if null == "phase" else 1)),
             draws=max(shuffles, RESAMPLES),
             method=method,
             memory_limit=memory_limit,
@@ -123,13 +136,20 @@ def measure(
         for loss in ("label", "reconstruction")
     }
     gathered: dict[str, Gathered] = {}
+    parts = 2 + (0 if not compared else orders if null == "positions" else 1)
     for number, (loss, plan) in enumerate(plans.items()):
         with subject.differentiable():  # W_Q and W_K are asked for their gradients even where training froze them
-            parts = np.array_split(order, groups)
-            gathered[loss] = gather(subject, parts, loss, projector, plan, part_of(progress, number, 2))
-    settings = Settings(level=level, shuffles=shuffles, controls=shuffles if controls is None else controls, seed=seed)
+            split = np.array_split(order, groups)
+            gathered[loss] = gather(subject, split, loss, projector, plan, part_of(progress, number, parts))
+    drawn = None
+    if compared:
+        whole = parts * len(order)
+        told = None if progress is None else lambda done, _: progress(2 * len(order) + done, whole)
+        plan = plans["reconstruction"]
+        drawn = project_null(subject, order, compared, null, plan, orders=orders, seed=seed, progress=told)
+    settings = Settings(level=level, shuffles=shuffles, seed=seed)
     assert subject.labels is not None
-    rows = all_rows(gathered, subject.labels[order], projector.names, directions, space, settings)
+    rows = all_rows(gathered, subject.labels[order], projector.names, drawn, space, settings)
     profiles = {name: g.profile_t() for name, g in gathered.items()}
     return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
 

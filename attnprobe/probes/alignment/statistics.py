@@ -2,62 +2,37 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 from scipy.special import softmax
 
+from attnprobe.probes.alignment.arrangement import NullProjections, null_rows
 from attnprobe.probes.alignment.gather import Gathered
-from attnprobe.probes.alignment.specificity import ranked, specificity
-from attnprobe.probes.rows import Measurement
-from attnprobe.scores.directions import BLOCK, Direction, ScoreSpace
+from attnprobe.probes.alignment.rows import AlignmentRow, Settings, ratio, scaled
+from attnprobe.scores.directions import BLOCK, ScoreSpace
 from attnprobe.scores.offset_sums import pair_counts
 from attnprobe.statistics.cosines import noise_corrected_cosine_from_products
 from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, bootstrap, drawn_counts
 from attnprobe.statistics.permutations import permutation_p_value, sign_flip_p_value
-from attnprobe.streams import stream
 
 SHUFFLES_AT_ONCE = 64
 COLUMNS = 2**16
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AlignmentRow(Measurement):
-    direction: str | None = None  # None: about the gradient as a whole
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    level: float
-    shuffles: int  # of labels and signs
-    controls: int  # shuffles of profiles
-    seed: int
-
-    def draws(self, *name: str) -> np.random.Generator:
-        """Every need's own: what another direction or quantity draws changes nothing here."""
-        return stream(self.seed, *name)
-
-    @property
-    def z(self) -> float:
-        """Standard errors at which a direction counts as detected."""
-        return float(stats.norm.isf((1 - self.level) / 2))
 
 
 def all_rows(
     gathered: dict[str, Gathered],
     labels: np.ndarray,
     names: list[str],
-    directions: Sequence[Direction],
+    null: NullProjections | None,
     space: ScoreSpace,
     settings: Settings,
 ) -> list[AlignmentRow]:
     """Every quantity of ``Alignment``; ``names`` are those of the directions in the order of the projections."""
-    pulls = reconstruction_rows(gathered["reconstruction"], names, settings)
+    pulled = gathered["reconstruction"]
     return [
         *label_rows(gathered["label"], labels, names, settings),
-        *pulls,
-        *specificity_rows(pulls, gathered["reconstruction"], directions, space, settings),
+        *reconstruction_rows(pulled, names, settings),
+        *(null_rows(pulled.projection, names, null, settings) if null is not None else []),
         *share_rows(gathered, space, settings),
         *(cosine_rows(gathered, settings) if len(gathered["label"].group_means["offsets"]) > 1 else []),
     ]
@@ -76,7 +51,7 @@ def direction_rows(
     rows = []
     for layer, head, d in np.ndindex(band.estimate.shape):
         mean = band.interval(layer, head, d, unit="loss per unit score")
-        in_errors = _scaled(mean, float(error[layer, head, d]), "standard errors")
+        in_errors = scaled(mean, float(error[layer, head, d]), "standard errors")
         price = detection_price(mean, float(deviation[layer, head, d]), settings.z)
         p = None if p_values is None else float(p_values[layer, head, d])
         row = AlignmentRow(
@@ -109,31 +84,6 @@ def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings
     samples = gathered.projection
     p_values = sign_flip_p_value(samples, permutations=settings.shuffles, generator=settings.draws("sign flips"))
     return direction_rows(samples, "reconstruction", names, settings, p_values=p_values)
-
-
-def specificity_rows(
-    rows: list[AlignmentRow],
-    gathered: Gathered,
-    directions: Sequence[Direction],
-    space: ScoreSpace,
-    settings: Settings,
-) -> list[AlignmentRow]:
-    """reconstruction.mean of profiles in units of what their shuffles give, with the rank among these as p-value."""
-    found = {
-        d.name: specificity(
-            gathered.profile, d, space, controls=settings.controls, generator=settings.draws("profile shuffles", d.name)
-        )
-        for d in (ranked(directions, space) if settings.controls else ())
-    }
-    unit = f"rms of {settings.controls} shuffled profiles"
-    wanted = [row for row in rows if row.quantity == "reconstruction.mean" and row.direction in found]
-    ranks = []
-    for row in wanted:
-        one = found[str(row.direction)]
-        interval = _scaled(row.interval, float(one.scale[row.layer, row.head]), unit)
-        p = float(one.p_value[row.layer, row.head])
-        ranks.append(dataclasses.replace(row, quantity="reconstruction.specificity", interval=interval, p_value=p))
-    return ranks
 
 
 def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], settings: Settings) -> list[AlignmentRow]:
@@ -191,7 +141,7 @@ def shuffled_labels(
         mean = expected.mean(0) - own
         variance = (chosen.reshape(count, -1) @ squares / n).reshape(mean.shape) - mean**2
         means.append(centre - own)
-        ts.append(_ratio(mean, np.sqrt(variance.clip(min=0) / (n - 1))))
+        ts.append(ratio(mean, np.sqrt(variance.clip(min=0) / (n - 1))))
     return np.concatenate(means), np.concatenate(ts)
 
 
@@ -204,7 +154,7 @@ def share_rows(gathered: dict[str, Gathered], space: ScoreSpace, settings: Setti
     ]
     for name, g in gathered.items():
         band = bootstrap(
-            g.offset_energy, g.energy, statistic=_ratio, level=settings.level, generator=settings.draws(name, "share")
+            g.offset_energy, g.energy, statistic=ratio, level=settings.level, generator=settings.draws(name, "share")
         )
         for layer, head in np.ndindex(band.estimate.shape):
             place = {"layer": layer, "head": head}
@@ -241,7 +191,7 @@ def cosine_rows(gathered: dict[str, Gathered], settings: Settings) -> list[Align
         for layer, head in np.ndindex(label[where].shape[1:3]):
             x, y = label[where][:, layer, head], reconstruction[where][:, layer, head]
             products = _products(x), _products(y), _products(x, y)
-            raw = _ratio(products[2].sum(), np.sqrt(products[0].sum() * products[1].sum()))
+            raw = ratio(products[2].sum(), np.sqrt(products[0].sum() * products[1].sum()))
             corrected = noise_corrected_cosine_from_products(
                 *products, level=settings.level, generator=settings.draws("cosine")
             )
@@ -266,7 +216,7 @@ def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings, loss
 
     def share(weights: np.ndarray) -> np.ndarray:
         of_part, of_whole = (np.einsum("ri,ij,rj->r", weights, m - np.diag(np.diag(m)), weights) for m in (part, whole))
-        return np.where(of_whole > 0, _ratio(of_part, of_whole), np.nan)
+        return np.where(of_whole > 0, ratio(of_part, of_whole), np.nan)
 
     n = len(whole)
     weights = drawn_counts(n, RESAMPLES, settings.draws(loss, "share of the mean")).astype(np.float64)
@@ -274,16 +224,5 @@ def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings, loss
     return band.interval(unit="share")
 
 
-def _scaled(interval: Interval, by: float, unit: str) -> Interval:
-    estimate, low, high = (float(_ratio(x, by)) for x in (interval.estimate, interval.low, interval.high))
-    return dataclasses.replace(interval, estimate=estimate, low=low, high=high, unit=unit)
-
-
 def _exact(value: float, level: float) -> Interval:
     return Interval(estimate=value, low=value, high=value, level=level, n=0, unit="share")
-
-
-def _ratio(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
-    """a / b, NaN where b is zero."""
-    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)

@@ -142,7 +142,12 @@ def test_alignment(attnprobe, checkpoints) -> None:
     assert "change" in {row["direction"] for row in document["rows"]}
     assert document["figures"]
     assert all(Path(path).exists() for path in [*document["figures"], "rows.csv", "arrays.npz"])
-    assert "proximity r=2" in attnprobe("probe", "alignment", checkpoints[0], "-n", 24, "--shuffles", 19).out
+    quick = ("probe", "alignment", checkpoints[0], "-n", 24, "--shuffles", 19, "--orders", 19)
+    assert "contrast r=2" in attnprobe(*quick).out
+    assert "proximity r=2" in attnprobe(*quick, "--along", "proximity", "--null", "none").out
+    few = attnprobe(*quick[:-1], 18)
+    assert few.code == 2
+    assert "take at least 19" in few.err
 
 
 def test_intervene(attnprobe, checkpoints) -> None:

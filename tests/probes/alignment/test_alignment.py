@@ -19,7 +19,8 @@ from attnprobe.probes.alignment.change import change_of_scores, mean_scores
 from attnprobe.probes.alignment.memory import fitting_groups, make_plan
 from attnprobe.probes.alignment.probe import Alignment, measure
 from attnprobe.probes.score_gradients import trace
-from attnprobe.scores.directions import Direction, named_directions
+from attnprobe.scores.directions import Direction
+from attnprobe.scores.named import named_directions
 from attnprobe.statistics.intervals import Interval
 from attnprobe.tasks import Spec, Split
 from tests.probes.alignment.alignment_cases import LENGTH, gather_all, make_case
@@ -42,9 +43,14 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
     logits = model.classify(model(batch.inputs, valid=batch.valid, score_offsets=dict(enumerate(offsets))), batch.valid)
     loss = F.cross_entropy(logits, batch.labels, reduction="none")
     full = torch.stack(torch.autograd.grad(loss.sum(), offsets, retain_graph=True), 1).numpy()  # n, layer, head, q, k
-    for d, name in enumerate(projector.names):
-        known = projector.matrix(name).expand(layers, heads, -1, -1).numpy()
-        np.testing.assert_allclose(gathered.projection[..., d], (full * known).sum((-2, -1)), atol=1e-13)
+    rows, lengths = slice(0, LENGTH), split.lengths.tolist()
+    for d, direction in enumerate(projector.directions):
+        raw = direction.block(projector.space, rows).double().expand(layers, heads, -1, -1)
+        for sequence, n in enumerate(lengths):  # the direction of a padded sequence lives on its real pairs
+            known = raw[..., :n, :n] - raw[..., :n, :n].mean(-1, keepdim=True)
+            known = (known / known.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-9)).numpy()
+            wanted = (full[sequence][..., :n, :n] * known).sum((-2, -1))
+            np.testing.assert_allclose(gathered.projection[sequence, ..., d], wanted, atol=1e-13)
     np.testing.assert_allclose(gathered.energy, (full**2).sum((-2, -1)), rtol=1e-10)
     groups = np.stack([part.mean(0) for part in np.array_split(full, 4)])
     np.testing.assert_allclose(gathered.group_means["scores"], groups.reshape(4, layers, heads, -1), atol=1e-14)
@@ -63,11 +69,11 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
 
 def test_results_do_not_depend_on_batches_blocks_and_method(monkeypatch) -> None:
     subject = make_case(24, padded=True, readout="token")
-    first = measure(subject, groups=3)
-    second = measure(subject, groups=3, memory_limit=18_300_000, method="dense")
-    third = measure(subject, groups=3, memory_limit=17_400_000)  # both in batches of 2 and 4 instead of 8
+    first = measure(subject, groups=3, orders=19)
+    second = measure(subject, groups=3, orders=19, memory_limit=18_300_000, method="dense")
+    third = measure(subject, groups=3, orders=19, memory_limit=17_400_000)  # both in batches of 2 and 4 instead of 8
     monkeypatch.setattr(alignment_memory, "CPU_BYTES", 20_000)  # blocks of 4 and 7 queries instead of all 11
-    fourth = measure(subject, groups=3)
+    fourth = measure(subject, groups=3, orders=19)
     for other in (second, third, fourth):
         wanted, found = by_place(first), by_place(other)
         assert set(found) == set(wanted)
@@ -174,8 +180,8 @@ def test_long_sequences_are_measured_without_matrices() -> None:
     done = []
     subject = ours.of(model, split)
     few = named_directions(subject.space, reach=1, radii=(2.0,))
-    result = measure(subject, groups=2, shuffles=19, directions=few, progress=lambda *at: done.append(at))
-    assert done[-1] == (8, 8)
+    result = measure(subject, groups=2, shuffles=19, orders=19, directions=few, progress=lambda *at: done.append(at))
+    assert done[-1] == (4 * 21, 4 * 21)  # both losses, and reconstruction in 19 orders
     quantities = {r.quantity for r in result.rows}
     assert "cosine.scores" not in quantities
     assert {"cosine.offsets", "cosine.W_Q", "label.offset_share"} <= quantities

@@ -1,5 +1,6 @@
 """Directions against dense matrices built by loops from the definition, kept here only."""
 
+import itertools
 import math
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.scores.directions import Direction, Projector, ScoreSpace, named_directions
+from attnprobe.scores.directions import Direction, Projector, ScoreSpace
+from attnprobe.scores.distance_profiles import contrast, contrast_profile, random_phases
 from attnprobe.scores.layout import Layout
+from attnprobe.scores.named import named_directions
 
 SPACES = {
     "line": ScoreSpace(layout=Layout(shape=(11,))),
@@ -46,6 +49,7 @@ def definitions(space: ScoreSpace) -> dict[str, object]:
     found = {
         f"offset {near[0] if len(near) == 1 else near}": lambda i, j, offset: float(offset == near),
         "proximity r=2": lambda i, j, offset: math.exp(-math.hypot(*offset) / 2),
+        "contrast r=2": lambda i, j, offset: math.exp(-math.hypot(*offset) / 2) if i != j else own_value(space, 2.0),
     }
     if len(space.layout.shape) == 1:
         return found | {"key position": lambda i, j, offset: float(j)}
@@ -55,10 +59,56 @@ def definitions(space: ScoreSpace) -> dict[str, object]:
     }
 
 
+def own_value(space: ScoreSpace, radius: float) -> float:
+    """Of a position with itself, such that the diagonal of the centred rows sums to zero."""
+    gained = lost = 0.0
+    for i in range(space.length):
+        keys = [j for j in range(space.length) if j <= i or not space.layout.causal]
+        others = [math.dist(place(space, i), place(space, j)) for j in keys if j != i]
+        lost += sum(math.exp(-distance / radius) for distance in others) / len(keys)
+        gained += 1 - 1 / len(keys)
+    return lost / gained
+
+
+def every_direction(space: ScoreSpace) -> list[Direction]:
+    proximity = [d for d in named_directions(space, along="proximity") if d.name.startswith("proximity")]
+    return [*named_directions(space), *proximity]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_contrast_profiles_leave_the_diagonal_alone_on_average(name: str) -> None:
+    space = SPACES[name]
+    projector = Projector(space, every_direction(space), layers=1, heads=1)
+    for radius in (1, 2, 4):
+        contrast, proximity = (projector.matrix(f"{kind} r={radius}")[0, 0] for kind in ("contrast", "proximity"))
+        diagonal = contrast.diagonal()[space.leading :]
+        assert float(diagonal.mean()) == pytest.approx(0, abs=1e-14)
+        assert float(diagonal.abs().max()) < 0.5 * float(proximity.diagonal()[space.leading :].abs().max())
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_random_phases_keep_the_spectrum_but_for_the_diagonal(name: str) -> None:
+    layout = SPACES[name].layout
+    profile = contrast_profile(layout, 2.0)
+    noise = torch.randn(profile.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = random_phases(profile, noise, layout)
+    assert torch.equal(found, contrast(found, layout))
+    own = tuple(size - 1 for size in layout.shape)
+    rest = found.clone()
+    rest[own] = 0.0
+    before = math.sqrt(max(0.0, float(profile.square().sum() - rest.square().sum())))  # Parseval
+    spectra = []
+    for value in (before, -before):
+        rest[own] = value
+        spectra.append(torch.fft.fftn(rest).abs())
+    assert any(torch.allclose(s, torch.fft.fftn(profile).abs(), atol=1e-7) for s in spectra)
+    assert float((found * profile).sum() / found.norm() / profile.norm()) < 0.9
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_named_directions_are_what_their_names_say(name: str) -> None:
     space = SPACES[name]
-    projector = Projector(space, named_directions(space), layers=2, heads=3)
+    projector = Projector(space, every_direction(space), layers=2, heads=3)
     for direction, value in definitions(space).items():
         found = projector.matrix(direction).expand(2, 3, -1, -1)[1, 2]
         assert torch.allclose(found, dense(space, value), atol=1e-14), direction
@@ -115,16 +165,56 @@ def test_fold_is_the_adjoint_of_expand(height: int, width: int, first: int, seed
     assert float(left) == pytest.approx(float((profile * space.fold(block, rows)).sum()), abs=1e-12)
 
 
-def test_shuffled_kernels_keep_the_values_and_follow_the_seed() -> None:
+def padded_dense(space: ScoreSpace, raw: Tensor, valid: Tensor) -> Tensor:
+    """The matrix (length, length), centred and of unit norm over real pairs alone, by loops."""
+    matrix = torch.zeros_like(raw)
+    for i in valid.nonzero().flatten().tolist():
+        keys = [j for j in valid.nonzero().flatten().tolist() if j <= i or not space.layout.causal]
+        for j in keys:
+            matrix[i, j] = raw[i, j] - raw[i, keys].mean()
+    norm = matrix.norm()
+    return matrix / norm if norm > 1e-9 else torch.zeros_like(matrix)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_padded_sequences_are_projected_on_directions_over_their_real_pairs(name: str) -> None:
+    space = SPACES[name]
+    generator = torch.Generator().manual_seed(0)
+    profile = torch.randn(2, 3, *space.layout.offsets, generator=generator, dtype=torch.float64)
+    matrix = torch.randn(2, 3, space.length, space.length, generator=generator, dtype=torch.float64)
+    mine = [Direction(name="my matrix", matrix=matrix), Direction(name="my profile", profile=profile)]
+    projector = Projector(space, [*mine, *named_directions(space)], layers=2, heads=3)
+    lengths = torch.tensor([space.length, 5, 2, 1])
+    valid = torch.arange(space.length) < lengths[:, None]
+    valid = torch.cat([valid, torch.rand(2, space.length, generator=generator) < 0.6])
+    fitted = projector.fitted(valid)
+    assert fitted is not None
+    visible = space.visible(slice(0, space.length)) & valid[:, None, None] & valid[:, None, :, None]
+    gradient = torch.randn(2, 6, 3, *visible.shape[-2:], generator=generator, dtype=torch.float64) * visible
+    if not space.leading:
+        gradient = (gradient - gradient.sum(-1, keepdim=True) / visible.sum(-1, keepdim=True).clamp(min=1)) * visible
+    for layer in range(2):
+        found = torch.zeros(6, 3, len(projector.names), dtype=torch.float64)
+        for rows in space.row_blocks(4):
+            part = gradient[layer][..., rows, :]
+            found += projector.project(part, space.fold(part, rows), layer, rows, fitted)
+        for d, direction in enumerate(projector.directions):
+            raw = direction.block(space, slice(0, space.length)).double().expand(2, 3, -1, -1)
+            for sequence, head in itertools.product(range(6), range(3)):
+                known = padded_dense(space, raw[layer, head], valid[sequence])
+                wanted = float((gradient[layer, sequence, head] * known).sum())
+                assert float(found[sequence, head, d]) == pytest.approx(wanted, abs=1e-11), direction.name
+    assert projector.fitted(torch.ones(3, space.length, dtype=torch.bool)) is None
+
+
+def test_directions_of_another_geometry_are_refused() -> None:
     space = SPACES["grid"]
-    first, again, other = ({d.name: d for d in named_directions(space, seed=s)} for s in (0, 0, 1))
-    kernel, shuffled = first["proximity r=1"].profile, first["shuffled r=1"].profile
-    assert kernel is not None
-    assert shuffled is not None
-    assert not torch.equal(kernel, shuffled)
-    assert torch.equal(kernel.flatten().sort().values, shuffled.flatten().sort().values)
-    assert torch.equal(shuffled, again["shuffled r=1"].profile)
-    assert not torch.equal(shuffled, other["shuffled r=1"].profile)
+    shapes = {"profile": torch.ones(29), "matrix": torch.ones(7, 7), "factors": (torch.ones(15), torch.ones(14))}
+    for form, values in shapes.items():
+        with pytest.raises(ConfigError, match=r"direction 'x' has shape .* need"):
+            Projector(space, [Direction(name="x", **{form: values})], layers=1, heads=1)
+    with pytest.raises(ConfigError, match="has shape"):
+        Projector(space, [Direction(name="x", matrix=torch.ones(2, 4, 15, 15))], layers=2, heads=3)
 
 
 def test_single_offsets_stay_within_reach_and_what_causality_allows() -> None:

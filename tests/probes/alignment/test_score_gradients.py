@@ -16,7 +16,8 @@ from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.models import AttentionCall, TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, MaskedReconstruction
 from attnprobe.probes.score_gradients import trace
-from attnprobe.scores.directions import Projector, named_directions
+from attnprobe.scores.directions import Projector
+from attnprobe.scores.named import named_directions
 from attnprobe.tasks import Spec, Split
 
 LENGTH, BATCH, CLASSES = 13, 5, 3

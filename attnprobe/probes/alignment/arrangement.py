@@ -1,0 +1,181 @@
+"""Is a reconstruction gradient along a direction due to where things stand in the data, or would it be there anyway?
+
+A t against zero only says that the mean gradient is no noise. Two nulls say more:
+
+* positions: the same model on the same samples, their positions in K random orders, one order for all samples at a
+  time. If the order of the data carries nothing (their distribution is the same in every order), the K means and the
+  mean as it is are exchangeable: the rank is exact, whatever the model. What a reconstruction hides is drawn in
+  positions and does not depend on what stands there, so the masks stay the same.
+* phase: the same gradient along K profiles with the amplitude spectrum of the direction and random phases. It asks
+  whether the gradient prefers this profile to others as smooth; its rank is exact only for a gradient that is a
+  stationary field over the offsets.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from scipy import stats
+
+from attnprobe.capture.subject import Subject
+from attnprobe.probes.alignment.memory import Plan
+from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings, ratio
+from attnprobe.probes.score_gradients import trace
+from attnprobe.probes.sequences import Progress, batches, part_of
+from attnprobe.scores.directions import Direction, Projector, ScoreSpace
+from attnprobe.scores.distance_profiles import random_phases
+from attnprobe.statistics.intervals import Interval, band_from_replicates
+from attnprobe.statistics.permutations import permutation_p_value
+from attnprobe.streams import stream
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NullProjections:
+    """Of the reconstruction gradient, per draw of a null."""
+
+    kind: Null
+    names: list[str]  # of the directions
+    means: np.ndarray  # (draw, layer, head, direction)
+    ts: np.ndarray  # the same in standard errors
+    average: np.ndarray  # (n, layer, head, direction) over the draws, sequence by sequence
+
+
+def comparable(directions: Sequence[Direction], null: Null) -> list[Direction]:
+    """The directions that are compared with the null: no single offsets, no controls, and for random phases only
+    profiles that all heads share and that have more than one value.
+    """
+    named = [d for d in directions if d.role == "named"]
+    if null == "positions":
+        return named
+    profiles = [d for d in named if d.profile is not None and d.matrix is None]
+    shared = [d for d in profiles if d.profile is not None and d.profile.dim() < 3]
+    return [d for d in shared if null == "phase" and d.profile is not None and int(d.profile.count_nonzero()) > 1]
+
+
+def project_null(
+    subject: Subject,
+    samples: np.ndarray,
+    directions: Sequence[Direction],
+    null: Null,
+    plan: Plan,
+    *,
+    orders: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> NullProjections:
+    """``orders`` draws of the null for the directions of ``comparable``."""
+    if null == "phase":
+        return _phases(subject, samples, directions, plan, orders=orders, seed=seed, progress=progress)
+    layers, heads = subject.shape
+    projector = Projector(subject.space, directions, layers=layers, heads=heads)
+    means, ts, total = [], [], np.zeros(())
+    for number, other in enumerate(reorderings(subject, orders, seed)):
+        found = project(other, samples, projector, plan, part_of(progress, number, orders))
+        means.append(found.mean(0))
+        ts.append(in_standard_errors(found))
+        total = total + found
+    return NullProjections(
+        kind=null, names=projector.names, means=np.stack(means), ts=np.stack(ts), average=total / orders
+    )
+
+
+def reorderings(subject: Subject, count: int, seed: int) -> Iterator[Subject]:
+    """The subject in ``count`` random orders.
+
+    With padding, the orders of sequences of several lengths that one order of all positions induces are no group, and
+    random ones alone would not be exchangeable with none. Undoing a first random order before each makes them so: from
+    that starting point, which is as good as any if the order carries nothing, the data as they are came by one more
+    draw of the same kind.
+    """
+    draw, length = stream(seed, "orders"), subject.space.length
+    start = subject.reordered(draw.permutation(length), back=True)
+    return (start.reordered(draw.permutation(length)) for _ in range(count))
+
+
+def project(
+    subject: Subject, samples: np.ndarray, projector: Projector, plan: Plan, progress: Progress | None = None
+) -> np.ndarray:
+    """Projections of every sample's reconstruction gradient, (n, layer, head, direction)."""
+    space, (layers, heads) = projector.space, subject.shape
+    found = np.zeros((len(samples), layers, heads, len(projector.names)))
+    for span, part in batches(samples, plan.batch_of_all, progress):
+        traced = trace(subject, part, "reconstruction", method=plan.method)
+        fitted = projector.fitted(traced.valid)
+        for block in traced.gradients(plan.rows_of_all):
+            folded = space.fold(block.values, block.rows)
+            projected = projector.project(block.values, folded, block.layer, block.rows, fitted)
+            found[span, block.layer] += projected[0].double().cpu().numpy()
+    return found
+
+
+def _phases(
+    subject: Subject,
+    samples: np.ndarray,
+    directions: Sequence[Direction],
+    plan: Plan,
+    *,
+    orders: int,
+    seed: int,
+    progress: Progress | None,
+) -> NullProjections:
+    (layers, heads), names = subject.shape, [d.name for d in directions]
+    controls = [c for d in directions for c in phase_controls(subject.space, d, orders, seed)]
+    projector = Projector(subject.space, controls, layers=layers, heads=heads)
+    found = project(subject, samples, projector, plan, progress)
+    found = found.reshape(*found.shape[:-1], len(names), orders)
+    means, ts = found.mean(0), in_standard_errors(found)
+    return NullProjections(
+        kind="phase", names=names, means=np.moveaxis(means, -1, 0), ts=np.moveaxis(ts, -1, 0), average=found.mean(-1)
+    )
+
+
+def phase_controls(space: ScoreSpace, direction: Direction, count: int, seed: int) -> list[Direction]:
+    """Profiles as smooth as that of the direction."""
+    assert direction.profile is not None
+    profile, draw = direction.profile.double(), stream(seed, "phases", direction.name)
+    noise = torch.from_numpy(draw.standard_normal((count, *profile.shape)))
+    return [
+        Direction(name=f"{direction.name}, phases {i}", profile=random_phases(profile, one, space.layout))
+        for i, one in enumerate(noise)
+    ]
+
+
+def in_standard_errors(samples: np.ndarray) -> np.ndarray:
+    return ratio(samples.mean(0), samples.std(0, ddof=1) / np.sqrt(len(samples)))
+
+
+def null_rows(
+    projection: np.ndarray, names: list[str], null: NullProjections, settings: Settings
+) -> list[AlignmentRow]:
+    """reconstruction.positions or .phase, the mean beyond that of the null with the p-value of its rank, and
+    reconstruction.t.null, the band of t under it.
+
+    projection (n, layer, head, direction), its directions called ``names``. The rank is that of the distance from the
+    mean of all K + 1 values, which treats them alike. The error of the difference is that over the sequences and that
+    of the mean over the draws; its degrees of freedom are those of Welch and Satterthwaite.
+    """
+    projection = projection[..., [names.index(name) for name in null.names]]
+    observed, k, n = projection.mean(0), len(null.means), len(projection)
+    centre = (observed + null.means.sum(0)) / (k + 1)
+    p_values = permutation_p_value(observed - centre, null.means - centre)
+    band = band_from_replicates(null.ts.mean(0), null.ts, level=settings.level, n=n)
+    difference = projection - null.average
+    parts = difference.var(0, ddof=1) / n, null.means.var(0, ddof=1) / k
+    degrees = ratio((parts[0] + parts[1]) ** 2, parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (k - 1))
+    margin = stats.t.isf((1 - settings.level) / 2, degrees) * np.sqrt(parts[0] + parts[1])
+    rows = []
+    for layer, head, d in np.ndindex(observed.shape):
+        estimate, half = float(difference.mean(0)[layer, head, d]), float(margin[layer, head, d])
+        interval = Interval(
+            estimate=estimate, low=estimate - half, high=estimate + half, level=settings.level, n=n,
+            unit="loss per unit score",
+        )  # fmt: skip
+        row = AlignmentRow(
+            layer=layer, head=head, direction=null.names[d], quantity=f"reconstruction.{null.kind}",
+            interval=interval, p_value=float(p_values[layer, head, d]),
+        )  # fmt: skip
+        in_errors = band.interval(layer, head, d, unit="standard errors")
+        of_t = dataclasses.replace(row, quantity="reconstruction.t.null", interval=in_errors, p_value=None)
+        rows += [row, of_t]
+    return rows
