@@ -20,7 +20,7 @@ from attnprobe.launch.arms import settings_of
 from attnprobe.launch.trajectory import TrajectoryWriter, read_runs
 from attnprobe.machine import choose_device
 from attnprobe.probes import alignment as alignment_probe
-from attnprobe.probes import certificate, decomposition, interventions
+from attnprobe.probes import blindness, decomposition, interventions
 from attnprobe.probes import kernels as kernels_probe
 from attnprobe.probes import proximity as proximity_probe
 from attnprobe.probes.rows import rows_to_records, with_q_values
@@ -153,10 +153,12 @@ def kernels(checkpoint: str | Path, **options: Any) -> Answer:
 
 
 def certify(subject: Subject, **options: Any) -> Answer:
-    """Slope and curvature of both losses. options: of ``attnprobe.probes.certificate.measure``. Draws nothing."""
-    found = certificate.measure(subject, **options)
-    fields = ("direction", "loss", "null_low", "null_high", "difference", "agrees")
-    return _answer("slope and curvature", found.rows, fields, verdicts.certify, found, lambda name: [])
+    """Are labels blind to proximity here, up to which share of reconstruction's pull? Its ``result.passed`` says.
+
+    options: those of ``attnprobe.probes.blindness.measure``. Draws nothing.
+    """
+    found = blindness.measure(subject, **options)
+    return _answer("blindness of the labels", found.rows, blindness.FIELDS, verdicts.certify, found, lambda name: [])
 
 
 def _answer(

@@ -12,7 +12,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 if TYPE_CHECKING:
     from attnprobe.capture.subject import Subject
     from attnprobe.models import Transformer
-    from attnprobe.tasks import Data, Split, Task
+    from attnprobe.tasks import Data, Spec, Split, Task
     from attnprobe.training.saved.checkpoint import Checkpoint
 
 
@@ -65,11 +65,12 @@ class Opener:
         checkpoint = load_checkpoint(path)
         task = task or checkpoint.task
         if task not in self.datasets:
+            outline = task.outline()
+            if outline is not None:
+                check_fit(path, checkpoint, outline.spec)  # before the data are made
             self.datasets[task] = task.load(self.data_dir)
         data = self.datasets[task]
-        if data.spec != checkpoint.spec:
-            reason = f"this data does not fit the model in {path}, which was trained on inputs of another kind"
-            raise ArtifactError(reason, hint="measure on the task the model was trained on")
+        check_fit(path, checkpoint, data.spec)
         return OpenedCheckpoint(
             path=path,
             label=label or checkpoint.phase,
@@ -82,6 +83,12 @@ class Opener:
 def origin(checkpoint: "Checkpoint") -> dict[str, str | int]:
     """Where a tidy row comes from, beside the checkpoint's path."""
     return {"seed": checkpoint.run.seed, "phase": checkpoint.phase, "epoch": checkpoint.epoch}
+
+
+def check_fit(path: Path, checkpoint: "Checkpoint", spec: "Spec") -> None:
+    if spec != checkpoint.spec:
+        reason = f"this data does not fit the model in {path}, which was trained on inputs of another kind"
+        raise ArtifactError(reason, hint="measure on the task the model was trained on")
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

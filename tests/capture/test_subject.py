@@ -15,7 +15,7 @@ import attnprobe.probes
 from attnprobe.capture import Loss, Subject, ours
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.probes import alignment, certificate, decomposition, interventions, proximity
+from attnprobe.probes import alignment, blindness, decomposition, interventions, proximity
 from attnprobe.probes.alignment.change import change_of_scores
 from attnprobe.probes.trajectory import Trajectory
 from attnprobe.scores.call import AttentionCall
@@ -125,7 +125,7 @@ def test_what_a_foreign_model_does_not_have_is_refused_or_left_out() -> None:
     }
     assert {r.kind for r in interventions.dose_response(even, controls=1).rows} == {"own", "shuffled"}
     with pytest.raises(NotApplicableError, match="float64"):
-        certificate.measure(even)
+        blindness.measure(even)
     with pytest.raises(NotApplicableError, match="W_Q and W_K"):
         interventions.swap_response(even, even)
 
@@ -154,7 +154,7 @@ PROBES: dict[str, Measurement] = {
     "decompose": lambda s: decomposition.measure(s, n=9, seed=5),
     "alignment": lambda s: alignment.measure(s, n=9, seed=5, shuffles=19, orders=19, groups=3),
     "intervene": lambda s: interventions.dose_response(s, n=9, seed=5, controls=1),
-    "certify": lambda s: certificate.measure(s, n=9, seed=5, shuffles=19),
+    "certify": lambda s: blindness.measure(s, n=9, seed=5, shuffles=19),
     "change": lambda s: change_of_scores(s, s, n=9, seed=5),
     "swap": lambda s: interventions.swap_response(s, s, n=9, seed=5),
     "trajectory": lambda s: Trajectory(sequences=9, seed=5).measure(s),

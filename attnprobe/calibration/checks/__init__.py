@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from attnprobe.calibration.checks import alignment, certificate, control, decomposition, interventions, proximity
+from attnprobe.calibration.checks import alignment, blindness, control, decomposition, interventions, proximity
 from attnprobe.calibration.outcomes import Outcome
 from attnprobe.calibration.worlds import Replica
 
@@ -13,6 +13,6 @@ CHECKS: dict[str, Check] = {
     "proximity": proximity.check,
     "decompose": decomposition.check,
     "alignment": alignment.check,
-    "certify": certificate.check,
+    "certify": blindness.check,
     "intervene": interventions.check,
 }

@@ -12,7 +12,7 @@ TABLES = {
     "alignment": (alignment.TABLE, ["probe", "alignment", "--shuffles", 19]),
     "decompose": (decompose.TABLE, ["probe", "decompose"]),
     "intervene": (intervene.TABLE, ["probe", "intervene", "--doses=-1,2"]),
-    "certify": (certify.TABLE, ["theory", "certify", "--shuffles", 19]),
+    "certify": (certify.TABLE, ["theory", "certify", "--shuffles", 19, "--stepped", 5]),
 }
 
 
@@ -25,7 +25,7 @@ def rows_of(probe: str, attnprobe, tiny) -> tuple[Table, list[dict[str, Any]]]:
         return trajectory.table(rows), rows
     table, command = TABLES[probe]
     paths = [f"a-run/s0/checkpoints/{name}.pt" for name in ("init", "finetuned")]
-    paths = paths[: 1 if probe in ("intervene", "certify") else 2]
+    paths = paths[: 1 if probe == "intervene" else 2]
     return table, attnprobe(*command, *paths, "-n", 12, "--json").document()["rows"]
 
 

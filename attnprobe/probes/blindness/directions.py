@@ -1,0 +1,61 @@
+"""Directions that labels are claimed to be blind to, and directions they may see.
+
+At uniform attention and with a readout of the mean position, the label loss has no slope along a direction whose column
+sums vanish once its rows are centred, and no curvature either where the columns' sums of squares are equal besides
+(theory/README.md, C1 and C2; proximity misses the latter at the edges only). Elsewhere the claim is an empirical one:
+what is tested is whether the part of the derivatives that depends on the labels can be told from shuffled labels.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from attnprobe.scores.directions import Direction, ScoreSpace
+from attnprobe.streams import stream
+
+QUANTITIES = ("slope", "curvature")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Labels are said to be blind to these derivatives along the direction; a control is claimed in none."""
+
+    direction: Direction
+    blind: tuple[str, ...] = QUANTITIES
+
+
+def default_claims(space: ScoreSpace, seed: int) -> list[Claim]:
+    """Proximity of several radii (slope and curvature) and a random direction (slope), each with its column sums taken
+    off; as controls a key-only and a random direction that keep theirs.
+    """
+    rows = slice(0, space.length)
+    distance = space.layout.distance()
+    proximity = {f"proximity r={r:g}": space.expand(torch.exp(-distance / r), rows) for r in (1.0, 2.0, 4.0)}
+    left, right = torch.from_numpy(stream(seed, "blindness directions").standard_normal((2, space.length)))
+    keys = Direction(name="key-only", factors=(torch.ones_like(right), right))
+    visible = Direction(name="random visible", factors=(left, right.flip(0)))
+    blind = without_column_sums(space, left[:, None] * right)
+    return [
+        *(Claim(direction=Direction(name=n, matrix=without_column_sums(space, m))) for n, m in proximity.items()),
+        Claim(direction=Direction(name="random blind", matrix=blind), blind=("slope",)),
+        Claim(direction=keys, blind=()),
+        Claim(direction=visible, blind=()),
+    ]
+
+
+def without_column_sums(space: ScoreSpace, matrix: Tensor) -> Tensor:
+    """The nearest matrix (length, length) whose rows are centred over the visible keys and whose columns sum to zero.
+
+    Columns are summed with the weights that uniform attention over the visible keys gives to the rows: a causal row
+    that sees n keys counts 1/n.
+    """
+    visible = space.visible(slice(0, space.length)).double()
+    count = visible.sum(1)
+    centred = (matrix - (matrix * visible).sum(1, keepdim=True) / count[:, None]) * visible
+    weight = 1 / count
+    # Row-centred corrections w_i (b_j - mean of b over the row's keys) have the column sums M b; M 1 = 0.
+    system = torch.diag(weight.square() @ visible) - visible.T @ (weight.pow(3)[:, None] * visible)
+    b = torch.linalg.solve(system + system.diagonal().mean() / len(system), weight @ centred)
+    correction = weight[:, None] * (b - ((visible @ b) / count)[:, None]) * visible
+    return centred - correction
