@@ -13,8 +13,11 @@ from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
-SMALL = {"block_local": "window=3", "s4": "states=4", "s4d": "states=4", "dlr": "states=8"}
-SETS = {"block_local": "qk", "s4": "kernels", "s4d": "kernels", "dlr": "kernels"}
+SMALL = {
+    "block_local": "window=3", "s4": "states=4", "s4d": "states=4", "dlr": "states=8", "performer": "features=8",
+    "linformer": "rank=3", "longformer": "window=2", "bigbird": "block=2", "reformer": "chunk=4, buckets=2",
+}  # fmt: skip
+SETS: dict[str, str] = dict.fromkeys(("s4", "s4d", "dlr"), "kernels")
 
 pytestmark = pytest.mark.parametrize("name", [name for name in MIXERS if name != "attention"])
 
@@ -29,7 +32,7 @@ def states(path: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def test_it_is_carried_over_and_resumed_to_the_bit(name: str, small, monitor, tmp_path) -> None:
-    chosen = SETS.get(name, "all")
+    chosen = SETS.get(name, "qk")
     config = small(*settings(name), f"finetune.transfer={chosen}", f"finetune.freeze={chosen}")
     execute(config, tmp_path / "whole", device=CPU, monitor=monitor)
     asked = iter(range(10**6))

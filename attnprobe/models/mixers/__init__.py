@@ -5,6 +5,11 @@ from attnprobe.models.mixers.block_local import BlockLocalSettings
 from attnprobe.models.mixers.contract import Mixer as Mixer
 from attnprobe.models.mixers.contract import MixerSettings as MixerSettings
 from attnprobe.models.mixers.contract import Site as Site
+from attnprobe.models.mixers.efficient.bigbird import BigBirdSettings
+from attnprobe.models.mixers.efficient.linear import LinearSettings, PerformerSettings
+from attnprobe.models.mixers.efficient.linformer import LinformerSettings
+from attnprobe.models.mixers.efficient.longformer import LongformerSettings
+from attnprobe.models.mixers.efficient.reformer import ReformerSettings
 from attnprobe.models.mixers.state_space.dlr import DLR
 from attnprobe.models.mixers.state_space.s4 import S4
 from attnprobe.models.mixers.state_space.s4d import S4D
@@ -16,4 +21,10 @@ MIXERS: dict[str, type[MixerSettings]] = {
     "s4": S4,
     "s4d": S4D,
     "dlr": DLR,
+    "linear": LinearSettings,
+    "performer": PerformerSettings,
+    "linformer": LinformerSettings,
+    "longformer": LongformerSettings,
+    "bigbird": BigBirdSettings,
+    "reformer": ReformerSettings,
 }
