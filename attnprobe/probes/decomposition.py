@@ -8,6 +8,7 @@ before the rotation: then a . b is a function of the offset alone, which is all 
 import dataclasses
 import functools
 import json
+import math
 
 import numpy as np
 import torch
@@ -15,14 +16,15 @@ from torch import Tensor
 
 from attnprobe.capture.subject import Subject
 from attnprobe.config import require
-from attnprobe.errors import NotApplicableError
+from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.probes.heads import Heads
-from attnprobe.probes.memory import plan_memory
+from attnprobe.probes.memory import Plan, plan_memory
 from attnprobe.probes.rows import Measurement
 from attnprobe.probes.sequences import Progress, batches, by_sample, part_of, position_channels
 from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.offset_sums import centre, product_sum, square_sum
 from attnprobe.statistics.intervals import Band, bootstrap
+from attnprobe.statistics.jackknife import dealt, grouped_jackknife
 from attnprobe.streams import stream
 
 PARTS = ("position", "content", "interaction")
@@ -78,12 +80,14 @@ def measure(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Decomposition:
-    """Shares of score variance per layer and head, with bootstrap intervals over sequences.
+    """Shares of score variance per layer and head, with intervals over sequences.
 
     ``position_share``, ``content_share`` and ``interaction_share`` (share of variance): covariance of the part with
     the scores / variance of the scores, over all visible pairs, both centred per query. They sum to 1; a part that
-    works against the others has a negative share. The means are those of the same ``n`` sequences, so about 1/n of the
-    content passes for position. Leading tokens and padding are left out as in the proximity probe.
+    works against the others has a negative share. The means are those of the same ``n`` sequences, so plain shares
+    would pass about 1/n of the content for position, and hide that other sequences have other means. So each share
+    is computed again without each of 10 groups of sequences, means included, and intervals and estimates are those of
+    the jackknife. Leading tokens and padding are left out as in the proximity probe.
     ``progress`` is told (samples done, samples to do); each is read twice.
 
     Raises ConfigError for impossible settings, NotApplicableError with fewer than two sequences or positions.
@@ -93,8 +97,9 @@ def measure(
     samples = subject.draw(n, seed)
     if len(samples) < 2:
         raise NotApplicableError("position and content cannot be told apart with one sequence", hint="use more data")
-    plan = plan_memory(subject, samples, permutations=0, memory_limit=memory_limit)
-    means, shares = _Means(subject), _Shares(subject, samples)
+    groups = dealt(len(samples))
+    plan = _plan(subject, samples, groups, memory_limit)
+    means, shares = _Means(subject, groups), _Shares(subject, samples, groups)
     with torch.inference_mode():
         for number, gather in enumerate((means.add, functools.partial(shares.add, means))):
             for span, part in batches(samples, plan.batch, part_of(progress, number, 2)):
@@ -102,63 +107,100 @@ def measure(
     return shares.result(level, seed)
 
 
-class _Means:
-    """Mean queries and keys of every layer, (2, head, length, d_head)."""
+def _plan(subject: Subject, samples: np.ndarray, groups: np.ndarray, memory_limit: int) -> Plan:
+    """Sums of queries and keys are kept for every group; the rest as for other sums over pairs."""
+    kept = sum(
+        2 * (1 + groups.max()) * layer.heads * layer.d_head * subject.space.length * max(4, layer.dtype.itemsize)
+        for layer in subject.layers
+    )
+    if kept > memory_limit // 2:
+        reason = f"memory_limit is too small: mean queries and keys of {1 + groups.max()} groups need about"
+        raise ConfigError(f"{reason} {math.ceil(2 * kept / 2**20)} MiB", hint="raise it, or measure shorter sequences")
+    return plan_memory(subject, samples, permutations=0, memory_limit=memory_limit - int(kept))
 
-    def __init__(self, subject: Subject) -> None:
+
+class _Means:
+    """Sums of the queries and keys of every layer and group of samples, (group, 2, head, length, d_head)."""
+
+    def __init__(self, subject: Subject, groups: np.ndarray) -> None:
         self.subject, self.rotation = subject, subject.rotation
+        self.groups = torch.from_numpy(groups).repeat_interleave(subject.per_sample)
+        self.number = 1 + int(groups.max())
         self.sums: dict[int, Tensor] = {}
-        self.counts = torch.zeros(subject.space.length)
+        self.counts = torch.zeros(self.number, subject.space.length)
 
     def add(self, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
-        channels = torch.stack(position_channels(self.subject, call))
+        channels = torch.stack(position_channels(self.subject, call), 1)  # (sequence, 2, head, length, d_head)
         if self.rotation is not None:
             channels = self.rotation.back(channels)
         if valid is not None:
-            channels = channels * valid[:, None, :, None]
-        sums = channels.sum(1)
-        self.sums[call.layer] = self.sums[call.layer] + sums if call.layer in self.sums else sums
+            channels = channels * valid[:, None, None, :, None]
+        groups = self.of_samples(samples).to(channels.device)
+        if call.layer not in self.sums:
+            self.sums[call.layer] = channels.new_zeros(self.number, *channels.shape[1:])
+        self.sums[call.layer].index_add_(0, groups, channels)
         if call.layer == 0:
-            real = channels.new_ones(channels.shape[1], channels.shape[3]) if valid is None else valid.to(sums.dtype)
-            self.counts = self.counts.to(sums) + real.sum(0)
+            real = channels.new_ones(len(channels), channels.shape[3]) if valid is None else valid.to(channels.dtype)
+            self.counts = self.counts.to(channels).index_add(0, groups, real)
 
-    def of(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Mean queries and mean keys, as they enter the scores: (head, length, d_head) each."""
-        sums = self.sums[layer]
+    def of_samples(self, samples: slice) -> Tensor:
+        """The group of every sequence of these samples."""
+        both = self.subject.per_sample
+        return self.groups[samples.start * both : samples.stop * both]
+
+    def without(self, layer: int, group: int | None) -> tuple[Tensor, Tensor]:
+        """Mean queries and keys of all other groups, as they enter the scores: (head, length, d_head) each."""
+        sums, counts = self.sums[layer].sum(0), self.counts.sum(0)
+        if group is not None:
+            sums, counts = sums - self.sums[layer][group], counts - self.counts[group]
         if self.rotation is None:
-            means = sums / self.counts.clamp(min=1)[:, None]
+            means = sums / counts.clamp(min=1)[:, None]
         else:
-            mean = sums.sum(-2, keepdim=True) / self.counts.sum()
+            mean = sums.sum(-2, keepdim=True) / counts.sum()
             means = self.rotation.turn(mean.expand_as(sums))
         return means[0], means[1]
 
 
 class _Shares:
-    """Sums over pairs of (part * scores), sample by sample."""
+    """Sums over pairs of (part * scores): of all sequences, and of all but one group with the means of just those."""
 
-    def __init__(self, subject: Subject, samples: np.ndarray) -> None:
-        self.subject, self.samples, self.heads = subject, samples, Heads.of(subject)
+    def __init__(self, subject: Subject, samples: np.ndarray, groups: np.ndarray) -> None:
+        self.subject, self.samples, self.groups, self.heads = subject, samples, groups, Heads.of(subject)
+        self.sizes = np.bincount(groups)
         self.frequencies = None if subject.rotation is None else subject.rotation.frequencies
-        parts = len(PARTS) if self.frequencies is None else len(PARTS) + len(self.frequencies)
-        self.covariance = np.zeros((len(samples), self.heads.total, parts))
+        # The last is that of all sequences.
+        self.covariance = np.zeros((len(self.sizes) + 1, self.heads.total, len(PARTS)))
         self.variance = np.zeros((len(samples), self.heads.total, 1))
+        self.by_frequency = np.zeros(
+            (len(samples), self.heads.total, 0 if self.frequencies is None else len(self.frequencies))
+        )
 
     def add(self, means: _Means, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
         q, k = position_channels(self.subject, call)
-        parts = list(split_scores(q, k, *means.of(call.layer)).values())
-        if self.frequencies is not None:
-            parts += [(q[..., i : i + 2], k[..., i : i + 2]) for i in range(0, q.shape[-1], 2)]
         layout, heads = self.subject.space.layout, self.heads.within(call.layer)
         whole = centre(q, k, valid, causal=layout.causal)
-        for i, part in enumerate(parts):
-            sums = product_sum(centre(*part, valid, causal=layout.causal), whole, layout)
-            self.covariance[samples, heads, i] = by_sample(self.subject, sums).double().cpu().numpy()
-        variance = square_sum(q, k, layout, scale=1.0, valid=valid)
-        self.variance[samples, heads, 0] = by_sample(self.subject, variance).double().cpu().numpy()
+
+        def with_scores(part: Channels) -> Tensor:
+            return product_sum(centre(*part, valid, causal=layout.causal), whole, layout).double()
+
+        variance = square_sum(q, k, layout, scale=1.0, valid=valid).double()
+        self.variance[samples, heads, 0] = by_sample(self.subject, variance).cpu().numpy()
+        groups = means.of_samples(samples).to(q.device)
+        for group in (*range(len(self.sizes)), None):
+            parts = split_scores(q, k, *means.without(call.layer, group))
+            position, content = (with_scores(parts[name]) for name in ("position", "content"))
+            sums = torch.stack([position, content, variance - position - content], -1)  # (sequence, head, part)
+            if group is not None:
+                sums = sums[groups != group]
+            self.covariance[-1 if group is None else group, heads] += sums.sum(0).cpu().numpy()
+        for i in range(self.by_frequency.shape[-1]):
+            of_pair = with_scores((q[..., 2 * i : 2 * i + 2], k[..., 2 * i : 2 * i + 2]))
+            self.by_frequency[samples, heads, i] = by_sample(self.subject, of_pair).cpu().numpy()
 
     def result(self, level: float, seed: int) -> Decomposition:
-        draws = stream(seed, "bootstrap of shares")
-        band = bootstrap(self.covariance, self.variance, statistic=_share, level=level, generator=draws)
+        variance = np.stack([self.variance[self.groups != group].sum(0) for group in range(len(self.sizes))])
+        whole = _share(self.covariance[-1], self.variance.sum(0))
+        band = grouped_jackknife(whole, _share(self.covariance[:-1], variance), self.sizes, level=level)
         rows = [
             Measurement(
                 layer=layer,
@@ -169,14 +211,17 @@ class _Shares:
             for i, part in enumerate(PARTS)
             for number, (layer, head) in enumerate(self.heads.places())
         ]
-        by_frequency = None
-        if self.frequencies is not None:
-            bounds = (self.heads.table(a[:, len(PARTS) :]) for a in (band.estimate, band.low, band.high))
-            estimate, low, high = bounds
-            by_frequency = Band(estimate=estimate, low=low, high=high, level=level, n=band.n)
+        by_frequency = None if self.frequencies is None else self._by_frequency(level, seed)
         return Decomposition(
             rows=rows, samples=self.samples, frequencies=self.frequencies, frequency_share=by_frequency
         )
+
+    def _by_frequency(self, level: float, seed: int) -> Band:
+        """No means enter here, so the bootstrap of a ratio of means will do."""
+        draws = stream(seed, "bootstrap of shares")
+        band = bootstrap(self.by_frequency, self.variance, statistic=_share, level=level, generator=draws)
+        estimate, low, high = (self.heads.table(values) for values in (band.estimate, band.low, band.high))
+        return Band(estimate=estimate, low=low, high=high, level=level, n=band.n)
 
 
 def _share(covariance: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -4,11 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from attnprobe.calibration.checks.alignment import direction
 from attnprobe.calibration.truths import Scores, projections
-from attnprobe.calibration.worlds import Cell, Replica, all_cells, replica
+from attnprobe.calibration.worlds import Cell, N, Replica, all_cells, replica
+from attnprobe.capture import ours
 from attnprobe.probes import alignment, decomposition, proximity
+from attnprobe.probes.decomposition import PARTS
+from attnprobe.statistics.jackknife import dealt, grouped_jackknife
 
 CELLS = [cell for cell in all_cells() if cell.data == "white" or cell.positions == "learned"]
 
@@ -35,12 +39,22 @@ def test_proximity(world: Replica) -> None:
 
 
 def test_shares(world: Replica) -> None:
-    truth = Scores(world.subject).shares()
-    assert sum(truth.values()) == pytest.approx(np.ones(2))
+    """The probe leaves groups out; so do we, and take the rest for the population."""
+    groups = dealt(N)
+
+    def alone(kept: np.ndarray) -> np.ndarray:
+        shares = Scores(ours.of(world.model, world.sample.take(torch.from_numpy(kept)))).shares()
+        return np.stack([shares[f"{part}_share"] for part in PARTS])
+
+    whole = alone(np.arange(N))
+    np.testing.assert_allclose(whole.sum(0), 1.0)
+    without = np.stack([alone(np.flatnonzero(groups != group)) for group in range(groups.max() + 1)])
+    truth = grouped_jackknife(whole, without, np.bincount(groups), level=0.95).estimate
+    found = decomposition.measure(world.subject).rows
     for head in range(2):
-        own = estimates(decomposition.measure(world.subject).rows, head)
-        for quantity, values in truth.items():
-            assert own[quantity] == pytest.approx(float(values[head]), abs=1e-5), quantity
+        own = estimates(found, head)
+        for part, values in zip(PARTS, truth, strict=True):
+            assert own[f"{part}_share"] == pytest.approx(float(values[head]), abs=2e-4), part
 
 
 def test_gradients_along_a_direction(world: Replica) -> None:

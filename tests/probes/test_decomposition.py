@@ -63,37 +63,53 @@ def test_shares_equal_dense_covariances(positions: str, token: bool, causal: boo
     valid, found = batch.valid[:, None, :, None].double(), shares(result)
     visible = (valid @ valid.mT).bool()
     visible = visible & torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril() if causal else visible
+    every = list(range(N))
     for layer, call in enumerate(calls):
-        means = []
-        for x in (call.q, call.k):
-            rotary = model.blocks[layer].attention.rotary
-            if rotary is None:
-                means.append((x[..., int(token) :, :] * valid).sum(0) / valid.sum(0).clamp(min=1))
-            else:
-                plain = OurRotation(rotary, 0).back(x)[..., int(token) :, :]
-                mean = (plain * valid).sum((0, 2), keepdim=True) / valid.sum()
-                means.append(rotary(mean.expand(1, -1, x.shape[-2], -1))[..., int(token) :, :])
-        q, k = (x[..., int(token) :, :] for x in (call.q, call.k))
-        a, b = (m.expand_as(q) for m in means)
-        matrices = {"position": a @ b.mT, "content": (q - a) @ (k - b).mT}
-        matrices["interaction"] = a @ (k - b).mT + (q - a) @ b.mT
+        rotary = model.blocks[layer].attention.rotary
 
-        def centred(scores: Tensor) -> Tensor:
-            mean = (scores * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True).clamp(min=1)
-            return (scores - mean) * visible
+        def alone(kept: list[int], call=call, rotary=rotary) -> Tensor:
+            q, k = (x[kept] for x in (call.q, call.k))
+            return dense_shares(q, k, valid[kept], visible[kept], rotary, int(token))
 
-        whole = centred(q @ k.mT)
-        for i, part in enumerate(PARTS):
-            wanted = (centred(matrices[part]) * whole).sum((0, 2, 3)) / whole.square().sum((0, 2, 3))
-            torch.testing.assert_close(found[i, layer], wanted, rtol=1e-10, atol=1e-10)
+        without = torch.stack([alone([i for i in every if i != out]) for out in every])
+        wanted = N * alone(every) - (N - 1) * without.mean(0)
+        torch.testing.assert_close(found[:, layer], wanted, rtol=1e-9, atol=1e-9)
         if positions == "rotary":
             assert result.frequency_share is not None
+            q, k = (x[..., int(token) :, :] for x in (call.q, call.k))
             for f in range(2):
-                channels = slice(2 * f, 2 * f + 2)
-                part = centred(q[..., channels] @ k[..., channels].mT)
-                wanted = (part * whole).sum((0, 2, 3)) / whole.square().sum((0, 2, 3))
+                pair = slice(2 * f, 2 * f + 2)
+                wanted = covariance(q[..., pair] @ k[..., pair].mT, centred(q @ k.mT, visible), visible)
                 estimate = torch.from_numpy(result.frequency_share.estimate[layer, :, f])
                 torch.testing.assert_close(estimate, wanted, rtol=1e-10, atol=1e-10)
+
+
+def dense_shares(q: Tensor, k: Tensor, valid: Tensor, visible: Tensor, rotary: Rotary | None, token: int) -> Tensor:
+    """(part, head) of these sequences alone, with the bias that their own means bring."""
+    means = []
+    for x in (q, k):
+        if rotary is None:
+            means.append((x[..., token:, :] * valid).sum(0) / valid.sum(0).clamp(min=1))
+        else:
+            plain = OurRotation(rotary, 0).back(x)[..., token:, :]
+            mean = (plain * valid).sum((0, 2), keepdim=True) / valid.sum()
+            means.append(rotary(mean.expand(1, -1, x.shape[-2], -1))[..., token:, :])
+    q, k = (x[..., token:, :] for x in (q, k))
+    a, b = (m.expand_as(q) for m in means)
+    matrices = {"position": a @ b.mT, "content": (q - a) @ (k - b).mT}
+    matrices["interaction"] = a @ (k - b).mT + (q - a) @ b.mT
+    whole = centred(q @ k.mT, visible)
+    return torch.stack([covariance(matrices[part], whole, visible) for part in PARTS])
+
+
+def centred(scores: Tensor, visible: Tensor) -> Tensor:
+    mean = (scores * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True).clamp(min=1)
+    return (scores - mean) * visible
+
+
+def covariance(part: Tensor, whole: Tensor, visible: Tensor) -> Tensor:
+    """(head,) with the scores, in units of their variance."""
+    return (centred(part, visible) * whole).sum((0, 2, 3)) / whole.square().sum((0, 2, 3))
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
@@ -118,7 +134,7 @@ def test_equal_sequences_have_no_content() -> None:
 
 
 def test_without_positions_the_first_layer_is_content() -> None:
-    """Independent random tokens: what passes for position is the noise of the means, of order 1/n."""
+    """Independent random tokens: no noise of the means passes for position, which it would by 1/n of the content."""
     model, _ = make(positions="none")
     n = 400
     g = torch.Generator().manual_seed(4)
