@@ -69,11 +69,16 @@ def bootstrap(
 
     Bounds are studentised (Efron and Tibshirani 1993, section 12.5; Hall 1992): quantiles of (replicate - estimate) /
     standard error of the replicate, with linearised errors, because the plain mean +- t * s.e. and percentiles miss
-    the long side of skewed data. In 1000 simulated sets the nominal 95 % cover 92 to 98 % of the means of normal,
-    uniform and exponential data from 5 sequences on; of a lognormal mean (skewness 6) only 89 % at 5 and 91 % at 30.
-    Fewer than 5 sequences give estimate +- t * s.e., which needs nearly normal data. Where resamples without spread
-    are common (a share of correct answers close to 0 or 1) bounds are percentiles as of ``band_from_replicates``; no
-    resampling knows of events that were not seen, so a share of 0.98 is covered by 69 % at 60 and 89 % at 200.
+    the long side of skewed data. They still miss some of it, so they are wider by 1 + skewness^2 / n (of the linearised
+    statistic): a rule found by simulation, which does nothing to symmetric data. In 2000 simulated sets of 30, 60 and
+    200 the nominal 95 % cover 95 % of normal and of exponential means, 94 to 95 % of lognormal ones (skewness 6), 95 %
+    of a ratio of means and 93 to 94 % of one with lognormal weights; of 5: 95, 94, 90, 95 and 91 %. Fewer than 5
+    sequences give estimate +- t * s.e., which needs nearly normal data. Where resamples without spread are common
+    bounds are percentiles as of ``band_from_replicates``.
+
+    No resampling knows of events that were not seen. Means of samples that are all 0 or 1 are therefore taken for
+    shares, with Wilson's score interval (Brown, Cai and DasGupta 2001), which covers 93 to 98 % of shares from 0.5 to
+    0.98 at 30, 60 and 200. Samples that are all equal could be anything, so of them only boolean ones are.
     """
     n = len(samples[0])
     assert all(len(x) == n for x in samples), "samples must share the sequence axis"
@@ -84,39 +89,80 @@ def bootstrap(
     replicates = statistic(*(weighted_means(weights, x) for x in samples))
     plain = band_from_replicates(estimate, replicates, level=level, n=n)
     if n < FEWEST_STUDENTISED:
-        return plain
+        return with_shares(plain, samples[0]) if statistic is mean else plain
     own, errors = (linearised_errors(statistic, samples, w) for w in (np.full((1, n), 1 / n), weights))
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.where(replicates == estimate, 0.0, (replicates - estimate) / errors)  # infinite without spread
         steps = np.where(np.isnan(replicates), np.nan, steps)
         tail = (1 - level) / 2
         below, above = _quantiles(np.where(np.isnan(plain.low), 0.0, steps), [tail, 1 - tail])
-        low, high = estimate - above * own[0], estimate - below * own[0]
+        wider = own[0] * (1 + skewness(statistic, samples) ** 2 / n)
+        low, high = estimate - above * wider, estimate - below * wider
     usable = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(usable, low, plain.low), np.where(usable, high, plain.high)
-    return dataclasses.replace(plain, low=low, high=high)
+    band = dataclasses.replace(plain, low=low, high=high)
+    return with_shares(band, samples[0]) if statistic is mean else band
+
+
+def with_shares(band: Band, x: np.ndarray) -> Band:
+    """Wilson's interval for those means of x (n, ...) that are shares."""
+    bounds = wilson(band.estimate.clip(0, 1), band.n, band.level)
+    low, high = (np.where(are_shares(x), *pair) for pair in zip(bounds, (band.low, band.high), strict=True))
+    return dataclasses.replace(band, low=low, high=high)
+
+
+def are_shares(x: np.ndarray) -> np.ndarray:
+    """Which columns of a sample (n, ...) hold both 0 and 1 and nothing else; of boolean samples all."""
+    if x.dtype == bool:
+        return np.ones(x.shape[1:], dtype=bool)
+    return ((x == 0) | (x == 1)).all(0) & (x.min(0) < x.max(0))
+
+
+def wilson(share: np.ndarray, n: int, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Score interval of a probability of which ``n`` independent draws came true with this share (Wilson 1927)."""
+    square = stats.norm.isf((1 - level) / 2) ** 2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    margin = np.sqrt(square * (share * (1 - share) / n + square / (4 * n**2))) / (1 + square / n)
+    return np.minimum(centre - margin, share), np.maximum(centre + margin, share)
+
+
+def skewness(statistic: Statistic, samples: Sequence[np.ndarray]) -> np.ndarray:
+    """Of what each unit adds to the linearised statistic, (...); zero where that does not vary."""
+    means = [x.mean(0, keepdims=True) for x in samples]
+    slopes = gradients(statistic, means, samples)
+    added = sum(slope * (x - m) for slope, m, x in zip(slopes, means, samples, strict=True))
+    variance = np.square(added).mean(0)
+    return np.divide((added**3).mean(0), variance**1.5, out=np.zeros_like(variance), where=variance > 0)
+
+
+def gradients(statistic: Statistic, means: Sequence[np.ndarray], samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of the statistic by each of its arguments, at ``means`` (replicate, ...), by central differences; zero by those
+    whose sample has no spread.
+    """
+    found = []
+    for i, x in enumerate(samples):
+        step = 1e-4 * x.std(0)
+        up, down = (statistic(*(m + sign * step if i == j else m for j, m in enumerate(means))) for sign in (1, -1))
+        found.append(np.divide(up - down, 2 * step, out=np.zeros_like(up), where=step > 0))
+    return found
 
 
 def linearised_errors(statistic: Statistic, samples: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Standard error of the statistic in every weighted sample (the delta method), (replicate, ...).
 
-    The variance of a function of means is g' C g / (n - 1): C the covariance of the samples, g the gradient, here by
-    central differences. Zero where the weighted sample has no spread.
+    The variance of a function of means is g' C g / (n - 1): C the covariance of the samples, g the gradient. Zero where
+    the weighted sample has no spread.
     """
     centred = [x - x.mean(0) for x in samples]
     shifts = [weighted_means(weights, x) for x in centred]
     means = [shift + x.mean(0) for shift, x in zip(shifts, samples, strict=True)]
-    gradients = []
-    for i, x in enumerate(centred):
-        step = 1e-4 * x.std(0)
-        up, down = (statistic(*(m + sign * step if i == j else m for j, m in enumerate(means))) for sign in (1, -1))
-        gradients.append(np.divide(up - down, 2 * step, out=np.zeros_like(up), where=step > 0))
-    variance = np.zeros_like(gradients[0])
+    slopes = gradients(statistic, means, samples)
+    variance = np.zeros_like(slopes[0])
     for i, j in itertools.combinations_with_replacement(range(len(samples)), 2):
         largest = np.sqrt(np.square(centred[i]).mean(0) * np.square(centred[j]).mean(0))
         covariance = weighted_means(weights, centred[i] * centred[j]) - shifts[i] * shifts[j]
         covariance = np.where(np.abs(covariance) > 1e-12 * largest, covariance, 0.0)  # less is rounding
-        variance += (1 if i == j else 2) * gradients[i] * gradients[j] * covariance
+        variance += (1 if i == j else 2) * slopes[i] * slopes[j] * covariance
     return np.sqrt(variance.clip(min=0) / (len(samples[0]) - 1))
 
 
@@ -127,22 +173,28 @@ def hierarchical_bootstrap(
     resamples: int = RESAMPLES,
     generator: np.random.Generator,
 ) -> Band:
-    """Bootstrap over training seeds of the mean over seeds; sequences are nested in seeds.
+    """Interval over training seeds of the mean over seeds; sequences are nested in seeds.
 
     samples: for each argument of the statistic one array (n_s, ...) per seed. The statistic is computed seed by seed
     and averaged over seeds. Only seeds are drawn: the spread between their estimates already holds the spread of
     sequences within them, which a second draw would count twice (Davison and Hinkley 1997, section 3.8). Below 10
-    seeds the bounds are mean +- t * s.e., from 10 on those of ``bootstrap``: in 1000 simulated sets of 3, 5 and 10
-    normal seeds the nominal 95 % cover 92 to 97 %. A single seed gives NaN bounds: nothing is known about the spread
-    between seeds. If all seeds are measured on the same sequences, the interval is about these sequences.
+    seeds the bounds are mean +- t * s.e., from 10 on those of ``bootstrap``. In 3000 simulated sets of 3, 4, 5, 7 and
+    10 seeds the nominal 95 % cover 94 to 96 % of normal means and of means of the largest of four normal numbers, 92 to
+    97 % of uniform ones; of skewed ones (exponential) only 88 to 89 % below 10 seeds, where studentised bounds would
+    cover 94 % from 5 on, but are 1.4 times as wide on normal data, in one set of ten more than 2.6 times. A single seed
+    gives NaN bounds: nothing is known about the spread between seeds. If all seeds are measured on the same sequences,
+    the interval is about these sequences.
     """
     seeds = len(samples[0])
     assert all(len(x) == seeds for x in samples), "samples must share the seeds"
     per_seed = np.stack([statistic(*(x[s].mean(0, keepdims=True) for x in samples))[0] for s in range(seeds)])
     if seeds >= FEW:
         return bootstrap(per_seed, level=level, resamples=resamples, generator=generator)
-    weights = drawn_counts(seeds, resamples, generator) / seeds
-    return band_from_replicates(per_seed.mean(0), weighted_means(weights, per_seed), level=level, n=seeds)
+    if seeds == 1:
+        return unknown_band(per_seed[0], level, seeds)
+    estimate = per_seed.mean(0)
+    margin = stats.t.isf((1 - level) / 2, seeds - 1) * per_seed.std(0, ddof=1) / math.sqrt(seeds)
+    return Band(estimate=estimate, low=estimate - margin, high=estimate + margin, level=level, n=seeds)
 
 
 def drawn_counts(n: int, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -118,12 +118,53 @@ def test_bounds_agree_with_a_loop_that_studentises_every_resample() -> None:
     assert band.high == pytest.approx(estimate - below * error, abs=0.03 * width)
 
 
-def test_shares_near_one_keep_finite_bounds() -> None:
-    correct = np.ones(200)
-    correct[0] = 0.0
-    band = s.bootstrap(correct, generator=np.random.default_rng(0)).interval(unit="accuracy")
-    assert 0.97 < band.low < band.estimate < band.high
-    assert band.high == pytest.approx(1.0)
+@pytest.mark.parametrize("n", [30, 60, 200])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.98])
+def test_a_share_is_covered_however_near_to_one(n: int, share: float) -> None:
+    g = np.random.default_rng(n)
+    correct = g.random((n, DATA_SETS)) < share
+    assert 0.92 <= covers(s.bootstrap(correct, generator=g, resamples=100), share) <= 0.99
+    mixed = correct.any(0) & ~correct.all(0)  # as numbers, all of them right could be anything
+    band = s.bootstrap(correct.astype(float)[:, mixed], generator=g, resamples=100)
+    for i, right in enumerate(correct.sum(0)[mixed][:20]):
+        wanted = stats.binomtest(int(right), n).proportion_ci(method="wilson")
+        assert (band.low[i], band.high[i]) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_only_booleans_are_shares_if_all_are_equal() -> None:
+    g = np.random.default_rng(0)
+    numbers, booleans = (s.bootstrap(x, generator=g).interval(unit="") for x in (np.ones(200), np.ones(200, bool)))
+    assert (numbers.low, numbers.high) == pytest.approx((1.0, 1.0), abs=1e-12)
+    assert booleans.low == pytest.approx(200 / (200 + stats.norm.isf(0.025) ** 2))
+    assert booleans.high == 1.0
+    some = np.ones((200, 2))
+    some[:7, 0], some[:7, 1] = 0.0, 0.5  # two values, but no share
+    resampled = s.bootstrap(some, generator=np.random.default_rng(0))
+    alone = s.bootstrap(some[:, 1:] * 2, generator=np.random.default_rng(0))
+    assert resampled.low[1] == pytest.approx(alone.low[0] / 2)
+
+
+@pytest.mark.parametrize("name", ["normal", "exponential", "lognormal", "ratio"])
+def test_bounds_are_wider_where_the_statistic_is_skewed_and_cover(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, g = 30, np.random.default_rng(1)
+    x = g.normal(size=(n, DATA_SETS)) if name == "normal" else getattr(g, name.replace("ratio", "exponential"))(
+        size=(n, DATA_SETS)
+    )  # fmt: skip
+    if name == "ratio":  # added by each unit to the linearised ratio: (a - r b) / mean b
+        samples = x * (1 + g.exponential(size=x.shape)), x
+        added = samples[0] - samples[0].mean(0) / x.mean(0) * x
+        statistic, truth = np.divide, 2.0
+    else:
+        samples, added, statistic = (x,), x, s.mean
+        truth = {"normal": 0.0, "exponential": 1.0, "lognormal": math.exp(0.5)}[name]
+    np.testing.assert_allclose(s.skewness(statistic, samples), stats.skew(added), rtol=1e-4, atol=1e-6)
+    band = s.bootstrap(*samples, statistic=statistic, generator=np.random.default_rng(2), resamples=1000)
+    assert 0.92 <= covers(band, truth) <= 0.975
+    monkeypatch.setattr(s, "skewness", lambda *_: 0.0)
+    plain = s.bootstrap(*samples, statistic=statistic, generator=np.random.default_rng(2), resamples=1000)
+    for bound in ("low", "high"):
+        ratio = (getattr(band, bound) - band.estimate) / (getattr(plain, bound) - plain.estimate)
+        np.testing.assert_allclose(ratio, 1 + stats.skew(added) ** 2 / n, rtol=1e-3)
 
 
 def test_degenerate_samples_have_a_definite_meaning() -> None:
