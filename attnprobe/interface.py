@@ -227,7 +227,7 @@ def train(
     config = run.from_table(settings_of(preset, settings, pretrain=pretrain, pretrained=pretrained))
     watch = None
     if probe_every is not None:
-        watch = TrajectoryWriter(config=config, folder=Path(out), factor=probe_every, sequences=probe_sequences)
+        watch = TrajectoryWriter(seed=config.seed, folder=Path(out), factor=probe_every, sequences=probe_sequences)
     result = execute(
         config,
         Path(out),

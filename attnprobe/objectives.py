@@ -228,15 +228,17 @@ def hidden_positions(hidden: Tensor) -> Tensor | None:
     return hidden.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
 
 
-def reconstruction_objective(
-    model: Transformer, trained: Sequence[Objective]
+def reconstruction(
+    trained: Sequence[Objective], *, classes: bool, causal: bool
 ) -> MaskedReconstruction | CausalPrediction:
-    """The reconstruction a run trained with, else what fits the model: causal or masked, values or classes."""
+    """THE reconstruction of a model: the one it is trained for, else what fits it. trained: its objectives, in order;
+    classes: whether inputs are ids.
+    """
     for objective in trained:
         if isinstance(objective, MaskedReconstruction | CausalPrediction):
             return objective
-    loss = "cross_entropy" if model.target == "classes" else "l1"
-    return CausalPrediction(loss=loss) if model.config.causal else MaskedReconstruction(loss=loss)
+    loss = "cross_entropy" if classes else "l1"
+    return CausalPrediction(loss=loss) if causal else MaskedReconstruction(loss=loss)
 
 
 def sequences(model: Transformer, batch: Batch) -> Batch:

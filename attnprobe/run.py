@@ -11,7 +11,7 @@ from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import ReconstructionTarget, TransformerConfig
 from attnprobe.models.parameter_sets import known_sets
-from attnprobe.objectives import OBJECTIVES, Objective, has_accuracy
+from attnprobe.objectives import OBJECTIVES, Objective, has_accuracy, reconstruction
 from attnprobe.tasks import TASKS, Spec, Task
 
 DEFAULT_PRESET = "textures"
@@ -142,15 +142,17 @@ def check_parameter_set(value: str | tuple[str, ...], field: str) -> None:
         raise ConfigError(f"{field} {value!r} is no named set of parameters", hint=f"{hint} or give a list of patterns")
 
 
-def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) -> ReconstructionTarget:
-    """What the reconstruction head of this run's models produces: what a phase trains it for, else values or ids.
+def objectives(run: RunConfig, pretrain: Phase | None) -> list[Objective]:
+    """What the models of a run are trained for, in order.
 
     pretrain: the self-pretraining behind the run, its own or that of the checkpoint it starts from.
     """
-    for phase in (pretrain, run.finetune):
-        if phase is not None and phase.objective.target is not None:
-            return phase.objective.target
-    return "classes" if spec.is_tokens else "values"
+    return [phase.objective for phase in (pretrain, run.finetune) if phase is not None]
+
+
+def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) -> ReconstructionTarget:
+    """What the reconstruction head of this run's models produces. pretrain: as of ``objectives``."""
+    return reconstruction(objectives(run, pretrain), classes=spec.is_tokens, causal=run.model.causal).target
 
 
 def from_table(table: config.Table) -> RunConfig:

@@ -26,7 +26,7 @@ from attnprobe.objectives import (
     Objective,
     Regression,
     label_outputs,
-    reconstruction_objective,
+    reconstruction,
     sequences,
 )
 from attnprobe.scores.call import Observer
@@ -39,7 +39,8 @@ def of(model: Transformer, split: Split, *, trained: Sequence[Objective] = (), s
     """Model and split on one device. trained: its objectives so far; the reconstruction is taken from them if one is
     there, else what fits the model. seed: of the masks.
     """
-    return Ours(model, split, reconstruction_objective(model, trained), seed)
+    own = reconstruction(trained, classes=model.target == "classes", causal=model.config.causal)
+    return Ours(model, split, own, seed)
 
 
 class Ours(Subject):

@@ -17,8 +17,9 @@ from attnprobe.run import RunConfig
 from attnprobe.training import distributed
 from attnprobe.training.ensembles.ensemble import check_alike, together
 from attnprobe.training.ensembles.group_saves import GroupSaves
-from attnprobe.training.execute import Execution, Watch, execute, updates
-from attnprobe.training.loop import Monitor
+from attnprobe.training.execute import updates
+from attnprobe.training.execution import Execution, Watch
+from attnprobe.training.loop import Monitor, alone
 from attnprobe.training.saved.claim import check_claim
 from attnprobe.training.saved.replacing import set_aside_together
 from attnprobe.training.saved.run_directory import RunDirectory
@@ -87,11 +88,8 @@ def run_alone(
     prefix: str = "",
     **options: Any,
 ) -> Result:
-    config, folder, watch = run
     with make_monitor(quiet=quiet, live=live, prefix=prefix) as monitor:
-        return execute(
-            config, folder, device=device, monitor=monitor, should_stop=should_stop, watch=watch, **options
-        )  # fmt: skip
+        return alone(updates(_execution(run, monitor, device=device, should_stop=should_stop, **options)))
 
 
 def run_together(
@@ -107,13 +105,13 @@ def run_together(
     check_alike([config for config, _, _ in runs])
     common = {"device": device, "should_stop": stop.is_set, "datasets": {}, **options}
     with make_monitor(quiet=quiet) as shown, make_monitor(quiet=True) as silent:
-        executions = [
-            Execution(
-                config=config, directory=RunDirectory(folder), watch=watch, monitor=silent if n else shown, **common
-            )
-            for n, (config, folder, watch) in enumerate(runs)
-        ]  # fmt: skip
+        executions = [_execution(run, silent if n else shown, **common) for n, run in enumerate(runs)]
         return together([updates(e) for e in executions], GroupSaves(executions))
+
+
+def _execution(run: Run, monitor: Monitor, **fields: Any) -> Execution:
+    config, folder, watch = run
+    return Execution(config=config, directory=RunDirectory(folder), watch=watch, monitor=monitor, **fields)
 
 
 def run_shared(

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,7 @@ from attnprobe.files import parse_json, reading
 from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from attnprobe.models import Transformer
-    from attnprobe.objectives import Objective
-    from attnprobe.run import RunConfig
-    from attnprobe.tasks import Data
+    from attnprobe.training.execution import Moment
 
 Record = dict[str, Any]
 KEYS = ("run", "phase", "step", "layer", "head", "quantity", "direction")  # what tells rows of one run apart
@@ -27,32 +23,22 @@ class TrajectoryWriter:
     A class and not a closure: it must travel to worker processes.
     """
 
-    config: "RunConfig"
+    seed: int  # of the run
     folder: Path
     factor: float
     sequences: int
 
-    def __call__(self, phase: str, step: int, model: "Transformer", data: "Data") -> None:
+    def __call__(self, moment: "Moment") -> None:
         from attnprobe.capture import ours
         from attnprobe.probes.trajectory import Trajectory, log_spaced
 
-        if not log_spaced(self.factor, step):
+        if not log_spaced(self.factor, moment.step):
             return
-        seed = self.config.seed
-        subject = ours.of(model, data.validation, trained=trained_for(self.config), seed=seed)
-        found = Trajectory(sequences=self.sequences, seed=seed).measure(subject)
+        subject = ours.of(moment.model, moment.data.validation, trained=moment.objectives, seed=self.seed)
+        found = Trajectory(sequences=self.sequences, seed=self.seed).measure(subject)
         directory = RunDirectory(self.folder)
-        place = {"run": str(self.folder), "seed": self.config.seed, "phase": phase, "step": step}
+        place = {"run": str(self.folder), "seed": self.seed, "phase": moment.phase, "step": moment.step}
         directory.append(directory.trajectory, [place | record for record in found])
-
-
-@cache  # it may have to read a checkpoint
-def trained_for(config: "RunConfig") -> "tuple[Objective, ...]":
-    """The objectives of a run, with that of the self-pretraining it starts from."""
-    from attnprobe.training.starting import starting_point
-
-    _, pretrain = starting_point(config)
-    return tuple(phase.objective for phase in (pretrain, config.finetune) if phase is not None)
 
 
 def read_runs(folders: Sequence[Path], *, warn: Callable[[str], None]) -> list[Record]:

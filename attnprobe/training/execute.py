@@ -1,8 +1,6 @@
 """Carry out a run: phase after phase, from settings to a finished run directory."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,9 @@ from attnprobe.machine import now
 from attnprobe.models import Transformer, make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
-from attnprobe.run import Engine, Phase, RunConfig
-from attnprobe.tasks import Data, Task
-from attnprobe.training.distributed import World
-from attnprobe.training.loop import Monitor, Trainer, Training, alone, evaluate_phase
+from attnprobe.run import Phase, RunConfig
+from attnprobe.training.execution import Execution, Moment
+from attnprobe.training.loop import Trainer, Training, alone, evaluate_phase
 from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from attnprobe.training.saved.claim import check_claim, claimed
 from attnprobe.training.saved.manifest import make_manifest
@@ -29,51 +26,9 @@ from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory
 from attnprobe.training.score_profile import check_score_profile, described, install, kept_profile, measured_profile
 from attnprobe.training.starting import check_run, starting_point
 from attnprobe.training.transfer import freeze, transfer
-from attnprobe.training.updates.attention_kernels import KernelName, choose_for_phases
-from attnprobe.training.updates.steppers import ModeChoice
+from attnprobe.training.updates.attention_kernels import choose_for_phases
 
 SECONDS_BETWEEN_SAVES = 15.0
-
-Watch = Callable[[str, int, Transformer, Data], None]  # (phase, updates made so far, model, data), called between steps
-
-
-@dataclasses.dataclass(kw_only=True)
-class Execution:
-    """One run on its way: what is fixed, and what has been reached so far."""
-
-    config: RunConfig
-    directory: RunDirectory
-    device: torch.device
-    monitor: Monitor
-    should_stop: Callable[[], bool] = lambda: False
-    data_dir: Path | None = None
-    resume: bool = False  # continue an interrupted run exactly
-    overwrite: bool = False  # replace an earlier run when this one is finished
-    watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
-    attention: Mapping[str, KernelName] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
-    modes: dict[str, ModeChoice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
-    world: World = dataclasses.field(default_factory=World)
-    in_group: bool = False  # a member of an ensemble, whose driver says when it is time to save (see ``group_saves``)
-    resume_from: Path | None = None  # None: what the run directory has
-    resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
-    pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
-    profile: Tensor | None = None  # that of model.score_profile, once the run has begun
-    seconds_before: float = 0.0
-    started: float = dataclasses.field(default_factory=time.perf_counter)
-    datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)  # several runs may share one
-    last_save: float = dataclasses.field(default_factory=time.perf_counter)
-
-    def data(self, task: Task) -> Data:
-        if task not in self.datasets:
-            self.datasets[task] = task.load(self.data_dir).to(self.device)
-        return self.datasets[task]
-
-    def engine(self, phase: str) -> Engine:
-        """The engine of the settings with the attention kernel that was chosen for this phase."""
-        return dataclasses.replace(self.config.engine, attention=self.attention[phase])
-
-    def seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.started
 
 
 def execute(config: RunConfig, out: Path, **fields: Any) -> dict[str, Any]:
@@ -163,13 +118,22 @@ def _run_phase(
     trainer = Trainer(
         model.to(execution.device), data, name, phase, execution.engine(name), seed=config.seed, world=execution.world
     )
+
+    def watch(step: int) -> None:
+        if execution.watch is not None:
+            trained = run.objectives(config, execution.pretrain)
+            execution.watch(Moment(phase=name, step=step, model=model, data=data, objectives=trained))
+
     if execution.resumed is not None and execution.resumed["phase"] == name:
         with reading(directory.resume, START_AGAIN):
             trainer.load_state_dict(execution.resumed["trainer"])
+    else:
+        watch(0)  # an interrupted run has seen the start of the phase
     yield from trainer.fit(
-        _Recorder(execution, trainer),
+        _Recorder(execution),
         should_stop=execution.should_stop,
         save=lambda force: _save_resume(execution, trainer, force),
+        watch=watch,
     )
     _note_mode(execution, trainer)
     best = trainer.progress
@@ -261,26 +225,12 @@ def _restore(execution: Execution) -> None:
 
 
 class _Recorder:
-    """Passes progress on to the run's monitor and its watch, and writes each finished epoch into metrics.jsonl."""
+    """Passes progress on to the run's monitor, and writes each finished epoch into metrics.jsonl."""
 
-    def __init__(self, execution: Execution, trainer: Trainer) -> None:
-        self.execution, self.trainer = execution, trainer
-        self.message = execution.monitor.message
-
-    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None:
-        self.execution.monitor.phase_started(name, phase, samples, done)
-        resumed = self.execution.resumed
-        if resumed is None or resumed["phase"] != name:  # else the start of the phase has been seen
-            self._watch()
-
-    def stepped(self, samples: int) -> None:
-        self.execution.monitor.stepped(samples)
-        self._watch()
-
-    def _watch(self) -> None:
-        if self.execution.watch is not None:
-            trainer = self.trainer
-            self.execution.watch(trainer.name, trainer.progress.step, trainer.model, trainer.data)
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        monitor = execution.monitor
+        self.message, self.phase_started, self.stepped = monitor.message, monitor.phase_started, monitor.stepped
 
     def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
         record = {"phase": name, "epoch": epoch + 1, **numbers, "seconds": round(self.execution.seconds(), 3)}

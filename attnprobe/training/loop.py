@@ -119,12 +119,19 @@ class Trainer:
         self.choice = choose_mode(engine, self.device, one_shape=not self.trim, processes=self.world.size)
         self.stepper = STEPPERS[self.choice.mode](model, self.optimizer, phase, engine, self.world, seed=seed)
 
-    def fit(self, monitor: Monitor, *, should_stop: Callable[[], bool], save: Callable[[bool], None]) -> Training[None]:
+    def fit(
+        self,
+        monitor: Monitor,
+        *,
+        should_stop: Callable[[], bool],
+        save: Callable[[bool], None],
+        watch: Callable[[int], None] = lambda step: None,
+    ) -> Training[None]:
         """Train to the end of the phase and leave the best validation epoch's parameters in the model.
 
         ``should_stop`` is asked between steps; if it says yes, or if Interrupted is thrown in instead of an answer,
         ``save(True)`` is called and Interrupted is raised. ``save(False)`` is called before each step and decides
-        itself whether it is time to write.
+        itself whether it is time to write; ``watch`` hears of every update that was made: how many there are by now.
         """
         state = self.progress
         if self.choice.warning is not None:
@@ -149,6 +156,7 @@ class Trainer:
                 state.step += 1
                 self._say_what_failed(monitor)
                 monitor.stepped(self.batch_size)
+                watch(state.step)
             numbers = self._finish_epoch(epoch, state)
             monitor.epoch_finished(self.name, epoch, numbers)
         yield PhaseEnd(trainer=self)

@@ -7,7 +7,8 @@ import torch
 
 from attnprobe.models.mixers import MIXERS
 from attnprobe.training.ensembles.ensemble import together
-from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.execute import execute, updates
+from attnprobe.training.execution import Execution
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.run_directory import RunDirectory

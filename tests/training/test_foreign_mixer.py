@@ -13,7 +13,8 @@ from attnprobe.run import Engine
 from attnprobe.tasks import Spec
 from attnprobe.training.distributed import World
 from attnprobe.training.ensembles.ensemble import check_alike, together
-from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.execute import execute, updates
+from attnprobe.training.execution import Execution
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.run_directory import RunDirectory

@@ -8,7 +8,8 @@ import torch
 
 from attnprobe.errors import NotApplicableError
 from attnprobe.training.ensembles.ensemble import check_alike, together
-from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.execute import execute, updates
+from attnprobe.training.execution import Execution
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.saved.run_directory import RunDirectory
 from tests.training.equality import assert_equal_runs

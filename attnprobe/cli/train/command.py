@@ -123,7 +123,7 @@ def train(
         from attnprobe.launch.trajectory import TrajectoryWriter
 
         watches = [
-            TrajectoryWriter(config=config, folder=folder, factor=probe_every, sequences=probe_sequences)
+            TrajectoryWriter(seed=config.seed, folder=folder, factor=probe_every, sequences=probe_sequences)
             for config, folder in zip(configs, folders, strict=True)
         ]
     results = train_all(

@@ -10,7 +10,7 @@ from attnprobe.cli.screen.output import say
 
 if TYPE_CHECKING:
     from attnprobe.run import RunConfig
-    from attnprobe.training.execute import Watch
+    from attnprobe.training.execution import Watch
 
 
 def train_all(

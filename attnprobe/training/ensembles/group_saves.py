@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attnprobe.training import execute
-from attnprobe.training.execute import Execution
+from attnprobe.training.execution import Execution
 from attnprobe.training.loop import Trainer
-from attnprobe.training.saved.checkpoint import read_document
+from attnprobe.training.saved.documents import read_document
 from attnprobe.training.saved.run_directory import STAGES, RunDirectory
 
 Place = tuple[int, int]  # phase, updates made in it

@@ -41,8 +41,7 @@ class Checkpoint:
 
     def objectives(self) -> list[Objective]:
         """What the model was or will be trained for, in order."""
-        finetune = self.run.finetune
-        return [phase.objective for phase in (self.pretrain, finetune) if phase is not None]
+        return run.objectives(self.run, self.pretrain)
 
     def objective(self) -> Objective:
         """What the labels are asked for: the last phase's objective if that uses labels, else what fits the data."""

@@ -10,7 +10,8 @@ from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.training import execute as execution
 from attnprobe.training.ensembles.ensemble import check_alike, together
 from attnprobe.training.ensembles.group_saves import GroupSaves
-from attnprobe.training.execute import Execution, execute, updates
+from attnprobe.training.execute import execute, updates
+from attnprobe.training.execution import Execution, Moment
 from attnprobe.training.loop import Interrupted
 from attnprobe.training.saved.run_directory import RunDirectory
 from tests.training.equality import assert_equal_runs
@@ -125,15 +126,16 @@ def test_a_member_that_diverges_makes_the_others_save(executions, small, monitor
     saved = torch.load(members[0].directory.resume_next, weights_only=True)["trainer"]["progress"]["step"]
     assert saved > 0
     seen: list[int] = []
-    alone = {"resume": True, "watch": lambda phase, step, model, data: seen.append(step)}
+    alone = {"resume": True, "watch": lambda moment: seen.append(moment.step)}
     execute(small(*MEMBERS[0]), members[0].directory.path, device=CPU, monitor=monitor, **alone)
     assert seen[0] == saved + 1
 
 
 def test_a_watch_sees_each_member_as_it_would_be_alone(executions, small, monitor, tmp_path) -> None:
     def sums(seen: dict):
-        def watch(phase, step, model, data) -> None:
-            seen[phase, step, len(data.train)] = sum(p.double().abs().sum().item() for p in model.parameters())
+        def watch(moment: Moment) -> None:
+            size = sum(p.double().abs().sum().item() for p in moment.model.parameters())
+            seen[moment.phase, moment.step, len(moment.data.train)] = size
 
         return watch
 

@@ -1,0 +1,73 @@
+"""A run on its way: what is fixed, what has been reached so far, and what may look on."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnprobe.models import Transformer
+from attnprobe.objectives import Objective
+from attnprobe.run import Engine, Phase, RunConfig
+from attnprobe.tasks import Data, Task
+from attnprobe.training.distributed import World
+from attnprobe.training.loop import Monitor
+from attnprobe.training.saved.run_directory import RunDirectory
+from attnprobe.training.updates.attention_kernels import KernelName
+from attnprobe.training.updates.steppers import ModeChoice
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A run between two updates."""
+
+    phase: str
+    step: int  # updates made so far in the phase
+    model: Transformer
+    data: Data
+    objectives: Sequence[Objective]  # those of the whole run, and of the self-pretraining it starts from
+
+
+Watch = Callable[[Moment], None]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Execution:
+    """One run on its way: what is fixed, and what has been reached so far."""
+
+    config: RunConfig
+    directory: RunDirectory
+    device: torch.device
+    monitor: Monitor
+    should_stop: Callable[[], bool] = lambda: False
+    data_dir: Path | None = None
+    resume: bool = False  # continue an interrupted run exactly
+    overwrite: bool = False  # replace an earlier run when this one is finished
+    watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
+    attention: Mapping[str, KernelName] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
+    modes: dict[str, ModeChoice] = dataclasses.field(default_factory=dict)  # phase -> how updates are carried out
+    world: World = dataclasses.field(default_factory=World)
+    in_group: bool = False  # a member of an ensemble, whose driver says when it is time to save (see ``group_saves``)
+    resume_from: Path | None = None  # None: what the run directory has
+    resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
+    pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
+    profile: Tensor | None = None  # that of model.score_profile, once the run has begun
+    seconds_before: float = 0.0
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+    datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)  # several runs may share one
+    last_save: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def data(self, task: Task) -> Data:
+        if task not in self.datasets:
+            self.datasets[task] = task.load(self.data_dir).to(self.device)
+        return self.datasets[task]
+
+    def engine(self, phase: str) -> Engine:
+        """The engine of the settings with the attention kernel that was chosen for this phase."""
+        return dataclasses.replace(self.config.engine, attention=self.attention[phase])
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
