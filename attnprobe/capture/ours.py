@@ -118,14 +118,12 @@ class Ours(Subject):
         def add(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return args, kwargs | {"score_offsets": score_offsets, "observe": observe}
 
-        training = self.model.training
-        self.model.eval()
         handle = self.model.register_forward_pre_hook(add, with_kwargs=True)
         try:
-            yield
+            with self.model.evaluating():
+                yield
         finally:
             handle.remove()
-            self.model.train(training)
 
     @contextlib.contextmanager
     def differentiable(self) -> Iterator[None]:

@@ -69,7 +69,7 @@ def initialise(model: nn.Module, seed: int) -> None:
         message = f"nothing says how {name} of {owner} starts" if owner else f"{name} is declared but no parameter"
         raise RunError(message, hint="what initial() of a part names must be its parameters and persistent buffers")
     for name, initial in declared.items():
-        if not isinstance(initial, (str, Derived)):
+        if callable(initial):
             _fill(name, state[name], initial, generator_for(seed, name))
     for name, initial in declared.items():
         if isinstance(initial, str):

@@ -1,7 +1,8 @@
 """The encoder of the papers: pre-norm blocks, a pooled readout for labels, a per-position reconstruction head."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +15,7 @@ from attnprobe.models.dropout import Dropout, attention_site
 from attnprobe.models.embeddings import ClassToken, FanIn, TokenEmbedding, ValueEmbedding
 from attnprobe.models.heads import Readout, ReconstructionTarget, label_head, pool, reconstruction_head
 from attnprobe.models.mixers import MIXERS, AttentionSettings, Mixer, MixerSettings, Site
+from attnprobe.models.norms import Norm, make_norm, normed
 from attnprobe.models.parts import Part
 from attnprobe.models.positions import LearnedPositions, NoPositions, Rotary, SinusoidalPositions, take_positions
 from attnprobe.models.score_profile import ScoreProfile
@@ -39,6 +41,9 @@ class TransformerConfig:
     label_head: Literal["linear", "mlp"] = "linear"  # pairs of sequences always have their own head
     # identity: the features of a position are the logits of its token, as the published code does on Text and Retrieval
     reconstruction_head: Literal["linear", "identity"] = "linear"
+    norm: Norm = "layer"  # within every position, or over samples and positions of a batch
+    # before every mixer and every MLP and once at the end, or after the output of each was added
+    norm_place: Literal["before", "after"] = "before"
     causal: bool = False  # a position sees only itself and those before it
     padding: Literal["masked", "attended"] = "masked"  # attended: pads are keys like any other, as published
     init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
@@ -127,9 +132,19 @@ class Transformer(Part):
                 layout=Layout(shape=spec.grid or (spec.length,), causal=config.causal), leading=length - spec.length
             )
             self.score_profile = ScoreProfile(config.layers, config.heads, space)
-        self.norm = nn.LayerNorm(d)
+        self.norm = make_norm(config.norm, d) if config.norm_place == "before" else None
         self.label_head = label_head(spec, d, config.label_head)
         self.reconstruction_head = reconstruction_head(spec, target, d, config.reconstruction_head)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While open, batch norms use their running averages."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     @property
     def mixer(self) -> MixerSettings:
@@ -174,7 +189,8 @@ class Transformer(Part):
             at = None if at is None else F.pad(at + 1, (1, 0))
         x = self.positions(x)
         x = x if dropout is None else dropout.features(x, self.config.embedding_dropout, site=0)
-        early = at if score_offsets is None and observe is None else None
+        whole = score_offsets is not None or observe is not None or self.config.norm == "batch"
+        early = None if whole else at
         fixed = None if self.score_profile is None else self.score_profile(x.shape[1])
         observe = observe if fixed is None or observe is None else _with_bias(observe, fixed)
         for layer, block in enumerate(self.blocks):
@@ -183,7 +199,8 @@ class Transformer(Part):
                 offset = fixed[layer][None] if offset is None else fixed[layer] + offset
             last = layer == len(self.blocks) - 1
             x = block(x, valid, offset, observe, at=early if last else None, dropout=dropout)
-        return self.norm(x if at is None or early is not None else take_positions(x, at))
+        x = x if self.norm is None else normed(self.norm, x, valid)
+        return x if at is None or early is not None else take_positions(x, at)
 
     def classify(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """Label logits (batch, classes); of pairs, two neighbouring rows of features give one row of logits."""
@@ -207,7 +224,7 @@ def _with_bias(observe: Observer, fixed: Tensor) -> Observer:
 
 
 class Block(Part):
-    """x + mixer(norm x), then x + mlp(norm x) if there is one.
+    """x + mixer(norm x), then x + mlp(norm x) if there is one; or norm (x + mixer x), norm (x + mlp x).
 
     The mixer bears its name in ``MIXERS``, and so do its parameters.
     """
@@ -219,7 +236,8 @@ class Block(Part):
 
     def __init__(self, config: TransformerConfig, layer: int, length: int, rotary: Rotary | None) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.d_model)
+        self.norm_first = config.norm_place == "before"
+        self.norm1 = make_norm(config.norm, config.d_model)
         self.mixer_name = choice_name(MIXERS, config.mixer)
         site = Site(
             layer=layer, d_model=config.d_model, length=length, heads=config.heads, causal=config.causal,
@@ -229,7 +247,7 @@ class Block(Part):
         self.site, self.rate = attention_site(layer), config.dropout
         self.has_mlp = config.d_mlp > 0
         if self.has_mlp:
-            self.norm2 = nn.LayerNorm(config.d_model)
+            self.norm2 = make_norm(config.norm, config.d_model)
             self.up = nn.Linear(config.d_model, config.d_mlp)
             self.down = nn.Linear(config.d_mlp, config.d_model)
 
@@ -244,13 +262,17 @@ class Block(Part):
         dropout: Dropout | None = None,
     ) -> Tensor:
         """All positions look and are looked at; with ``at`` (batch, n) only those look, and only theirs is returned."""
-        added = self._mix(self.norm1(x), valid, score_offset, observe, at, dropout)
+        added = self._mix(
+            normed(self.norm1, x, valid) if self.norm_first else x, valid, score_offset, observe, at, dropout
+        )
         x = x if at is None else take_positions(x, at)
         x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 1, at))
+        x = x if self.norm_first else normed(self.norm1, x, valid)
         if not self.has_mlp:
             return x
-        added = self.down(F.gelu(self.up(self.norm2(x))))
-        return x + (added if dropout is None else dropout.features(added, self.rate, self.site + 2, at))
+        added = self.down(F.gelu(self.up(normed(self.norm2, x, valid) if self.norm_first else x)))
+        x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 2, at))
+        return x if self.norm_first else normed(self.norm2, x, valid)
 
     def _mix(
         self, h: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None,

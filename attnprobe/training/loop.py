@@ -276,7 +276,7 @@ def evaluate(
     trim, mixed = trims(split, model.config, engine), engine.batching == "longest"
     batches = evaluation_batches(split, batch_size, trim, mixed=mixed)
     for number in range(rank, len(batches), size):
-        with process_settings(engine), arithmetic(device, engine):
+        with process_settings(engine), arithmetic(device, engine), model.evaluating():
             losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
         sums += torch.stack(losses.sums())
     sums = sums if world is None else world.all_reduce(sums)

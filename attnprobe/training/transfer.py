@@ -22,7 +22,10 @@ class Transfer:
 
 
 def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[str, ...]) -> Transfer:
-    """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``."""
+    """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``.
+
+    With all parameters of a part go its buffers, such as the running averages of a batch norm.
+    """
     own = dict(model.named_parameters())
     selected = match_parameters(model, wanted, "transfer")
     unfit = {n for n in selected if n not in source or source[n].shape != own[n].shape}
@@ -34,11 +37,26 @@ def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[st
     with torch.no_grad():
         for name in sorted(selected - unfit):
             own[name].copy_(source[name])
+        for name, buffer in _buffers_of(model, selected - unfit).items():
+            if name in source and source[name].shape == buffer.shape:
+                buffer.copy_(source[name])
     return Transfer(
         carried=tuple(sorted(selected - unfit)),
         fresh=tuple(sorted(set(own) - selected)),
         unfit=tuple(sorted(unfit)),
     )
+
+
+def _buffers_of(model: nn.Module, parameters: set[str]) -> dict[str, Tensor]:
+    """Persistent buffers, by name, of the parts whose parameters are all among these."""
+    own = {name for name, _ in model.named_parameters()}
+    found = {}
+    for name in model.state_dict().keys() - own:
+        part = name.rpartition(".")[0]
+        beside = {parameter for parameter in own if parameter.startswith(f"{part}.")}
+        if beside and beside <= parameters:
+            found[name] = model.get_buffer(name)
+    return found
 
 
 def freeze(model: nn.Module, wanted: str | tuple[str, ...]) -> set[str]:

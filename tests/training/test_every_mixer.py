@@ -18,14 +18,15 @@ SMALL = {
     "block_local": "window=3", "s4": "states=4", "s4d": "states=4", "dlr": "states=8", "performer": "features=8",
     "linformer": "rank=3", "longformer": "window=2", "bigbird": "block=2", "reformer": "chunk=4, buckets=2",
 }  # fmt: skip
-SETS: dict[str, str] = dict.fromkeys(("s4", "s4d", "dlr"), "kernels")
+STATE_SPACE = ("s4", "s4d", "dlr")
 
 pytestmark = pytest.mark.parametrize("name", [name for name in MIXERS if name != "attention"])
 
 
 def settings(name: str) -> tuple[str, ...]:
     sizes = f", {SMALL[name]}" if name in SMALL else ""
-    return f"model.mixer={{name='{name}'{sizes}}}", "pretrain.epochs=2", "finetune.epochs=2"
+    published = ("model.norm=batch", "model.norm_place=after", "model.d_mlp=0") if name in STATE_SPACE else ()
+    return f"model.mixer={{name='{name}'{sizes}}}", "pretrain.epochs=2", "finetune.epochs=2", *published
 
 
 def states(path: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -33,7 +34,7 @@ def states(path: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def test_it_is_carried_over_and_resumed_to_the_bit(name: str, small, monitor, tmp_path) -> None:
-    chosen = SETS.get(name, "qk")
+    chosen = "kernels" if name in STATE_SPACE else "qk"
     config = small(*settings(name), f"finetune.transfer={chosen}", f"finetune.freeze={chosen}")
     execute(config, tmp_path / "whole", device=CPU, monitor=monitor)
     asked = iter(range(10**6))

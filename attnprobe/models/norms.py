@@ -1,0 +1,69 @@
+"""What keeps features in size: layer norm within a position, or batch norm over samples and positions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from attnprobe.models.parts import Initial, Part, constant, stacked
+
+Norm = Literal["layer", "batch"]
+MOMENTUM, EPSILON = 0.1, 1e-5  # those of torch's BatchNorm1d
+
+
+class BatchNorm(Part):
+    """Every channel with mean 0 and variance 1 over the real positions of a training batch (Ioffe and Szegedy 2015).
+
+    Evaluated with running averages, of which it keeps nine tenths at every batch; under torchrun each process has those
+    of its share. The parameters of a twin of several members have one more leading axis.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(d_model)) for _ in range(2))
+        for name in ("mean", "variance"):
+            self.register_buffer(name, torch.empty(d_model))
+
+    def initial(self) -> Mapping[str, Initial]:
+        return {"weight": constant(1), "bias": constant(0), "mean": constant(0), "variance": constant(1)}
+
+    @classmethod
+    def stack(cls, layers: Sequence[Any]) -> "BatchNorm":
+        twin = cls(layers[0].weight.shape[-1])
+        for name in ("weight", "bias"):
+            setattr(twin, name, stacked([getattr(layer, name) for layer in layers]))
+        for name in ("mean", "variance"):
+            setattr(twin, name, torch.stack([getattr(layer, name) for layer in layers]))
+        return twin.train(layers[0].training)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """x (batch, length, d_model); valid (batch, length) bool, False at padding, which counts for nothing."""
+        width = x.shape[-1]
+        weight, bias, mean, variance = (
+            t.view(-1, 1, width) for t in (self.weight, self.bias, self.mean, self.variance)
+        )
+        flat = x.unflatten(0, (len(weight), -1)).flatten(1, 2)  # (member, batch * length, d_model)
+        if self.training:
+            counted = x.new_ones(x.shape[:2]) if valid is None else valid.to(x.dtype)
+            counted = counted.view(len(weight), -1, 1)
+            number = counted.sum(1, keepdim=True)
+            mean = (flat * counted).sum(1, keepdim=True) / number
+            variance = ((flat - mean).square() * counted).sum(1, keepdim=True) / number
+            with torch.no_grad():
+                self.mean.lerp_(mean.view_as(self.mean).to(self.mean.dtype), MOMENTUM)
+                unbiased = variance * number / (number - 1).clamp(min=1)
+                self.variance.lerp_(unbiased.view_as(self.variance).to(self.variance.dtype), MOMENTUM)
+        return ((flat - mean) * (variance + EPSILON).rsqrt() * weight + bias).view_as(x)
+
+
+def make_norm(kind: Norm, d_model: int) -> nn.Module:
+    return nn.LayerNorm(d_model) if kind == "layer" else BatchNorm(d_model)
+
+
+def normed(norm: nn.Module, x: Tensor, valid: Tensor | None) -> Tensor:
+    """Only one over a batch need know what is padding."""
+    return norm(x, valid) if isinstance(norm, BatchNorm) else norm(x)
