@@ -11,7 +11,7 @@ import torch
 
 from attnprobe.calibration.checks.alignment import SHUFFLES, direction
 from attnprobe.calibration.outcomes import Outcome, detects, row_of
-from attnprobe.calibration.truths import projections
+from attnprobe.calibration.truths import projected, score_gradients
 from attnprobe.calibration.worlds import CLASSES, Cell, N, Replica, replica
 from attnprobe.probes import alignment
 from attnprobe.statistics.permutations import sign_flip_p_value
@@ -50,7 +50,8 @@ def labels(number: int, size: float, seed: int) -> list[Outcome]:
 
 def with_labels(world: Replica, size: float) -> Replica:
     """Labels drawn with log odds of ``size`` times the standardised gradients of their logits along the direction."""
-    gradients = [projections(world.subject, "label", world.along, target)[:, world.head] for target in range(CLASSES)]
+    logits = [score_gradients(world.subject, "label", target) for target in range(CLASSES)]
+    gradients = [projected(gradient, world.along)[:, world.head] for gradient in logits]
     standardised = np.stack([(g - g.mean()) / g.std() for g in gradients], 1)
     noise = stream(world.seed, "planted labels").gumbel(size=standardised.shape)
     chosen = torch.from_numpy((size * standardised + noise).argmax(1))

@@ -1,5 +1,6 @@
 """What intervals should cover: values of a whole population, by dense formulas that share no code with the probes."""
 
+import functools
 import math
 
 import numpy as np
@@ -28,7 +29,7 @@ class Scores:
         self.seen = (seen.tril() if subject.space.layout.causal else seen)[:, None]
         self.distance = distances(subject)
 
-    @property
+    @functools.cached_property
     def values(self) -> Tensor:
         return self.q @ self.k.mT * self.scale
 
@@ -38,27 +39,28 @@ class Scores:
         mean = (scores * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
         return (scores - mean) * seen
 
-    def proximity(self, radius: float, *, include_self: bool = True) -> dict[str, np.ndarray]:
-        """The quantities of the proximity probe, (head,) each."""
+    def bias(self, radius: float, *, include_self: bool = True) -> dict[str, np.ndarray]:
+        """What the proximity probe says of the scores, (head,) each."""
         near, far = self.distance <= radius, self.distance > radius
         seen = self.seen if include_self else self.seen & (self.distance > 0)
-        scores, seen_pairs = self.centred(self.values, seen), seen.sum((0, -2, -1))
+        scores, pairs = self.centred(self.values, seen), seen.sum((0, -2, -1))
 
         def mean(which: Tensor) -> Tensor:
-            pairs = which & seen
-            return (scores * pairs).sum((0, -2, -1)) / pairs.sum((0, -2, -1))
+            chosen = which & seen
+            return (scores * chosen).sum((0, -2, -1)) / chosen.sum((0, -2, -1))
 
-        spread = (scores.square().sum((0, -2, -1)) / seen_pairs).sqrt()
+        spread = (scores.square().sum((0, -2, -1)) / pairs).sqrt()
+        return {"proximity_bias": ((mean(near) - mean(far)) / spread).numpy(), "score_sd": spread.numpy()}
+
+    def mass(self, radius: float) -> dict[str, np.ndarray]:
+        """What it says of the patterns, (head,) each."""
+        near, queries = self.distance <= radius, self.real.sum()
         pattern = self.values.masked_fill(~self.seen, -math.inf).softmax(-1).nan_to_num(0.0)
-        wanted = near if include_self else near & (self.distance > 0)
-        uniform = (wanted * self.seen).sum(-1) / self.seen.sum(-1).clamp(min=1)
-        queries = self.real.sum()
-        entropy = -(pattern * pattern.clamp(min=1e-300).log()).sum((0, -2, -1)) / queries
+        uniform = (near * self.seen).sum(-1) / self.seen.sum(-1).clamp(min=1)
         values = {
-            "proximity_bias": (mean(near) - mean(far)) / spread,
-            "near_mass": (pattern * wanted).sum((0, -2, -1)) / uniform.sum(),
+            "near_mass": (pattern * near).sum((0, -2, -1)) / uniform.sum(),
             "distance": (pattern * self.distance).sum((0, -2, -1)) / queries,
-            "entropy": entropy,
+            "entropy": -(pattern * pattern.clamp(min=1e-300).log()).sum((0, -2, -1)) / queries,
         }
         return {name: value.numpy() for name, value in values.items()}
 
@@ -116,18 +118,18 @@ def on_real_pairs(subject: Subject, direction: Tensor) -> Tensor:
     return centred / centred.norm(dim=(-2, -1), keepdim=True)
 
 
-def projections(
-    subject: Subject, loss: str, direction: Tensor, target: int | None = None, *, real_pairs: bool = False
-) -> np.ndarray:
-    """Of every sequence's score gradient on a unit direction (length, length): (sequence, head) float64.
+def score_gradients(subject: Subject, loss: str, target: int | None = None) -> Tensor:
+    """Of every sequence's loss along the scores: (sequence, head, length, length).
 
-    target: of that number among the loss's targets (a logit) instead of the loss. real_pairs: as the direction is
-    without what is padding.
+    target: of that number among the loss's targets (a logit) instead of the loss.
     """
-    direction = on_real_pairs(subject, direction) if real_pairs else direction
     heads, length = subject.layers[0].heads, subject.space.length
     zero = torch.zeros(subject.samples, heads, length, length, requires_grad=True)
     found = subject.loss(loss, np.arange(subject.samples), score_offsets={0: zero})
     values = found.value if target is None else found.targets[:, target]
-    (gradient,) = torch.autograd.grad(values.sum(), zero)
-    return (gradient.double() * direction).sum((-2, -1)).numpy()
+    return torch.autograd.grad(values.sum(), zero)[0]
+
+
+def projected(gradients: Tensor, direction: Tensor) -> np.ndarray:
+    """On a unit direction ([sequence, 1,] length, length): (sequence, head) float64."""
+    return (gradients * direction).sum((-2, -1), dtype=torch.float64).numpy()

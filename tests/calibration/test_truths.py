@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attnprobe.calibration.checks.alignment import direction
-from attnprobe.calibration.truths import Scores, projections
+from attnprobe.calibration.truths import Scores, on_real_pairs, projected, score_gradients
 from attnprobe.calibration.worlds import Cell, N, Replica, all_cells, replica
 from attnprobe.capture import ours
 from attnprobe.probes import alignment, decomposition, proximity
@@ -29,9 +29,12 @@ def estimates(rows, head: int) -> dict[str, float]:
     return {row.quantity: row.interval.estimate for row in rows if row.head == head}
 
 
-def test_proximity(world: Replica) -> None:
-    found = proximity.measure(world.subject, null="none")
-    truth = Scores(world.subject).proximity(found.radius)
+@pytest.mark.parametrize("include_self", [True, False])
+def test_proximity(world: Replica, include_self: bool) -> None:
+    found = proximity.measure(world.subject, null="none", include_self=include_self)
+    scores = Scores(world.subject)
+    truth = scores.bias(found.radius, include_self=include_self)
+    truth |= scores.mass(found.radius) if include_self else {}
     for head in range(2):
         own = estimates(found.rows, head)
         for quantity, values in truth.items():
@@ -59,8 +62,9 @@ def test_shares(world: Replica) -> None:
 
 def test_gradients_along_a_direction(world: Replica) -> None:
     found = alignment.measure(world.subject, directions=[direction(world)], shuffles=19, null="none", groups=1)
+    fitted = on_real_pairs(world.subject, world.along)
     for head in range(2):
         own = estimates(found.rows, head)
         for loss in ("label", "reconstruction"):
-            truth = projections(world.subject, loss, world.along, real_pairs=True)[:, head].mean()
+            truth = projected(score_gradients(world.subject, loss), fitted)[:, head].mean()
             assert own[f"{loss}.mean"] == pytest.approx(truth, rel=1e-3, abs=1e-7)

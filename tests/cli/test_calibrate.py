@@ -58,7 +58,7 @@ def test_the_table_fits_80_columns(attnprobe, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--cells", "positions=fourier"), ("no positions 'fourier'", "sinusoidal")),
+        (("--cells", "positions=fourier"), ("no positions ['fourier']", "sinusoidal")),
         (("--cells", "colour=red"), ("no axis 'colour'",)),
         (("--probe", "nothing"), ("probe 'nothing'", "proximity")),
         (("--records", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),

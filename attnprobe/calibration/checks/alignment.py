@@ -1,40 +1,48 @@
 """p-values and intervals of the alignment probe along one direction, for one head of each model."""
 
 from attnprobe.calibration.outcomes import Outcome, covers, p_value, row_of
-from attnprobe.calibration.truths import projections
+from attnprobe.calibration.truths import on_real_pairs, projected, score_gradients
 from attnprobe.calibration.worlds import RADIUS, Replica
 from attnprobe.probes import alignment
 from attnprobe.scores.directions import Direction
-from attnprobe.scores.named import named_directions
+from attnprobe.scores.named import Along, named_directions
 from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
 
 SHUFFLES = 199
-GROUPS = 10
+GROUPS = 5
+ORDERS = 19  # the p-value of a rank among them is .05 in exactly one of twenty replicas
 
 
 def check(replica: Replica) -> list[Outcome]:
     subject, head = replica.subject, replica.head
     found = alignment.measure(
-        subject, directions=[direction(replica)], shuffles=SHUFFLES, null="none", groups=GROUPS, seed=replica.seed
+        subject,
+        directions=[direction(replica), direction(replica, "contrast")],
+        shuffles=SHUFFLES,
+        null="positions",
+        orders=ORDERS,
+        groups=GROUPS,
+        seed=replica.seed,
     )
-    gradients = {
-        loss: projections(replica.population, loss, replica.along, real_pairs=True)
-        for loss in ("label", "reconstruction")
-    }
-    truth = {loss: float(values[:, head].mean()) for loss, values in gradients.items()}
+    fitted = on_real_pairs(replica.population, replica.along)
+    truth = {loss: float(projected(g, fitted)[:, head].mean()) for loss, g in replica.gradients.items()}
     truth["label.dependent"] = 0.0  # labels are drawn apart from the inputs
-    means = {name: row_of(found.rows, f"{name}.mean", head) for name in truth}
+    along = [row for row in found.rows if row.direction == f"proximity r={RADIUS:g}"]
+    means = {name: row_of(along, f"{name}.mean", head) for name in truth}
     outcomes = [covers(f"{name}.mean", means[name].interval, value) for name, value in truth.items()]
     outcomes.append(p_value("label.dependent.mean", means["label.dependent"].p_value))
     # The null of the sign flips is a mean of zero, which holds for what is left of the true mean.
-    own = projections(subject, "reconstruction", replica.along, real_pairs=True)[:, head] - truth["reconstruction"]
+    own = projected(score_gradients(subject, "reconstruction"), on_real_pairs(subject, replica.along))[:, head]
+    own -= truth["reconstruction"]
     p = sign_flip_p_value(own, permutations=SHUFFLES, generator=stream(replica.seed, "sign flips"))
-    return [*outcomes, p_value("reconstruction.mean - truth", float(p))]
+    outcomes.append(p_value("reconstruction.mean - truth", float(p)))
+    arranged = row_of([row for row in found.rows if row not in along], "reconstruction.positions", head)
+    if replica.cell.data == "white":  # then it is zero in every order, not only on average over orders
+        outcomes.append(covers("reconstruction.positions", arranged.interval, 0.0))
+    return [*outcomes, p_value("reconstruction.positions", arranged.p_value)]
 
 
-def direction(replica: Replica) -> Direction:
-    name = f"proximity r={RADIUS:g}"
-    return next(
-        d for d in named_directions(replica.subject.space, along="proximity", radii=(RADIUS,)) if d.name == name
-    )
+def direction(replica: Replica, kernel: Along = "proximity") -> Direction:
+    name = f"{kernel} r={RADIUS:g}"
+    return next(d for d in named_directions(replica.subject.space, along=kernel, radii=(RADIUS,)) if d.name == name)

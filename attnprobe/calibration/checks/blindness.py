@@ -2,6 +2,7 @@
 
 from attnprobe.calibration.checks.alignment import SHUFFLES, direction
 from attnprobe.calibration.outcomes import Outcome, covers, p_value
+from attnprobe.calibration.truths import projected
 from attnprobe.calibration.worlds import N, Replica
 from attnprobe.probes import blindness
 
@@ -11,7 +12,7 @@ def check(replica: Replica) -> list[Outcome]:
     claims = [blindness.Claim(direction=direction(replica))]
     found = blindness.measure(subject, claims=claims, n=N, shuffles=SHUFFLES, seed=replica.seed)
     rows = {(row.loss, row.quantity): row for row in found.rows if row.head == head}
-    pull = float(replica.gradients["reconstruction"][:, head].mean())
+    pull = float(projected(replica.gradients["reconstruction"], replica.along)[:, head].mean())
     truth = {"label": 0.0, "reconstruction": pull}  # labels are drawn apart from the inputs
     outcomes = [covers(f"{loss} slope", rows[loss, "slope"].interval, value) for loss, value in truth.items()]
     for quantity in ("slope", "curvature"):
