@@ -7,7 +7,7 @@ differs between them. That makes arms of a study comparable pair by pair.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,7 @@ def initialise(model: nn.Module, seed: int) -> None:
         if isinstance(initial, str):
             state[name].copy_(state[initial])
         elif isinstance(initial, Derived):
-            others = initial.of([state[other] for other in initial.names])
-            _fill(name, state[name], others, generator_for(seed, name))
+            _fill(name, state[name], _resolved(initial, state), generator_for(seed, name))
 
 
 @torch.no_grad()
@@ -90,7 +89,7 @@ def redraw(model: nn.Module, names: Collection[str], seed: int) -> None:
         initial = declared[name]
         if not isinstance(initial, str):
             drawn = torch.empty(state[name].shape)  # in float32 on the CPU, so that it is the same on every device
-            _fill(name, drawn, initial, generator_for(seed, f"redrawn {name}"))
+            _fill(name, drawn, _resolved(initial, state), generator_for(seed, f"redrawn {name}"))
             state[name].copy_(drawn)
     for name in names:
         initial = declared[name]
@@ -107,6 +106,11 @@ def _initial(module: nn.Module, prefix: str) -> dict[str, Initial]:
         return below(prefix, initial) if isinstance(initial, str) else initial
 
     return {below(prefix, name): full(initial) for name, initial in initial_of(module).items()}
+
+
+def _resolved(initial: Fill | Derived, state: Mapping[str, Tensor]) -> Fill:
+    """A start that needs no others, once these are there."""
+    return initial.of([state[other] for other in initial.names]) if isinstance(initial, Derived) else initial
 
 
 def _fill(name: str, tensor: Tensor, fill: Fill, generator: torch.Generator) -> None:
