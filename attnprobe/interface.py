@@ -134,7 +134,9 @@ def intervene(subject: Subject, **options: Any) -> Answer:
     """Does the model need its offset profile? options: of ``attnprobe.probes.interventions.probe.dose_response``."""
     found = interventions.dose_response(subject, **options)
     draw = functools.partial(intervention_figures.draw_dose_response, found)
-    return _answer("dose of the offset profile", found.rows, ("kind", "dose"), verdicts.intervene, found, draw)
+    return _answer(
+        "dose of the offset profile", found.rows, ("kind", "dose", "controls"), verdicts.intervene, found, draw
+    )
 
 
 def decompose(subject: Subject, **options: Any) -> Answer:

@@ -89,22 +89,40 @@ def arranged(rows: list[Record], level: float) -> str:
 
 
 def intervene(records: list[Record]) -> str:
-    """Own profile against shuffled ones at dose -1, or else at the dose furthest from 0."""
+    """Own profile against shuffled ones at dose -1, a given one at dose 1; or else at the dose furthest from 0."""
     quantity = "accuracy" if known(records, "accuracy.change") else "loss"
-    changes = [r for r in known(records, f"{quantity}.change") if r["kind"] in ("own", "shuffled") and r["dose"]]
-    if not changes:
-        return "Only the model left alone was measured; a dose other than 0 would say what its profile does."
-    doses = {r["dose"] for r in changes}
-    dose = -1.0 if -1.0 in doses else max(doses, key=abs)
-    own, shuffled = (next(r for r in changes if (r["kind"], r["dose"]) == (kind, dose)) for kind in ("own", "shuffled"))
-    did = (
-        "Removing the model's own offset profile (dose -1)" if dose == -1 else f"Adding {dose:g} times its own profile"
+    changes = [r for r in known(records, f"{quantity}.change") if r["dose"]]
+    texts = [against_shuffled(changes, kind, control, quantity) for kind, control in CONTROLLED.items()]
+    limits = (
+        "Intervals of what rests on shuffles hold their draw beside that of the sequences; p says how often a shuffled "
+        "profile would stand as far from the others as this one. It says what this model does with its scores changed, "
+        "not what it would have learned with them."
     )
+    otherwise = "only the model left alone was measured; a dose other than 0 would say what its profile does"
+    return sentences([text for text in texts if text], limits, otherwise)
+
+
+CONTROLLED = {"own": "shuffled", "injected": "injected shuffled"}  # kind of intervention -> of its control
+
+
+def against_shuffled(changes: list[Record], kind: str, control: str, quantity: str) -> str | None:
+    """A sentence on the dose that says most; None if this intervention was not made."""
+    doses = {r["dose"] for r in changes if r["kind"] == kind}
+    if not doses:
+        return None
+    first = -1.0 if kind == "own" else 1.0
+    dose = first if first in doses else max(doses, key=lambda d: (abs(d), d))
+    rows = {r["kind"]: r for r in changes if r["dose"] == dose}
+    one, shuffled, pair = rows[kind], rows[control], rows[f"{kind} - shuffled"]
+    did = f"Adding {dose:g} times {'its own' if kind == 'own' else 'the given'} profile"
+    if (kind, dose) == ("own", -1.0):
+        did = "Removing the model's own offset profile (dose -1)"
+    number = pair["controls"]
+    least = ", the least that so many shuffles can give" if pair["p_value"] * (number + 1) < 1.5 else ""
     return (
-        f"{did} changes {quantity} by {measured(own, '+.3f')}; the same values shuffled over the offsets change it by "
-        f"{measured(shuffled, '+.3f', n=False)}. The control's interval leaves out which shuffles were drawn, and no "
-        "interval of the difference of the two is given. It says what this model does without the profile, not what it "
-        "would have learned without it."
+        f"{did} changes {quantity} by {measured(one, '+.3f')}; the same values shuffled over the offsets ({number} "
+        f"shuffles) change it by {measured(shuffled, '+.3f', n=False)}. The difference, profile minus shuffled, is "
+        f"{measured(pair, '+.3f', n=False)}, p = {pair['p_value']:.2g}{least}"
     )
 
 

@@ -123,7 +123,9 @@ def test_what_a_foreign_model_does_not_have_is_refused_or_left_out() -> None:
     assert {r.quantity for r in rows if r.quantity.startswith("cosine")} == {
         f"cosine.{where}{raw}" for where in ("scores", "offsets") for raw in ("", ".raw")
     }
-    assert {r.kind for r in interventions.dose_response(even, controls=1).rows} == {"own", "shuffled"}
+    assert {r.kind for r in interventions.dose_response(even, controls=2).rows} == {
+        "own", "shuffled", "own - shuffled"
+    }  # fmt: skip
     with pytest.raises(NotApplicableError, match="float64"):
         blindness.measure(even)
     with pytest.raises(NotApplicableError, match="W_Q and W_K"):
@@ -153,7 +155,7 @@ PROBES: dict[str, Measurement] = {
     "proximity": lambda s: proximity.measure(s, n=9, seed=5, null="keys", draws=19),
     "decompose": lambda s: decomposition.measure(s, n=9, seed=5),
     "alignment": lambda s: alignment.measure(s, n=9, seed=5, shuffles=19, orders=19, groups=3),
-    "intervene": lambda s: interventions.dose_response(s, n=9, seed=5, controls=1),
+    "intervene": lambda s: interventions.dose_response(s, n=9, seed=5, controls=2),
     "certify": lambda s: blindness.measure(s, n=9, seed=5, shuffles=19),
     "change": lambda s: change_of_scores(s, s, n=9, seed=5),
     "swap": lambda s: interventions.swap_response(s, s, n=9, seed=5),
@@ -197,7 +199,7 @@ def test_another_direction_or_control_changes_no_other_row() -> None:
         for bound in ("estimate", "low", "high"):
             wanted = getattr(row.interval, bound)
             assert getattr(other.interval, bound) == pytest.approx(wanted, rel=1e-4, abs=1e-7, nan_ok=True), key
-    one, three = (interventions.dose_response(subject, controls=c, n=15) for c in (1, 3))
+    one, three = (interventions.dose_response(subject, controls=c, n=15) for c in (2, 3))
     assert one.select("loss", "own") == three.select("loss", "own")
     assert [r.interval.estimate for r in one.select("loss", "shuffled")] != [
         r.interval.estimate for r in three.select("loss", "shuffled")

@@ -109,7 +109,7 @@ def test_every_probe_answers(trained: Path) -> None:
     subject = ap.open(trained / "checkpoints" / "finetuned.pt", split="train")
     for probe, options in (
         (ap.alignment, {"n": 20, "shuffles": 19}),
-        (ap.intervene, {"n": 10, "doses": (-1.0, 0.0), "controls": 1}),
+        (ap.intervene, {"n": 10, "doses": (-1.0, 0.0), "controls": 2}),
         (ap.decompose, {"n": 10}),
         (ap.certify, {"n": 10, "shuffles": 19}),
     ):

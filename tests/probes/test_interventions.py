@@ -181,7 +181,7 @@ def test_a_model_that_lives_off_its_offset_profile_loses_accuracy_without_it(tra
         n=300,
         progress=lambda *at: seen.append(at),
     )
-    assert seen[-1] == (13, 13)  # the model alone, own profile and five controls at two doses
+    assert seen[-1] == (43, 43)  # the model alone, own profile and twenty controls at two doses
     removed, alone, more = (r.interval for r in result.select("accuracy", "own"))
     assert alone.estimate > 0.85
     assert removed.high < alone.low
@@ -197,7 +197,7 @@ def test_a_model_that_lives_off_its_offset_profile_loses_accuracy_without_it(tra
 
 
 def test_clamping_to_the_own_profile_changes_nothing_and_to_zero_removes_it(trained) -> None:
-    settings = {"doses": (-1.0, 0.0, 1.0), "n": 100, "controls": 1}
+    settings = {"doses": (-1.0, 0.0, 1.0), "n": 100, "controls": 2}
     plain = dose_response(trained, **settings)
     zero = dose_response(trained, given=torch.zeros_like(plain.profile), **settings)
     same = dose_response(trained, given=plain.profile, **settings)
@@ -218,7 +218,7 @@ def test_only_the_chosen_layers_and_heads_are_touched() -> None:
     model, split = subject.model, subject.split
 
     def loss(**chosen) -> float:
-        result = dose_response(subject, doses=(2.0,), controls=1, **chosen)
+        result = dose_response(subject, doses=(2.0,), controls=2, **chosen)
         return result.select("loss", "own")[0].interval.estimate
 
     own = offset_profile(subject, ALL)
@@ -280,7 +280,7 @@ def test_long_sequences_and_single_positions_are_refused_with_the_reason() -> No
 
 
 def test_arrays_name_their_axes() -> None:
-    result = dose_response(make_case("grid"), doses=(0.0,), controls=1)
+    result = dose_response(make_case("grid"), doses=(0.0,), controls=2)
     arrays = result.arrays()
     assert json.loads(str(arrays["axes"]))["profile"] == ["layer", "head", "offset_y", "offset_x"]
     assert arrays["profile"].shape == (2, 3, len(arrays["offset_y"]), len(arrays["offset_x"]))

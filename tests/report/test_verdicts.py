@@ -62,18 +62,24 @@ def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
     assert "random orders), 1 of them towards near keys" in text
 
 
-def test_intervene_sets_the_own_profile_beside_shuffled_ones() -> None:
+def test_intervene_sets_a_profile_beside_shuffled_ones() -> None:
+    changes = {"own": -0.3, "shuffled": -0.02, "own - shuffled": -0.28, "clamp": 0.5}
+    changes |= {"injected": 0.2, "injected shuffled": 0.15, "injected - shuffled": 0.05}
     rows = [
-        row(f"{quantity}.change", change, kind=kind, dose=dose, head=None, layer=None)
+        row(f"{quantity}.change", change, kind=kind, dose=dose, head=None, layer=None, controls=20,
+            p_value=(1 / 21 if kind.startswith("own") else 0.4) if dose else None)
         for quantity in ("accuracy", "loss")
-        for kind, change in (("own", -0.3), ("shuffled", -0.02), ("clamp", 0.5))
-        for dose in (-1.0, 0.0, 2.0)
-    ]
+        for kind, change in changes.items()
+        for dose in (-1.0, 0.0, 1.0, 2.0)
+    ]  # fmt: skip
     text = verdicts.intervene(rows)
     assert "Removing the model's own offset profile (dose -1) changes accuracy by -0.300 (90 % interval -0.400" in text
     assert "37 sequences" in text
-    assert "shuffled over the offsets change it by -0.020" in text
-    without = [r for r in rows if r["dose"] != -1 and r["quantity"].startswith("loss")]
+    assert "shuffled over the offsets (20 shuffles) change it by -0.020" in text
+    assert "profile minus shuffled, is -0.280 (90 % interval -0.380 to -0.180), p = 0.048, the least that so" in text
+    assert "Adding 1 times the given profile changes accuracy by +0.200" in text
+    assert "is +0.050 (90 % interval -0.050 to +0.150), p = 0.4. " in text
+    without = [r for r in rows if r["dose"] not in (-1, 1) and r["quantity"].startswith("loss")]
     assert "Adding 2 times its own profile changes loss by -0.300" in verdicts.intervene(without)
     assert "Only the model left alone" in verdicts.intervene([r for r in rows if r["dose"] == 0])
 

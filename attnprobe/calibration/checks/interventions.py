@@ -13,7 +13,7 @@ DOSE = -1.0
 
 def check(replica: Replica) -> list[Outcome]:
     """The truth is what the same profile, as it was measured on the sample, does to the population."""
-    found = interventions.dose_response(replica.subject, doses=(DOSE,), controls=1, seed=replica.seed)
+    found = interventions.dose_response(replica.subject, doses=(DOSE,), controls=2, seed=replica.seed)
     population, samples = replica.population, np.arange(replica.population.samples)
     with torch.no_grad():
         offsets = score_offsets(population, DOSE * found.profile)

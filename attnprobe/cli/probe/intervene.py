@@ -9,11 +9,12 @@ import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import OneCheckpoint
-from attnprobe.cli.probe.table import Column, Table, interval
+from attnprobe.cli.probe.table import Column, Table, interval, probability
 from attnprobe.errors import ConfigError
 from attnprobe.opening import OpenedCheckpoint
 
 if TYPE_CHECKING:
+    from attnprobe.capture.subject import Subject
     from attnprobe.probes.interventions.probe import DoseResponse
     from attnprobe.probes.sequences import Progress
 
@@ -28,6 +29,14 @@ TABLE = Table(
             ("loss", ".3f"),
             ("loss.change", "+.3f"),
         )
+    )
+    + tuple(
+        Column(
+            heading=f"p of\n{name}",
+            where={"quantity": f"{name}.change"},
+            text=lambda record: "" if record["p_value"] is None else probability("p_value")(record),
+        )
+        for name in ("accuracy", "loss")
     ),
 )
 
@@ -39,14 +48,20 @@ def intervene(
         str, typer.Option(help="Multiples of the model's own offset profile to add.")
     ] = "-1,-0.5,0,0.5,1,2",
     profile_of: Annotated[
-        Path | None, typer.Option(help="Clamp: also replace the profile by this checkpoint's.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Also add this checkpoint's profile (injected), and put it in place of the own one (clamp).",
+            show_default=False,
+        ),
     ] = None,
     swap: Annotated[
         Path | None, typer.Option(help="Also exchange W_Q and W_K with this checkpoint.", show_default=False)
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Only these layers, e.g. 0,2.", show_default="all")] = None,
     heads: Annotated[str | None, typer.Option(help="Only these heads, e.g. 1,3.", show_default="all")] = None,
-    controls: Annotated[int, typer.Option(min=1, help="Shuffled profiles to average over.")] = 5,
+    controls: Annotated[
+        int, typer.Option(min=2, help="Shuffled profiles at every dose; the time goes with their number.")
+    ] = 20,
 ) -> Findings:
     """Add the model's own offset profile to its scores, remove it, or replace it, and watch its accuracy.
 
@@ -58,7 +73,9 @@ def intervene(
 
         attnprobe probe intervene scratch.pt --profile-of finetuned.pt --swap finetuned.pt
 
-    Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets.
+    Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets,
+    and "own - shuffled" is the difference, with the draw of the controls in its interval. The model is run once for
+    every control at every dose: 106 times by default.
     """
     from attnprobe.report import verdicts
     from attnprobe.report.intervention_figures import draw_dose_response
@@ -74,7 +91,7 @@ def intervene(
         lambda opened, report: measure_interventions(request, opened, profile_of, swap, options, report),
     )
     return Findings(
-        records=found.records("kind", "dose"),
+        records=found.records("kind", "dose", "controls"),
         table=TABLE,
         verdict=verdicts.intervene,
         results=found.results,
@@ -101,6 +118,7 @@ def measure_interventions(
     if donor is not None:
         source = donor.subject()
         samples = source.draw(request.sequences, request.seed)
+        check_same_geometry(donor, source, subject)
         given = offset_profile(source, samples, memory_limit=common["memory_limit"], progress=progress)
     common["level"] = request.level
     response = dose_response(subject, given=given, **options, **common)
@@ -109,6 +127,18 @@ def measure_interventions(
     second = dataclasses.replace(other, split=opened.split).subject(seed=request.seed)
     swapped = swap_response(subject, second, layers=options["layers"], **common)
     return dataclasses.replace(response, rows=[*response.rows, *swapped])
+
+
+def check_same_geometry(donor: OpenedCheckpoint, source: "Subject", subject: "Subject") -> None:
+    """ConfigError if offsets, layers or heads of a donor of a profile are not those of the model it is meant for."""
+    there, here = (
+        {"layers": s.shape[0], "heads": s.shape[1], "positions": s.space.layout.shape, "causal": s.space.layout.causal}
+        for s in (source, subject)
+    )
+    for what, value in there.items():
+        if value != here[what]:
+            reason = f"--profile-of {donor.path} has {what} {value}, this model has {here[what]}"
+            raise ConfigError(reason, hint="take a checkpoint of the same layers, heads, positions and causality")
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:

@@ -7,7 +7,7 @@ mean of the row-centred scores at each offset. Adding -1 times that profile remo
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.capture.subject import ScoreOffsets, Subject
+from attnprobe.config import require
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.interventions.profiles import (
     dense_space,
@@ -24,33 +25,37 @@ from attnprobe.probes.interventions.profiles import (
     selection,
     shuffled_profiles,
 )
+from attnprobe.probes.interventions.responses import (
+    InterventionRow,
+    Outcome,
+    control_rows,
+    paired_rows,
+    single_rows,
+)
 from attnprobe.probes.memory import pass_bytes, sequences_at_once
-from attnprobe.probes.rows import Measurement, rows_to_records
+from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.sequences import Progress, batches
 from attnprobe.scores.directions import ScoreSpace
-from attnprobe.statistics.intervals import bootstrap
-from attnprobe.streams import stream
 
 DOSES = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class InterventionRow(Measurement):
-    """quantity: "accuracy", "loss", and the same with ".change": minus the model left alone, paired by sequence."""
-
-    kind: str  # what was done: a kind of DoseResponse, or which model's W_Q and W_K were used
-    dose: float | None = None
+CONTROLS = 20  # with 19 or more a p-value can be 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DoseResponse:
     """Accuracy (where there is something to get right) and loss against the dose a.
 
-    | kind     | added to the scores                                                              |
-    |----------|----------------------------------------------------------------------------------|
-    | own      | a times the model's own offset profile; a = -1 removes it                        |
-    | shuffled | control: a times the own values permuted over the offsets, of the same norm      |
-    | clamp    | a times (given - own profile): a = 1 replaces the own profile by the given one   |
+    | kind                | added to the scores                                                              |
+    |---------------------|----------------------------------------------------------------------------------|
+    | own                 | a times the model's own offset profile; a = -1 removes it                        |
+    | shuffled            | control: a times the own values permuted over the offsets, of the same norm      |
+    | own - shuffled      | the change by the one minus the mean change by the others                        |
+    | clamp               | a times (given - own profile): a = 1 replaces the own profile by the given one   |
+    | injected            | a times the given profile, beside the own one                                    |
+    | injected shuffled   | control: a times the given values permuted, of the same norm                     |
+    | injected - shuffled | the change by the one minus the mean change by the others                        |
+
+    Intervals of rows that rest on controls hold the draw of the controls beside that of the sequences.
     """
 
     rows: list[InterventionRow]
@@ -59,7 +64,7 @@ class DoseResponse:
     profile: Tensor  # (layer, head, *offsets) the model's own, float64
 
     def records(self, checkpoint: str) -> list[dict[str, Any]]:
-        return rows_to_records(self.rows, checkpoint, "kind", "dose")
+        return rows_to_records(self.rows, checkpoint, "kind", "dose", "controls")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -73,6 +78,16 @@ class DoseResponse:
         return sorted(chosen, key=lambda row: row.dose if row.dose is not None else 0.0)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intervention:
+    kind: str
+    profile: Tensor  # (layer, head, *offsets) at dose 1
+    control: str | None = None  # what its shuffled profiles are called; None: it has none
+
+    def controls(self, space: ScoreSpace, number: int, seed: int) -> list[Tensor]:
+        return [] if self.control is None else shuffled_profiles(space, self.profile, number, seed)
+
+
 def dose_response(
     subject: Subject,
     *,
@@ -81,7 +96,7 @@ def dose_response(
     given: Tensor | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
-    controls: int = 5,
+    controls: int = CONTROLS,
     n: int | None = None,
     level: float = 0.95,
     memory_limit: int = 2 * 2**30,
@@ -90,28 +105,24 @@ def dose_response(
 ) -> DoseResponse:
     """Run a subject on ``n`` samples (all by default) at every dose, in the chosen layers and heads (all by default).
 
-    given: (layer, head, *offsets) profile for kind "clamp", left out without it. controls: shuffled profiles, whose
-    results are averaged sequence by sequence. progress: is told (runs of the model done, runs in all).
-    Raises NotApplicableError above 1024 positions, ConfigError if memory_limit is too small.
+    given: (layer, head, *offsets) profile for the kinds "clamp" and "injected", left out without it. controls: shuffled
+    profiles; at every dose the model is run once for each of them. progress: is told (runs of the model done, in all).
+    Raises NotApplicableError above 1024 positions, or if all samples have one loss; ConfigError with fewer than two
+    controls, whose draw nothing would be known about, or if memory_limit is too small.
     """
+    require(controls >= 2, "controls", f"must be at least 2, or their draw has no error; got {controls}")
     space, samples = dense_space(subject), subject.draw(n, seed)
+    where = selection(subject, layers, heads)
     own = offset_profile(subject, samples, memory_limit=memory_limit)
+    interventions = _interventions(own, given)
     run_once = functools.partial(subject.loss, loss, score_offsets=score_offsets(subject, own))
     sample = pass_bytes(subject, samples, run_once)
     del run_once  # the offsets of one run at a time are kept
     batch = sequences_at_once(subject, sample, memory_limit, kept=offset_bytes(subject))
-    where = selection(subject, layers, heads)
-    plans: dict[str, list[Tensor]] = {"own": [own], "shuffled": shuffled_profiles(space, own, controls, seed)}
-    if given is not None:
-        if given.shape != own.shape:
-            raise NotApplicableError(
-                f"a given profile must have shape {tuple(own.shape)}, got {tuple(given.shape)}",
-                hint="give one value for each offset, head and layer, in the shape of the model's own profile",
-            )
-        plans["clamp"] = [given.to(own) - own]
-    runs, done = 1 + sum(map(len, plans.values())) * sum(dose != 0 for dose in doses), 0
+    each = sum(1 + (0 if i.control is None else controls) for i in interventions)
+    runs, done = 1 + each * sum(dose != 0 for dose in doses), 0
 
-    def run(profile: Tensor | None) -> dict[str, np.ndarray]:
+    def run(profile: Tensor | None) -> Outcome:
         nonlocal done
         offsets = None if profile is None else score_offsets(subject, profile * where)
         outcome = evaluate(subject, samples, loss, offsets=offsets, batch=batch)
@@ -121,17 +132,66 @@ def dose_response(
         return outcome
 
     alone = run(None)
-    unchanged = _rows(alone, alone, "own", 0.0, level, seed)  # the same model, so the same interval, in every kind
+    check_varied(alone)
     rows = []
-    for kind, profiles in plans.items():
-        for dose in doses:
-            if dose == 0:
-                rows += [dataclasses.replace(row, kind=kind) for row in unchanged]
-                continue
-            outcomes = [run(dose * profile) for profile in profiles]
-            outcome = {name: np.mean([o[name] for o in outcomes], axis=0) for name in alone}
-            rows += _rows(outcome, alone, kind, dose, level, seed)
+    for intervention in interventions:
+        shuffled = intervention.controls(space, controls, seed)
+        rows += _rows_of(intervention, shuffled, doses, run, alone, level, seed)
     return DoseResponse(rows=rows, samples=samples, space=space, profile=own)
+
+
+def _interventions(own: Tensor, given: Tensor | None) -> list[Intervention]:
+    found = [Intervention(kind="own", profile=own, control="shuffled")]
+    if given is None:
+        return found
+    if given.shape != own.shape:
+        raise NotApplicableError(
+            f"a given profile must have shape {tuple(own.shape)}, got {tuple(given.shape)}",
+            hint="give one value for each offset, head and layer, in the shape of the model's own profile",
+        )
+    given = given.to(own)
+    clamp = Intervention(kind="clamp", profile=given - own)
+    return [*found, clamp, Intervention(kind="injected", profile=given, control="injected shuffled")]
+
+
+def _rows_of(
+    intervention: Intervention,
+    shuffled: list[Tensor],
+    doses: Sequence[float],
+    run: Callable[[Tensor], Outcome],
+    alone: Outcome,
+    level: float,
+    seed: int,
+) -> list[InterventionRow]:
+    """Of one intervention at all doses: its own, those of its controls, and their difference."""
+    kind, control, pair = intervention.kind, intervention.control, f"{intervention.kind} - shuffled"
+    single, controls, paired = [], [], []
+    for dose in doses:
+        if dose == 0:  # the same model, so the same interval, in every kind
+            unchanged = single_rows(alone, alone, kind, 0.0, level, seed)
+            single += unchanged
+            if control is not None:
+                controls += [dataclasses.replace(row, kind=control) for row in unchanged]
+                paired += [dataclasses.replace(row, kind=pair) for row in unchanged if row.quantity.endswith("change")]
+            continue
+        outcome = run(dose * intervention.profile)
+        single += single_rows(outcome, alone, kind, dose, level, seed)
+        if control is not None:
+            outcomes = [run(dose * profile) for profile in shuffled]
+            drawn = {name: np.stack([o[name] for o in outcomes], axis=1) for name in alone}
+            controls += control_rows(drawn, alone, control, dose, level)
+            paired += paired_rows(outcome, drawn, pair, dose, level)
+    return single + controls + paired
+
+
+def check_varied(outcome: Outcome) -> None:
+    """NotApplicableError if several samples have one loss, up to rounding: an interval over them would say nothing."""
+    losses = outcome["loss"]
+    if len(losses) > 1 and np.ptp(losses) <= 1e-6 * np.abs(losses).max():
+        raise NotApplicableError(
+            f"the loss of all {len(losses)} sequences is {losses[0]:.4g}, so there is no spread to judge changes by",
+            hint="measure on sequences that differ, with a model that tells them apart",
+        )
 
 
 def swap_response(
@@ -163,8 +223,8 @@ def swap_response(
             if progress is not None:
                 progress(2 * number + len(outcomes), 4)
         alone, swapped = outcomes
-        rows += _rows(alone, alone, name, None, level, seed)
-        rows += _rows(swapped, alone, f"{name} with W_Q, W_K of {donor_name}", None, level, seed)
+        rows += single_rows(alone, alone, name, None, level, seed)
+        rows += single_rows(swapped, alone, f"{name} with W_Q, W_K of {donor_name}", None, level, seed)
     return rows
 
 
@@ -180,23 +240,3 @@ def evaluate(
         if found.accuracy is not None:
             results.setdefault("accuracy", []).append(found.accuracy)
     return {name: torch.cat(values).double().cpu().numpy() for name, values in results.items()}
-
-
-def _rows(
-    outcome: dict[str, np.ndarray],
-    alone: dict[str, np.ndarray],
-    kind: str,
-    dose: float | None,
-    level: float,
-    seed: int,
-) -> list[InterventionRow]:
-    rows = []
-    for name, values in outcome.items():
-        unit = "accuracy" if name == "accuracy" else "loss"
-        for quantity, samples in ((name, values), (f"{name}.change", values - alone[name])):
-            draws = stream(seed, name, "bootstrap")  # the same for every dose and kind, which are paired by sequence
-            interval = bootstrap(samples, level=level, generator=draws).interval(unit=unit)
-            rows.append(
-                InterventionRow(layer=None, head=None, quantity=quantity, interval=interval, kind=kind, dose=dose)
-            )
-    return rows

@@ -159,11 +159,25 @@ def test_intervene(attnprobe, checkpoints) -> None:
     )  # fmt: skip
     assert outcome.code == 0
     rows = outcome.document()["rows"]
-    assert all(set(row) >= ROW_KEYS | {"kind", "dose"} for row in rows)
-    assert {row["kind"] for row in rows} >= {"own", "shuffled", "clamp"}
+    assert all(set(row) >= ROW_KEYS | {"kind", "dose", "controls"} for row in rows)
+    injected = {"clamp", "injected", "injected shuffled", "injected - shuffled"}
+    assert {row["kind"] for row in rows} >= {"own", "shuffled", "own - shuffled"} | injected
     unchanged = [r for r in rows if r["dose"] == 0 and r["quantity"] == "accuracy.change"]
-    assert [r["estimate"] for r in unchanged] == [0.0] * 3
+    assert [r["estimate"] for r in unchanged] == [0.0] * 7
     assert Path("dose.png").exists()
+
+
+def test_a_profile_of_another_geometry_is_refused_in_one_line(attnprobe, checkpoints, tiny) -> None:
+    more = ["-s", "task.side=6", "--no-pretrain", "--out", "wider", "-q"]
+    assert attnprobe("train", *tiny, *more).code == 0
+    donor = "wider/checkpoints/init.pt"
+    outcome = attnprobe("probe", "intervene", checkpoints[2], "--profile-of", donor, "-n", 20, "-q")
+    assert outcome.code == 2
+    outcome.complains("has positions (6, 6), this model has (5, 5)", "same layers, heads, positions")
+    outcome = attnprobe("train", *tiny, "-s", f"model.score_profile={donor}", "--out", "given", "-q")
+    assert outcome.code == 2
+    outcome.complains("has positions 6 x 6, this model has 5 x 5")
+    assert attnprobe("probe", "intervene", checkpoints[2], "--controls", 1).code == 2
 
 
 def test_certify(attnprobe, checkpoints) -> None:

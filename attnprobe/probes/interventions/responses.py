@@ -1,0 +1,70 @@
+"""Rows of an intervention: what it did to every sample, with intervals, alone and against its controls."""
+
+import dataclasses
+
+import numpy as np
+
+from attnprobe.probes.rows import Measurement
+from attnprobe.statistics.intervals import bootstrap
+from attnprobe.statistics.two_way import exchangeable_p_value, two_way_interval
+from attnprobe.streams import stream
+
+Outcome = dict[str, np.ndarray]  # "loss" and perhaps "accuracy" -> (sample,), or (sample, control)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InterventionRow(Measurement):
+    """quantity: "accuracy", "loss", and the same with ".change": minus the model left alone, paired by sequence."""
+
+    kind: str  # what was done: a kind of DoseResponse, or which model's W_Q and W_K were used
+    dose: float | None = None
+    controls: int | None = None  # shuffled profiles that the row rests on, if it rests on some
+
+
+def single_rows(
+    outcome: Outcome, alone: Outcome, kind: str, dose: float | None, level: float, seed: int
+) -> list[InterventionRow]:
+    """Of one intervention: intervals over sequences."""
+    rows = []
+    for name, values in outcome.items():
+        for quantity, samples in ((name, values), (f"{name}.change", values - alone[name])):
+            draws = stream(seed, name, "bootstrap")  # the same for every dose and kind, which are paired by sequence
+            interval = bootstrap(samples, level=level, generator=draws).interval(unit=name)
+            rows.append(
+                InterventionRow(layer=None, head=None, quantity=quantity, interval=interval, kind=kind, dose=dose)
+            )
+    return rows
+
+
+def control_rows(controls: Outcome, alone: Outcome, kind: str, dose: float, level: float) -> list[InterventionRow]:
+    """The mean over control draws: intervals over sequences and draws."""
+    rows = []
+    for name, values in controls.items():
+        for quantity, samples in ((name, values), (f"{name}.change", values - alone[name][:, None])):
+            interval = two_way_interval(samples, level=level, unit=name)
+            rows.append(
+                InterventionRow(
+                    layer=None, head=None, quantity=quantity, interval=interval, kind=kind, dose=dose,
+                    controls=samples.shape[1],
+                )
+            )  # fmt: skip
+    return rows
+
+
+def paired_rows(outcome: Outcome, controls: Outcome, kind: str, dose: float, level: float) -> list[InterventionRow]:
+    """An intervention minus the mean of its controls, on the same sequences: intervals over sequences and draws.
+
+    The p-value asks another question than the interval: whether the profile is itself like one of its shuffles. The
+    interval is about the distance from their mean, from which a single shuffle would lie as far as shuffles differ.
+    """
+    rows = []
+    for name, values in outcome.items():
+        interval = two_way_interval(values[:, None] - controls[name], level=level, unit=name)
+        p_value = exchangeable_p_value(float(values.mean()), controls[name].mean(0))
+        rows.append(
+            InterventionRow(
+                layer=None, head=None, quantity=f"{name}.change", interval=interval, p_value=p_value, kind=kind,
+                dose=dose, controls=controls[name].shape[1],
+            )
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,43 @@
+"""Means over two crossed samples: every unit measured under every draw, where both are a sample of what could be."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from attnprobe.statistics.intervals import Interval
+
+
+def two_way_interval(values: np.ndarray, *, level: float, unit: str) -> Interval:
+    """The mean of ``values`` (unit, draw), with the error of having drawn these units and these draws; n counts units.
+
+    In the model x_ij = mean + a_i + b_j + e_ij the variance of the mean is var a / n + var b / k + var e / (n k), which
+    the mean squares of a two-way layout estimate without bias as (MS_a + MS_b - MS_e) / (n k); Student's t has the
+    degrees of freedom of Satterthwaite 1946 (Searle, Casella and McCulloch 1992, chapters 4 and 5). A bootstrap over
+    units alone, or over all n k values, leaves var b / k out or shrinks it. Bounds are NaN with one unit or one draw.
+    """
+    n, k = values.shape
+    estimate = float(values.mean())
+    if min(n, k) < 2:
+        return Interval(estimate=estimate, low=math.nan, high=math.nan, level=level, n=n, unit=unit)
+    by_unit, by_draw = values.mean(1), values.mean(0)
+    rest = values - by_unit[:, None] - by_draw + estimate
+    squares = np.array([k * by_unit.var(ddof=1), n * by_draw.var(ddof=1), np.square(rest).sum() / ((n - 1) * (k - 1))])
+    freedom = np.array([n - 1, k - 1, (n - 1) * (k - 1)])
+    # The larger of two: a component of variance that is estimated to be negative counts as none.
+    variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1]) / (n * k)
+    if variance == 0:
+        return Interval(estimate=estimate, low=estimate, high=estimate, level=level, n=n, unit=unit)
+    degrees = variance**2 / (np.square(squares / (n * k)) / freedom).sum()
+    margin = float(stats.t.isf((1 - level) / 2, degrees)) * math.sqrt(variance)
+    return Interval(estimate=estimate, low=estimate - margin, high=estimate + margin, level=level, n=n, unit=unit)
+
+
+def exchangeable_p_value(one: float, others: np.ndarray) -> float:
+    """How often, of k + 1 values in a random order, the first would lie as far from the mean of all as ``one`` does.
+
+    Exact where ``one`` is a draw like the ``others`` (k,); never below 1 / (k + 1).
+    """
+    distances = np.abs(np.append(others, one) - np.append(others, one).mean())
+    slack = 1e-12 * distances.max()  # ties that differ by rounding only count as extreme
+    return float((distances >= distances[-1] - slack).mean())
