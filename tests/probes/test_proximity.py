@@ -127,9 +127,12 @@ def test_every_quantity_equals_its_definition(
 
 
 @pytest.mark.parametrize(("spec", "settings", "padded"), CASES)
-def test_the_answer_does_not_depend_on_the_memory_limit(spec: Spec, settings: dict[str, object], padded: bool) -> None:
+@pytest.mark.parametrize("null", ["keys", "init"])
+def test_the_answer_does_not_depend_on_the_memory_limit(
+    spec: Spec, settings: dict[str, object], padded: bool, null: str
+) -> None:
     model, split = make(spec, **settings), make_split(spec, padded)
-    large, small = run(model, split), run(model, split, memory_limit=150_000)
+    large, small = (run(model, split, null=null, memory_limit=limit) for limit in (2**30, 170_000))
     for a, b in zip(large.rows, small.rows, strict=True):
         assert (a.layer, a.head, a.quantity) == (b.layer, b.head, b.quantity)
         assert a.interval.estimate == pytest.approx(b.interval.estimate, rel=1e-9, abs=1e-12)

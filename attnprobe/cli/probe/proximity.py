@@ -39,12 +39,12 @@ TABLE = Table(
         Column(
             heading="p against new\nW_Q and W_K",
             where={"quantity": "proximity_bias", "null": "init"},
-            text=probability("p_value"),
+            text=tested("p_value"),
         ),
         Column(
             heading="p against\npermuted keys",
             where={"quantity": "proximity_bias", "null": "keys"},
-            text=probability("p_value"),
+            text=tested("p_value"),
         ),
         Column(heading="sd of\nscores", where={"quantity": "score_sd"}, text=interval(".3g")),
         Column(heading="near mass\n(x uniform)", where={"quantity": "near_mass"}, text=interval(".3g")),
