@@ -90,6 +90,7 @@ def draw_proximity_maps(results: Mapping[str, Proximity], stem: Path) -> list[Pa
         for row, (name, values) in enumerate(maps.items()):
             for column, (layer, head) in enumerate(heads):
                 panel = panels[row][column]
+                panel.set_facecolor("0.85")  # where there are no pairs
                 image = panel.imshow(
                     values[layer, head], extent=extent, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest"
                 )
