@@ -23,6 +23,7 @@ T = TypeVar("T")
 Table = dict[str, Any]
 
 ENVIRONMENT = "ATTNPROBE_SET"
+MOST_CHARACTERS = 2**20  # of a file of settings
 SEE = "see attnprobe settings"
 
 
@@ -89,7 +90,10 @@ def choice_name(choices: Mapping[str, type], value: Any) -> str:
 def read_toml(path: Path) -> Table:
     """A table of settings; ArtifactError if the file is missing or no TOML of moderate size and depth."""
     with reading(path, hint="settings are TOML: lines like d_model = 64 below headings like [model]"):
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the first line
+        with path.open(encoding="utf-8-sig") as file:  # some editors put a mark before the first line
+            text = file.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"it has more than {MOST_CHARACTERS:,} characters, which no settings need")
         try:
             table = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -1,21 +1,30 @@
 """What a run would take, before anything starts."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from attnprobe import published, run
+from attnprobe.errors import AttnprobeError
 from attnprobe.machine import choose_device
 from attnprobe.models.initialisation import parameter_count
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data, Outline, Task
 from attnprobe.training.estimate import count_memory, measure_duration, sizes_of
+from attnprobe.training.saved.claim import check_claim
+from attnprobe.training.saved.run_directory import RunDirectory
 from attnprobe.training.score_profile import check_score_profile
 from attnprobe.training.starting import check_run, starting_point
 
 
-def make_plan(config: RunConfig, folders: list[Path], data_dir: Path | None, device: str) -> dict[str, Any]:
-    """Sizes, steps, memory and time of a run, phase by phase, as ``attnprobe train --dry-run --json`` has them."""
+def make_plan(
+    configs: Sequence[RunConfig], folders: Sequence[Path], *, data_dir: Path | None, device: str, **claim: bool
+) -> dict[str, Any]:
+    """Sizes, steps, memory and time of one of the runs, phase by phase, as ``attnprobe train --dry-run --json`` has
+    them; ``refused`` says why they could not go into their folders. claim: resume and overwrite.
+    """
+    config = configs[0]
     chosen = choose_device(device)
     known: dict[Task, Data | Outline] = {}
 
@@ -44,6 +53,7 @@ def make_plan(config: RunConfig, folders: list[Path], data_dir: Path | None, dev
     seconds = [numbers["seconds"] for numbers in phases.values()]
     return {
         "run_dirs": [str(folder) for folder in folders],
+        "refused": refusal(configs, folders, **claim),
         "parameters": parameter_count(model),
         "phases": phases,
         "memory": max(numbers["memory"]["total"] for numbers in phases.values()),
@@ -52,3 +62,13 @@ def make_plan(config: RunConfig, folders: list[Path], data_dir: Path | None, dev
         "settings": run.to_table(config),
         "published": published.described(run.to_table(config)),
     }
+
+
+def refusal(configs: Sequence[RunConfig], folders: Sequence[Path], *, resume: bool, overwrite: bool) -> str | None:
+    """What a start of the runs would say of the first folder that it may not use, with the hint; None if it may."""
+    for config, folder in zip(configs, folders, strict=True):
+        try:
+            check_claim(RunDirectory(folder), config, resume=resume, overwrite=overwrite)
+        except AttnprobeError as error:
+            return f"{error} ({error.hint})"
+    return None

@@ -82,7 +82,7 @@ def scale_steps(panel: Axes, last: int) -> None:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """Sorts run 2 before run 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def span(values: Sequence[float | None]) -> tuple[float, float]:

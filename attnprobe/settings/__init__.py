@@ -42,8 +42,10 @@ class Setting:
     @property
     def allowed(self) -> str:
         """In words; empty if any value of the type will do."""
-        listed = (f"one of {', '.join(map(str, self.values))}",) if self.values else ()
-        return "; ".join(listed + self.limits)
+        if not self.values:
+            return "; ".join(self.limits)
+        more = [limit for limit in self.limits if not all(str(value) in limit for value in self.values)]  # else it says
+        return "; ".join([f"one of {', '.join(map(str, self.values))}", *more])
 
     @property
     def section(self) -> str:

@@ -39,6 +39,12 @@ def found_for(key: str, of: str) -> Setting:
     return found
 
 
+def test_values_are_listed_once() -> None:
+    assert found_for("task.side", "pathfinder").allowed == "one of 32, 64, 128, 256"
+    assert found_for("task.side", "textures").allowed == "must be greater than zero; must be at least 2 pixels"
+    assert "; " in found_for("finetune.selection", "").allowed  # what else must hold still stands there
+
+
 def test_every_setting_is_read_and_no_other() -> None:
     assert {key for key, *_ in REAL} == {s.key for s in all_settings()}
     for key, of, default, hint in REAL:

@@ -176,8 +176,8 @@ def test_trajectory_sorts_runs_and_heads_as_numbers_and_long_runs_have_few_ticks
             lambda stem: trajectory_figures.draw_trajectory(records, stem), tmp_path, monkeypatch, trajectory_figures
         )
 
-    figure = drawn(["s10", "s2"], [0])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s2", "s10"]
+    figure = drawn(["s10", "s2", "s\u00b2"], [0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s2", "s10", "s\u00b2"]
     ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert ticks == ["0", "1", "10", "100", "1,000", "10,000"]
     figure = drawn(["s"], [10, 2])

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ CHECK_FAILED = 5  # exit code
 FILE_WIDTH = 200  # of tables that go into files and pipes, which have no width of their own
 SENTENCE_WIDTH = 100
 
+for size in ("COLUMNS", "LINES"):
+    if not re.fullmatch("[0-9]{1,4}", os.environ.get(size, "0")):  # rich would read it, and break
+        del os.environ[size]
 console = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
@@ -91,8 +95,7 @@ def print_verdict(text: str) -> None:
 
 def stdout_width() -> int:
     """Of the terminal, or what $COLUMNS says; of files and pipes 200."""
-    given = os.environ.get("COLUMNS", "")
-    return stdout.width if stdout.is_terminal else int(given) if given.isdigit() and int(given) else FILE_WIDTH
+    return stdout.width if stdout.is_terminal else int(os.environ.get("COLUMNS") or 0) or FILE_WIDTH
 
 
 def say(text: str, *, quiet: bool = False) -> None:

@@ -116,7 +116,8 @@ def train(
         raise ConfigError("--resume and --overwrite exclude each other", hint="leave one of them out")
     folders = run_folders(preset, configs, out, several=seeds is not None)
     if dry_run:
-        show_plan(configs, folders, data_dir, device, json=json, quiet=quiet)
+        options = {"data_dir": data_dir, "device": device, "resume": resume, "overwrite": overwrite}
+        show_plan(configs, folders, json=json, quiet=quiet, **options)
         return
     watches = None
     if probe_every is not None:

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from attnprobe.run import RunConfig
 
 
-def show_plan(
-    configs: "list[RunConfig]", folders: list[Path], data_dir: Path | None, device: str, *, json: bool, quiet: bool
-) -> None:
-    """What would be trained: sizes, steps, memory and time; nothing is written, and no data are drawn for it."""
+def show_plan(configs: "list[RunConfig]", folders: list[Path], *, json: bool, quiet: bool, **options: Any) -> None:
+    """What would be trained: sizes, steps, memory and time; nothing is written, and no data are drawn for it.
+
+    options: data_dir, device, resume and overwrite of the runs.
+    """
     from attnprobe.launch.plan import make_plan
 
-    plan = make_plan(configs[0], folders, data_dir, device)
+    plan = make_plan(configs, folders, **options)
     if json:
         print_json(plan)
     elif not quiet:
@@ -53,6 +54,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     for name, numbers in phases.items():
         if numbers["note"]:
             say(f"{name}: {numbers['note']}")
+    if plan["refused"] is not None:
+        say(f"warning: without --dry-run this would be refused: {plan['refused']}")
 
 
 def span(seconds: float) -> str:

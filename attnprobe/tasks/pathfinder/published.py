@@ -67,7 +67,7 @@ def is_known_empty(side: int, folder: Path, row: tuple[str, str, int]) -> bool:
 
 def read_metadata(folder: Path) -> list[tuple[str, str, int]]:
     """(folder, file name, class) of all images, in the order of the metadata files' numbers and their rows."""
-    files = [path for path in folder.glob("*.npy") if path.stem.isdigit()]
+    files = [path for path in folder.glob("*.npy") if path.stem.isdecimal()]
     if not files:
         raise ArtifactError(
             f"{folder} holds no metadata files such as 0.npy",

@@ -12,7 +12,7 @@ from pathlib import Path
 from attnprobe.training import execute
 from attnprobe.training.execution import Execution
 from attnprobe.training.loop import Trainer
-from attnprobe.training.saved.documents import read_document
+from attnprobe.training.saved.resuming import read_state
 from attnprobe.training.saved.run_directory import STAGES, RunDirectory
 
 Place = tuple[int, int]  # phase, updates made in it
@@ -59,7 +59,7 @@ def _saved_places(directory: RunDirectory) -> dict[Place, Path]:
     places: dict[Place, Path] = {}
     for path in (directory.resume_next, directory.resume):
         if path.exists():
-            document = read_document(path, execute.RESUME_FORMAT, execute.RESUME_VERSION)
+            document = read_state(path)
             step = document["trainer"]["progress"]["step"]
             places[STAGES.index(document["phase"]), step] = path
     return places

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnprobe.errors import shown
+from attnprobe.errors import ArtifactError, shown
 from attnprobe.files import reading
 from attnprobe.training.saved.checkpoint import check_tensors
 from attnprobe.training.saved.documents import read_document
@@ -21,7 +21,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 def read_resume(path: Path, phases: Sequence[str]) -> dict[str, Any]:
     """The content of resume.pt of a run with these phases; ArtifactError unless all but ``trainer`` is as expected."""
-    document = read_document(path, RESUME_FORMAT, RESUME_VERSION)
+    document = read_state(path)
     with reading(path, START_AGAIN):
         missing = {"phase", "finished", "trainer", "sizes", "seconds"} - set(document)
         if missing:
@@ -36,6 +36,15 @@ def read_resume(path: Path, phases: Sequence[str]) -> dict[str, Any]:
         if set(document["trainer"]) != {"model", "optimizer", "progress"}:
             raise ValueError("the trainer's state is incomplete")
     return document
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Any resume.pt, unchecked; an ArtifactError says how to go on without it."""
+    try:
+        return read_document(path, RESUME_FORMAT, RESUME_VERSION)
+    except ArtifactError as error:
+        error.hint = f"{error.hint}; or {START_AGAIN}"
+        raise
 
 
 def is_count(value: object) -> bool:

@@ -102,6 +102,23 @@ def test_markup_in_paths(attnprobe, tiny, name: str) -> None:
     outcome.complains("\\x1b[31m" if "\x1b" in name else name)
 
 
+@pytest.mark.parametrize("columns", ["²", "-3", "9" * 30, "wide", ""])
+def test_a_width_that_is_none(columns: str) -> None:
+    command = [sys.executable, "-m", "attnprobe", "presets"]
+    environment = os.environ | {"COLUMNS": columns, "LINES": columns}
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert "textures-10x10" in outcome.stdout
+
+
+def test_settings_of_enormous_size(attnprobe, tmp_path: Path) -> None:
+    with (tmp_path / "huge.toml").open("wb") as file:
+        file.truncate(2**33)  # 8 GiB of nothing
+    outcome = attnprobe("train", "huge.toml")
+    assert outcome.code == 3
+    outcome.complains("huge.toml", "more than 1,048,576 characters", "hint:")
+
+
 def test_a_loop_of_links(attnprobe, tmp_path: Path) -> None:
     (tmp_path / "one.pt").symlink_to(tmp_path / "two.pt")
     (tmp_path / "two.pt").symlink_to(tmp_path / "one.pt")

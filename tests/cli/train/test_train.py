@@ -79,11 +79,27 @@ def test_settings_file_and_environment(attnprobe, tiny, monkeypatch) -> None:
 
 def test_dry_run_estimates_memory_and_time(attnprobe, tiny, tmp_path) -> None:
     document = attnprobe("train", *tiny, "--dry-run", "--json").document()
-    assert set(document) == {"run_dirs", "parameters", "phases", "memory", "seconds", "device", "settings", "published"}
+    assert set(document) == {
+        "run_dirs", "refused", "parameters", "phases", "memory", "seconds", "device", "settings", "published",
+    }  # fmt: skip
+    assert document["refused"] is None
     numbers = document["phases"]["pretrained"]
     assert document["memory"] >= numbers["memory"]["total"] > numbers["memory"]["activations"] > 0
     assert document["seconds"] >= numbers["seconds"] >= numbers["steps"] * numbers["seconds_per_step"] > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_says_that_the_run_would_be_refused(attnprobe, tiny) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/thesis.tex").write_text("mine")
+    for more in ([], ["--overwrite"], ["--resume"]):
+        dry = attnprobe("train", *tiny, "--out", "thesis", "--dry-run", *more)
+        assert dry.code == 0
+        real = attnprobe("train", *tiny, "--out", "thesis", *more)
+        assert real.code in (2, 3)
+        reason = real.err.split("error: ")[1].splitlines()[0]
+        assert f"warning: without --dry-run this would be refused: {reason}" in dry.err
+        assert attnprobe("train", *tiny, "--out", "thesis", "--dry-run", "--json", *more).document()["refused"]
 
 
 def test_dry_run_draws_no_data(attnprobe, monkeypatch) -> None:

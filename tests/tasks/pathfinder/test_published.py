@@ -147,6 +147,13 @@ def test_damaged_metadata_are_named(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_names_that_only_look_like_numbers_are_left_alone(tmp_path: Path) -> None:
+    folder = make_archive(tmp_path)
+    before = TASK.load(tmp_path).fingerprint()
+    (folder / "metadata" / "\u00b2.npy").write_bytes(b"foreign")
+    assert TASK.load(tmp_path).fingerprint() == before
+
+
 def test_an_empty_array_of_metadata_is_refused(tmp_path: Path) -> None:
     folder = make_archive(tmp_path)
     np.save(folder / "metadata" / "2.npy", np.zeros((0, 11), "U20"))

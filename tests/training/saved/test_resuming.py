@@ -156,6 +156,18 @@ def test_impossible_places(refused, document: dict, field: str, values: list) ->
         refused(document | {field: value})
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_a_truncated_file_says_how_to_go_on_without_it(
+    saved: Path, share: float, small, monitor, tmp_path: Path
+) -> None:
+    content = (saved / "resume.pt").read_bytes()
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / "resume.pt").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ArtifactError, match=r"resume\.pt") as caught:
+        execute(small(), tmp_path / "run", device=CPU, monitor=monitor, resume=True)
+    assert "--overwrite" in caught.value.hint
+
+
 def test_the_untouched_file_still_goes_on(saved: Path, small, monitor, tmp_path: Path) -> None:
     shutil.copytree(saved, tmp_path / "run")
     execute(small(), tmp_path / "run", device=CPU, monitor=monitor, resume=True)
