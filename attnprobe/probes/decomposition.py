@@ -110,7 +110,7 @@ def measure(
 def _plan(subject: Subject, samples: np.ndarray, groups: np.ndarray, memory_limit: int) -> Plan:
     """Sums of queries and keys are kept for every group; the rest as for other sums over pairs."""
     kept = sum(
-        2 * (1 + groups.max()) * layer.heads * layer.d_head * subject.space.length * max(4, layer.dtype.itemsize)
+        2 * (1 + groups.max()) * layer.heads * layer.channels * subject.space.length * max(4, layer.dtype.itemsize)
         for layer in subject.layers
     )
     if kept > memory_limit // 2:
@@ -132,6 +132,9 @@ class _Means:
     def add(self, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
         channels = torch.stack(position_channels(self.subject, call), 1)  # (sequence, 2, head, length, d_head)
         if self.rotation is not None:
+            if call.bias is not None:
+                reason = "a model with rotary positions and a score profile has two parts that position explains"
+                raise NotApplicableError(reason, hint="decompose one without model.score_profile")
             channels = self.rotation.back(channels)
         if valid is not None:
             channels = channels * valid[:, None, None, :, None]
