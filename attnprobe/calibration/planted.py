@@ -9,13 +9,19 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from attnprobe.calibration.checks.alignment import SHUFFLES, direction
+from attnprobe.calibration.checks.alignment import ORDERS, SHUFFLES, direction
+from attnprobe.calibration.checks.proximity import DRAWS
 from attnprobe.calibration.outcomes import Outcome, detects, row_of
-from attnprobe.calibration.truths import projected, score_gradients
+from attnprobe.calibration.truths import distances, projected, score_gradients
 from attnprobe.calibration.worlds import CLASSES, Cell, N, Replica, replica
-from attnprobe.probes import alignment
+from attnprobe.capture import Subject
+from attnprobe.capture.ours import attentions
+from attnprobe.probes import alignment, blindness, proximity
+from attnprobe.probes.alignment.statistics import label_dependence
+from attnprobe.probes.blindness.statistics import RATIO
 from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
+from attnprobe.tasks import Split
 
 WORLD = Cell(positions="sinusoidal", visibility="full", data="white")
 
@@ -48,20 +54,82 @@ def labels(number: int, size: float, seed: int) -> list[Outcome]:
     return [detects("label.dependent.mean", row_of(found.rows, "label.dependent.mean", world.head).p_value)]
 
 
+def seen_labels(number: int, size: float, seed: int) -> list[Outcome]:
+    """The certificate should not call them blind, and its bounds should hold the true ratios of all heads."""
+    world = with_labels(replica(WORLD, number, seed=seed), size)
+    claims = [blindness.Claim(direction=direction(world))]
+    found = blindness.measure(world.subject, claims=claims, n=N, shuffles=SHUFFLES, seed=world.seed)
+    rows = [row for row in found.rows if row.loss == RATIO and row.quantity == "slope" and row.head is not None]
+    dependent = label_dependence(logit_gradients(world.population, world.along), world.rest.labels.numpy())
+    pull = projected(world.gradients["reconstruction"], world.along).mean(0)
+    true = np.abs(dependent.mean(0) / pull)
+    wrong = any(row.interval.high < true[row.head] for row in rows)
+    return [
+        detects("not blind", found.answer.family_p),
+        Outcome(quantity="bound of the ratio is too low", kind="verdict", value=float(wrong)),
+    ]
+
+
 def with_labels(world: Replica, size: float) -> Replica:
     """Labels drawn with log odds of ``size`` times the standardised gradients of their logits along the direction."""
-    logits = [score_gradients(world.subject, "label", target) for target in range(CLASSES)]
-    gradients = [projected(gradient, world.along)[:, world.head] for gradient in logits]
-    standardised = np.stack([(g - g.mean()) / g.std() for g in gradients], 1)
-    noise = stream(world.seed, "planted labels").gumbel(size=standardised.shape)
-    chosen = torch.from_numpy((size * standardised + noise).argmax(1))
-    sample = dataclasses.replace(world.sample, labels=chosen)
-    return dataclasses.replace(world, sample=sample)
 
+    def relabelled(subject: Subject, split: Split, name: str) -> Split:
+        gradients = logit_gradients(subject, world.along)[..., world.head]
+        standardised = (gradients - gradients.mean(0)) / gradients.std(0)
+        noise = stream(world.seed, "planted labels", name).gumbel(size=standardised.shape)
+        return dataclasses.replace(split, labels=torch.from_numpy((size * standardised + noise).argmax(1)))
+
+    return dataclasses.replace(
+        world,
+        sample=relabelled(world.subject, world.sample, "sample"),
+        rest=relabelled(world.population, world.rest, "population"),
+    )
+
+
+def logit_gradients(subject: Subject, along: torch.Tensor) -> np.ndarray:
+    """Along a unit direction (sequence, class, head)."""
+    return np.stack([projected(score_gradients(subject, "label", c), along) for c in range(CLASSES)], 1)
+
+
+def near_scores(number: int, size: float, seed: int) -> list[Outcome]:
+    """W_Q and W_K of one head read a slow pair of the sinusoids, whose inner product falls with the offset."""
+    world = replica(WORLD, number, seed=seed)
+    attention, head = attentions(world.model)[0], world.head
+    first = head * attention.q.weight.shape[0] // world.model.config.heads
+    with torch.no_grad():
+        for weight in (attention.q.weight, attention.k.weight):
+            weight[first : first + 2, 2:4] += size * torch.eye(2)
+    found = proximity.measure(world.subject, n=N, null="init", draws=DRAWS, seed=world.seed)
+    largest = next(row for row in found.rows if row.quantity == "proximity_bias.max" and row.layer == 0)
+    return [
+        detects("proximity_bias, init", row_of(found.rows, "proximity_bias", head).p_value),
+        detects("proximity_bias.max, init", largest.p_value),
+    ]
+
+
+def local_data(number: int, size: float, seed: int) -> list[Outcome]:
+    """Gaussian fields on the grid whose correlation falls as exp(-distance / size)."""
+    world = replica(WORLD, number, seed=seed)
+    root = torch.linalg.cholesky(torch.exp(-distances(world.subject) / size)).float()
+    smooth = dataclasses.replace(world.sample, inputs=root @ world.sample.inputs)
+    world = dataclasses.replace(world, sample=smooth)
+    found = alignment.measure(
+        world.subject, directions=[direction(world, "contrast")], shuffles=SHUFFLES, null="positions",
+        orders=ORDERS, groups=1, seed=world.seed,
+    )  # fmt: skip
+    return [detects("reconstruction.positions", row_of(found.rows, "reconstruction.positions", world.head).p_value)]
+
+
+ODDS = "log odds of a label per sd of its gradient"
 
 PLANTED: dict[str, Effect] = {
     "shift": Effect(probe="control", what="mean in standard deviations", sizes=(0.2, 0.4, 0.6), measure=shift),
-    "labels": Effect(
-        probe="alignment", what="log odds of a label per sd of its gradient", sizes=(0.25, 0.5, 1.0), measure=labels
+    "near-scores": Effect(
+        probe="proximity", what="weight of a slow sinusoid in W_Q and W_K", sizes=(0.25, 0.5, 1.0), measure=near_scores
     ),
+    "labels": Effect(probe="alignment", what=ODDS, sizes=(0.25, 0.5, 1.0), measure=labels),
+    "local-data": Effect(
+        probe="alignment", what="correlation length in pixels", sizes=(0.5, 1.0, 2.0), measure=local_data
+    ),
+    "seen-labels": Effect(probe="certify", what=ODDS, sizes=(0.25, 0.5, 1.0), measure=seen_labels),
 }
