@@ -10,19 +10,22 @@ import numpy as np
 import torch
 
 from attnprobe.calibration.checks.alignment import ORDERS, SHUFFLES, direction
+from attnprobe.calibration.checks.interventions import CONTROLS
 from attnprobe.calibration.checks.proximity import DRAWS
 from attnprobe.calibration.outcomes import Outcome, detects, row_of
 from attnprobe.calibration.truths import distances, projected, score_gradients
 from attnprobe.calibration.worlds import CLASSES, Cell, N, Replica, replica
 from attnprobe.capture import Subject
 from attnprobe.capture.ours import attentions
-from attnprobe.probes import alignment, blindness, proximity
+from attnprobe.probes import alignment, blindness, interventions, proximity
 from attnprobe.probes.alignment.statistics import label_dependence
 from attnprobe.probes.blindness.statistics import RATIO
+from attnprobe.probes.interventions.profiles import score_offsets
 from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
 from attnprobe.tasks import Split
 
+NEAR = 4.0  # score of a position itself beyond the farthest, in the profile that labels follow
 WORLD = Cell(positions="sinusoidal", visibility="full", data="white")
 
 
@@ -120,6 +123,28 @@ def local_data(number: int, size: float, seed: int) -> list[Outcome]:
     return [detects("reconstruction.positions", row_of(found.rows, "reconstruction.positions", world.head).p_value)]
 
 
+def profiled_labels(number: int, size: float, seed: int) -> list[Outcome]:
+    """Labels that follow what a near profile, injected, does to the logits: injecting it lowers the loss."""
+    world = replica(WORLD, number, seed=seed)
+    subject, samples = world.subject, np.arange(N)
+    near = torch.exp(-subject.space.layout.distance()).expand(*subject.shape, *subject.space.layout.offsets)
+    given = NEAR * near.double()
+    with torch.no_grad():
+        logits = [
+            subject.loss("label", samples, score_offsets=o).targets for o in (None, score_offsets(subject, given))
+        ]
+    change = (logits[1] - logits[0]).double().numpy()
+    change = (change - change.mean(0)) / change.std(0)
+    drawn = stream(world.seed, "profiled labels").gumbel(size=change.shape)
+    world = dataclasses.replace(
+        world,
+        sample=dataclasses.replace(world.sample, labels=torch.from_numpy((size * change + drawn).argmax(1))),
+    )
+    found = interventions.dose_response(world.subject, doses=(1.0,), given=given, controls=CONTROLS, seed=world.seed)
+    row = next(r for r in found.rows if r.kind == "injected - shuffled" and r.quantity == "loss.change")
+    return [detects("injected - shuffled", row.p_value)]
+
+
 ODDS = "log odds of a label per sd of its gradient"
 
 PLANTED: dict[str, Effect] = {
@@ -132,4 +157,10 @@ PLANTED: dict[str, Effect] = {
         probe="alignment", what="correlation length in pixels", sizes=(0.5, 1.0, 2.0), measure=local_data
     ),
     "seen-labels": Effect(probe="certify", what=ODDS, sizes=(0.25, 0.5, 1.0), measure=seen_labels),
+    "profiled-labels": Effect(
+        probe="intervene",
+        what="log odds of a label per sd of what a near profile does to its logit",
+        sizes=(1.0, 4.0, 16.0),
+        measure=profiled_labels,
+    ),
 }

@@ -1,24 +1,59 @@
-"""Intervals of what a dose of the own profile changes."""
+"""Intervals and p-values of what doses of profiles change."""
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from attnprobe.calibration.outcomes import Outcome, covers
+from attnprobe.calibration.outcomes import Outcome, covers, p_value
 from attnprobe.calibration.worlds import Replica
 from attnprobe.probes import interventions
-from attnprobe.probes.interventions.profiles import score_offsets
+from attnprobe.probes.interventions.profiles import score_offsets, shuffled_profiles
+from attnprobe.streams import stream
 
 DOSE = -1.0
+CONTROLS = 19  # the p-value of a rank among them is .05 in exactly one of twenty replicas
+SHUFFLES = 300  # that the truth about controls rests on
 
 
 def check(replica: Replica) -> list[Outcome]:
-    """The truth is what the same profile, as it was measured on the sample, does to the population."""
-    found = interventions.dose_response(replica.subject, doses=(DOSE,), controls=2, seed=replica.seed)
+    """A profile of noise is like its shuffles, so the p-value of an injected one has a true null."""
+    given = noise(replica) if replica.cell.data == "white" else None
+    controls = 2 if given is None else CONTROLS
+    found = interventions.dose_response(
+        replica.subject, doses=(DOSE,), given=given, controls=controls, seed=replica.seed
+    )
+    truth = changes(replica, found.profile, controlled=given is not None)
+    rows = {(row.kind, row.quantity): row for row in found.rows}
+    outcomes = [covers(f"{kind} {name}", rows[kind, name].interval, value) for (kind, name), value in truth.items()]
+    if given is not None:
+        outcomes.append(p_value("injected - shuffled", rows["injected - shuffled", "loss.change"].p_value))
+    return outcomes
+
+
+def noise(replica: Replica) -> Tensor:
+    """(layer, head, *offsets)"""
+    subject = replica.subject
+    values = stream(replica.seed, "noise profile").standard_normal((*subject.shape, *subject.space.layout.offsets))
+    return torch.from_numpy(values)
+
+
+@torch.no_grad()
+def changes(replica: Replica, profile: Tensor, *, controlled: bool) -> dict[tuple[str, str], float]:
+    """What the profile, as it was measured on the sample, does to the population; and its shuffles, a few sequences
+    each.
+    """
     population, samples = replica.population, np.arange(replica.population.samples)
-    with torch.no_grad():
-        offsets = score_offsets(population, DOSE * found.profile)
-        moved = population.loss("label", samples, score_offsets=offsets).value.double()
-        alone = population.loss("label", samples).value.double()
-    truth = {"loss": moved.mean(), "loss.change": (moved - alone).mean()}
-    rows = {row.quantity: row for row in found.rows if row.kind == "own"}
-    return [covers(f"own {name}", rows[name].interval, float(value)) for name, value in truth.items()]
+
+    def loss(offsets: dict[int, Tensor] | None) -> Tensor:
+        return population.loss("label", samples, score_offsets=offsets).value.double()
+
+    alone, moved = loss(None), loss(score_offsets(population, DOSE * profile))
+    truth = {("own", "loss"): float(moved.mean()), ("own", "loss.change"): float((moved - alone).mean())}
+    if controlled:
+        space = population.space
+        shuffled = torch.cat(shuffled_profiles(space, profile, SHUFFLES, replica.seed + 1))
+        every = DOSE * space.expand(shuffled.float(), slice(0, space.length))  # (shuffle, head, query, key)
+        mixed = loss({0: every.repeat_interleave(len(samples) // SHUFFLES, 0)})
+        truth["shuffled", "loss.change"] = float((mixed - alone).mean())
+        truth["own - shuffled", "loss.change"] = float((moved - mixed).mean())
+    return truth
