@@ -75,6 +75,14 @@ def test_few_seeds_are_a_t_interval_of_their_estimates() -> None:
     assert [band.low, band.high] == pytest.approx([reference.low, reference.high], rel=0.02)
 
 
+def test_one_odd_seed_of_ten_gives_no_absurd_interval() -> None:
+    values = [1.63, 1.6, 1.78, 1.79, 1.78, 1.65, 1.67, 1.79, -0.25, 1.73]
+    band = s.hierarchical_bootstrap([np.array([v]) for v in values], generator=np.random.default_rng(0))
+    reference = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (band.low, band.high) == pytest.approx(tuple(reference))
+    assert min(values) < band.low
+
+
 def test_percentiles_agree_with_scipy_at_the_widened_level() -> None:
     g = np.random.default_rng(3)
     x = g.exponential(size=23)
