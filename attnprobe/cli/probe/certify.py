@@ -10,7 +10,7 @@ from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval, number
 from attnprobe.opening import SplitName
 
-MAIN = "proximity r=2"  # the direction that is shown without --full
+MAIN = "contrast r=2"  # the direction that is shown without --full
 RATIO = "label / reconstruction"
 
 

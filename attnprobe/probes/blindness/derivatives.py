@@ -19,10 +19,11 @@ from attnprobe.probes.score_gradients import trace
 from attnprobe.scores.directions import Projector
 
 STEP = 0.1  # the largest score moves by this much, and by twice as much
-SMOOTH = 2e-5  # of the largest slope: how well the steps find the slope of every sample unless there are kinks
+LEFT = 0.2  # of a step's error: what extrapolation leaves of it at most unless there are kinks
+SMOOTH = 1e-5  # of the largest slope and of its change within a step: the same where one step has hardly any error
 ROUNDED = 1e-14  # of a value: how far float64 gets it wrong
 TOLERANCES = {"slope": 1e-4, "curvature": 5e-2}  # largest difference, relative to the largest value over the samples
-STANDARD_ERRORS = 4.0  # that the means of two computations may differ by where there are kinks
+STANDARD_ERRORS = 5.0  # that the means of two computations may differ by where there are kinks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Along:
     """Derivatives of one loss along one direction of one head, (sample, target) each."""
 
     curvature: np.ndarray
-    kinked: bool
+    kinked: bool  # or bent too sharply for the steps
     difference: dict[str, float]  # by quantity: between its two computations, relative to the largest value
     agrees: dict[str, bool]
 
@@ -91,15 +92,37 @@ def along(outer: np.ndarray, middle: np.ndarray, slope: np.ndarray, step: float)
     first = [(outer[2] - outer[1]) / (2 * step), (outer[3] - outer[0]) / (4 * step)]
     second = [(outer[2] - 2 * middle + outer[1]) / step**2, (outer[3] - 2 * middle + outer[0]) / (4 * step**2)]
     noise = ROUNDED * float(np.abs(middle).max())
-    error = float(np.abs(extrapolated(first) - slope).max())
-    kinked = error > SMOOTH * float(np.abs(slope).max()) + noise / step
-    curvature = second[1] if kinked else extrapolated(second)  # the longer step averages over more kinks
-    pairs = {"slope": (slope, extrapolated(first)), "curvature": (curvature, second[0])}
-    difference, agrees = {}, {}
-    for quantity, (one, other) in pairs.items():
-        floor = noise / step ** (1 + (quantity == "curvature"))
-        difference[quantity], agrees[quantity] = compare(one, other, TOLERANCES[quantity], floor, kinked=kinked)
-    return Along(curvature=curvature, kinked=kinked, difference=difference, agrees=agrees)
+    floors = {"slope": noise / step, "curvature": noise / step**2}
+
+    def compared(curvature: np.ndarray, *, kinked: bool) -> dict[str, tuple[float, bool]]:
+        pairs = {"slope": (slope, extrapolated(first)), "curvature": (curvature, second[0])}
+        return {q: compare(a, b, TOLERANCES[q], floors[q], kinked=kinked) for q, (a, b) in pairs.items()}
+
+    curvature = extrapolated(second)
+    found = compared(curvature, kinked=False)
+    # A kink may lie where it leaves what a smooth loss would.
+    kinked = has_kinks(first, second, slope, step, floors["slope"]) or not all(agrees for _, agrees in found.values())
+    if kinked:
+        curvature = second[1]  # the longer step averages over more kinks
+        found = compared(curvature, kinked=True)
+    return Along(
+        curvature=curvature,
+        kinked=kinked,
+        difference={quantity: difference for quantity, (difference, _) in found.items()},
+        agrees={quantity: agrees for quantity, (_, agrees) in found.items()},
+    )
+
+
+def has_kinks(
+    first: list[np.ndarray], second: list[np.ndarray], slope: np.ndarray, step: float, rounding: float
+) -> bool:
+    """Whether some sample's slope is not what its finite steps converge on. first, second: differences at one step and
+    at two. Where a loss is smooth, extrapolation leaves little of the error of one step, or of the slope and of what
+    it changes by within a step.
+    """
+    left, before = np.abs(extrapolated(first) - slope), np.abs(first[0] - slope)
+    scale = np.abs(slope).max() + step * np.abs(second[0]).max()
+    return bool(((left > LEFT * before) & (left > SMOOTH * scale + rounding)).any())
 
 
 def extrapolated(values: list[np.ndarray]) -> np.ndarray:

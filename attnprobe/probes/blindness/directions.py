@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.scores.directions import Direction, ScoreSpace
+from attnprobe.scores.distance_profiles import contrast_profile
 from attnprobe.streams import stream
 
 QUANTITIES = ("slope", "curvature")
@@ -26,18 +27,17 @@ class Claim:
 
 
 def default_claims(space: ScoreSpace, seed: int) -> list[Claim]:
-    """Proximity of several radii (slope and curvature) and a random direction (slope), each with its column sums taken
-    off; as controls a key-only and a random direction that keep theirs.
+    """Near others against far others, of several radii (slope and curvature), and a random direction (slope), each with
+    its column sums taken off; as controls a key-only and a random direction that keep theirs.
     """
-    rows = slice(0, space.length)
-    distance = space.layout.distance()
-    proximity = {f"proximity r={r:g}": space.expand(torch.exp(-distance / r), rows) for r in (1.0, 2.0, 4.0)}
+    rows, radii = slice(0, space.length), (1.0, 2.0, 4.0)
+    contrasts = {f"contrast r={r:g}": space.expand(contrast_profile(space.layout, r), rows) for r in radii}
     left, right = torch.from_numpy(stream(seed, "blindness directions").standard_normal((2, space.length)))
     keys = Direction(name="key-only", factors=(torch.ones_like(right), right))
     visible = Direction(name="random visible", factors=(left, right.flip(0)))
     blind = without_column_sums(space, left[:, None] * right)
     return [
-        *(Claim(direction=Direction(name=n, matrix=without_column_sums(space, m))) for n, m in proximity.items()),
+        *(Claim(direction=Direction(name=n, matrix=without_column_sums(space, m))) for n, m in contrasts.items()),
         Claim(direction=Direction(name="random blind", matrix=blind), blind=("slope",)),
         Claim(direction=keys, blind=()),
         Claim(direction=visible, blind=()),

@@ -49,7 +49,7 @@ def test_every_derivative_equals_a_direct_one() -> None:
         logits = model.classify(model(data.inputs, score_offsets={1: offset}))
         return (logits.mean(0) * shares).sum() - logits[torch.arange(N), data.labels].mean()  # what depends on labels
 
-    for name in ("proximity r=2", "key-only", "random blind"):
+    for name in ("contrast r=2", "key-only", "random blind"):
         delta = torch.zeros(3, 7, 7, dtype=torch.float64)
         delta[2] = projector.matrix(name)[1, 2]
         for loss in ("label", "reconstruction"):
@@ -118,9 +118,9 @@ def planted(strength: float, seed: int) -> tuple[ours.Ours, list[Claim]]:
     model = model.double()
     inputs = torch.randn(60, 7, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     space = ours.of(model, Split(inputs=inputs, labels=torch.zeros(60, dtype=torch.int64))).space
-    claims = [claim for claim in default_claims(space, 0) if claim.direction.name in ("proximity r=1", "key-only")]
+    claims = [claim for claim in default_claims(space, 0) if claim.direction.name in ("contrast r=1", "key-only")]
     directions = [claim.direction for claim in claims]
-    step = 1e-3 * Projector(space, directions, layers=1, heads=1).matrix("proximity r=1")
+    step = 1e-3 * Projector(space, directions, layers=1, heads=1).matrix("contrast r=1")
     with torch.no_grad():
         moved, rest = (model.classify(model(inputs, score_offsets=o)) for o in ({0: step}, None))
     change = (moved - rest) @ torch.tensor([-1.0, 1.0], dtype=torch.float64)
