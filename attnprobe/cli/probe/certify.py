@@ -75,10 +75,10 @@ def certify(
 
         attnprobe theory certify runs/textures-s0/checkpoints/finetuned.pt --full
 
-    The part of the label loss that depends on the labels is compared with shuffled labels along proximity (slope and
-    curvature) and a random direction (slope), in all heads at once; the chance of a false "not blind" is 1 - level.
-    Exit code 5 if a checkpoint is not blind, or if two computations of a derivative disagree; finetuning on labels
-    usually ends blindness.
+    The part of the label loss that depends on the labels is compared with shuffled labels along near against far keys
+    (contrast; slope and curvature) and a random direction (slope), without their column sums, in all heads at once: the
+    chance of a false "not blind" is 1 - level. Exit code 5 if a checkpoint is not blind, or if two computations of a
+    derivative that decides disagree. Training on labels usually ends blindness.
     """
     from attnprobe import presets, run
     from attnprobe.probes import blindness

@@ -52,7 +52,9 @@ class Request:
     def measure_each(
         self, paths: Sequence[Path], measure: "Callable[[OpenedCheckpoint, Progress], Any]", **options: Any
     ) -> "Found":
-        """Open one checkpoint after the other, say if there are fewer sequences than were asked for, and measure."""
+        """Open all checkpoints, so that none is refused after long work, say if there are fewer sequences than were
+        asked for, and measure one after the other.
+        """
         from attnprobe.probes.memory import check_least
 
         found = Found()
@@ -60,9 +62,10 @@ class Request:
             opened = self.opener.open(path, label, **options)
             note_sequences(opened, self.sequences, quiet=self.quiet)
             check_least(min(self.sequences, len(opened.split)), self.sampling()["memory_limit"])
-            with self.progress(label) as report:
-                found.results[label] = measure(opened, report)
             found.opened.append(opened)
+        for opened in found.opened:
+            with self.progress(opened.label) as report:
+                found.results[opened.label] = measure(opened, report)
         return found
 
     def progress(self, label: str) -> "AbstractContextManager[Progress]":

@@ -8,6 +8,7 @@ import torch
 
 from attnprobe.objectives import MaskedReconstruction
 from attnprobe.opening import Opener, labels
+from attnprobe.probes import blindness
 from attnprobe.tasks.textures import Textures
 from attnprobe.training.saved.checkpoint import load_checkpoint, save_checkpoint
 
@@ -201,6 +202,8 @@ def test_certify_refuses_at_once(attnprobe, checkpoints, monkeypatch) -> None:
     outcome = attnprobe("theory", "certify", checkpoints[0], "--shuffles", 18)
     assert outcome.code == 2
     outcome.complains("18 shuffles cannot show anything at level 0.95", "take 19 or more")
+    monkeypatch.setattr(blindness, "measure", lambda *_, **__: pytest.fail("it was measured"))
+    assert attnprobe("theory", "certify", checkpoints[0], "missing.pt").code == 3
     monkeypatch.setattr(Textures, "load", lambda *_: pytest.fail("data were made"))
     outcome = attnprobe("theory", "certify", checkpoints[0], "--task", "textures", "-q")
     assert outcome.code == 3  # 8 x 8 images for a model of 5 x 5
