@@ -26,6 +26,7 @@ from attnprobe.probes import proximity as proximity_probe
 from attnprobe.probes.rows import rows_to_records, with_q_values
 from attnprobe.report import (
     alignment_figures,
+    blindness_verdict,
     figures,
     intervention_figures,
     kernel_figures,
@@ -160,7 +161,9 @@ def certify(subject: Subject, **options: Any) -> Answer:
     options: those of ``attnprobe.probes.blindness.measure``. Draws nothing.
     """
     found = blindness.measure(subject, **options)
-    return _answer("blindness of the labels", found.rows, blindness.FIELDS, verdicts.certify, found, lambda name: [])
+    return _answer(
+        "blindness of the labels", found.rows, blindness.FIELDS, blindness_verdict.certify, found, lambda name: []
+    )
 
 
 def _answer(

@@ -196,69 +196,6 @@ def followed_heads(records: list[Record]) -> dict[str, Head]:
     return heads
 
 
-def certify(records: list[Record]) -> str:
-    """Of every checkpoint whether it is blind, and what that is worth."""
-    texts = []
-    for name, rows in by_checkpoint(records).items():
-        answers = {r["family"]: r for r in rows if r["blind"] is not None}
-        texts.append(f"{name}: {blindness(rows, answers['blind'])}{what_controls_say(rows, answers.get('control'))}")
-    limits = (
-        "Blind means not told from shuffled labels, at this checkpoint and to second order: it does not say that "
-        "labels have no effect, and nothing of where larger steps lead."
-    )
-    return sentences(texts, limits, "nothing was measured")
-
-
-def blindness(rows: list[Record], answer: Record) -> str:
-    tested = [r for r in rows if r["family"] == "blind" and r["loss"] == "label"]
-    wrong = [r for r in rows if r["family"] == "blind" and r["agrees"] is False and r["layer"] is not None]
-    alpha = round(1 - answer["level"], 9)
-    seen = [r for r in tested if r["family_p"] <= alpha]
-    least = f"family-wise p = {answer['family_p']:.2g}, {len(tested)} derivatives"
-    if wrong:
-        text = f"NO ANSWER, as {len(wrong)} derivatives do not agree with their second computation; {least}"
-    elif seen:
-        first = min(seen, key=lambda r: (r["p_value"], r["quantity"] != "slope", -abs(r["estimate"])))
-        ratio = ratio_at(rows, first)
-        text = (
-            f"NOT blind ({least}, {len(seen)} of them seen): {place(first)}, {first['direction']}, "
-            f"{first['quantity']}, p = {first['family_p']:.2g}: the part that depends on the labels is "
-            f"{measured(first, '+.1e')}, {'?' if ratio is None else format(ratio, '.2g')} of reconstruction's"
-        )
-    else:
-        text = f"blind to these directions{bounded(answer)} ({least}, n = {answer['n']})"
-    if answer["unresolved"]:
-        slopes = sum(r["quantity"] == "slope" for r in tested)
-        text += (
-            f"; in {answer['unresolved']} of {slopes} places reconstruction's own slope may be zero, and nothing "
-            "bounds the ratio there"
-        )
-    return text
-
-
-def bounded(answer: Record) -> str:
-    if answer["high"] is None:
-        return ", with no bound on the ratio"
-    return f" up to {answer['high']:.2g} of reconstruction's slope ({100 * answer['level']:g} % bound, all at once)"
-
-
-def what_controls_say(rows: list[Record], answer: Record | None) -> str:
-    """Controls are directions that labels may see: they tell whether the test sees anything."""
-    if answer is None:
-        return ""
-    tested = [r for r in rows if r["family"] == "control" and r["loss"] == "label"]
-    seen = sum(r["family_p"] <= round(1 - answer["level"], 9) for r in tested)
-    if seen:
-        return f". Along the controls labels are seen in {seen} of {len(tested)} places"
-    return ". Nothing is seen along the controls either: labels may not reach attention at all here, or n is too small"
-
-
-def ratio_at(rows: list[Record], record: Record) -> float | None:
-    keys = ("layer", "head", "direction", "quantity")
-    here = [r for r in rows if all(r[key] == record[key] for key in keys) and r["difference"] is None]
-    return here[0]["estimate"] if here else None
-
-
 def theory(rows: Iterable[Any], *, length: int, dim: int) -> str:
     """Of the rows of ``theory verify``."""
     rows = list(rows)

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from attnprobe.report import verdicts
+from attnprobe.report import blindness_verdict, verdicts
 
 
 def row(quantity: str, estimate: float, **other: Any) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_trajectory_follows_the_head_that_is_strongest_at_the_end() -> None:
 
 def certified(*slopes: float, blind: bool, control_p: float = 0.8, **answer: Any) -> list[dict[str, Any]]:
     """Records of one head with these family-wise p-values along as many directions, a control, and the answers."""
-    place = {"family": "blind", "blind": None, "agrees": True, "kinked": False, "difference": 1e-7, "family_p": None}
+    place = {"family": "blind", "blind": None, "agrees": True, "rough": False, "difference": 1e-7, "family_p": None}
     rows = []
     for number, p in enumerate((*slopes, control_p)):
         here = place | {"direction": f"d{number}", "family": "control" if number == len(slopes) else "blind"}
@@ -127,26 +127,26 @@ def certified(*slopes: float, blind: bool, control_p: float = 0.8, **answer: Any
 
 
 def test_certify_says_up_to_which_ratio_labels_are_blind() -> None:
-    text = verdicts.certify(certified(0.4, 0.6, blind=True))
+    text = blindness_verdict.certify(certified(0.4, 0.6, blind=True))
     assert text.startswith("init: blind to these directions up to 0.25 of reconstruction's slope (90 % bound, all at")
     assert "(family-wise p = 0.4, 2 derivatives, n = 37)" in text
     assert "Nothing is seen along the controls either" in text
     assert "nothing bounds" not in text
-    text = verdicts.certify(certified(0.4, blind=True, control_p=0.01, unresolved=1, high=None))
+    text = blindness_verdict.certify(certified(0.4, blind=True, control_p=0.01, unresolved=1, high=None))
     assert "with no bound on the ratio" in text
     assert "in 1 of 1 places reconstruction's own slope may be zero, and nothing bounds the ratio there" in text
     assert "Along the controls labels are seen in 1 of 1 places" in text
 
 
 def test_certify_names_where_labels_are_seen_and_how_much() -> None:
-    text = verdicts.certify(certified(0.4, 0.01, blind=False))
+    text = blindness_verdict.certify(certified(0.4, 0.01, blind=False))
     assert (
         "NOT blind (family-wise p = 0.01, 2 derivatives, 1 of them seen): layer 0, head 0, d1, slope, p = 0.01" in text
     )
     assert "labels is +3.0e-01 (90 % interval +2.0e-01 to +4.0e-01, 37 sequences), 0.15 of reconstruction's" in text
     rows = certified(0.4, 0.01, blind=False)
     rows[0]["agrees"] = False
-    assert "NO ANSWER, as 1 derivatives do not agree" in verdicts.certify(rows)
+    assert "NO ANSWER, as 1 derivatives do not agree" in blindness_verdict.certify(rows)
 
 
 def test_theory_counts_what_fails_among_predictions_and_controls() -> None:

@@ -20,7 +20,7 @@ def null(row: Record) -> str:
 
 def agreement(row: Record) -> str:
     return (
-        number(row["difference"], ".0e") + (" kinks" if row["kinked"] else "") + ("" if row["agrees"] else " DISAGREES")
+        number(row["difference"], ".0e") + (" rough" if row["rough"] else "") + ("" if row["agrees"] else " DISAGREES")
     )
 
 
@@ -82,7 +82,7 @@ def certify(
     """
     from attnprobe import presets, run
     from attnprobe.probes import blindness
-    from attnprobe.report import verdicts
+    from attnprobe.report import blindness_verdict
 
     blindness.check_shuffles(shuffles, request.level)
     found = request.measure_each(
@@ -100,7 +100,8 @@ def certify(
     )
     records = found.records(*blindness.FIELDS)
     passed = all(result.passed for result in found.results.values())
-    return Findings(records=records, table=TABLE, verdict=verdicts.certify, results=found.results, passed=passed)
+    verdict = blindness_verdict.certify
+    return Findings(records=records, table=TABLE, verdict=verdict, results=found.results, passed=passed)
 
 
 command = make_command(certify, without=("npz", "figure"), sequences=500, split=SplitName.train)

@@ -31,7 +31,7 @@ class Along:
     """Derivatives of one loss along one direction of one head, (sample, target) each."""
 
     curvature: np.ndarray
-    kinked: bool  # or bent too sharply for the steps
+    rough: bool  # has kinks, or bends too sharply for the steps
     difference: dict[str, float]  # by quantity: between its two computations, relative to the largest value
     agrees: dict[str, bool]
 
@@ -94,26 +94,26 @@ def along(outer: np.ndarray, middle: np.ndarray, slope: np.ndarray, step: float)
     noise = ROUNDED * float(np.abs(middle).max())
     floors = {"slope": noise / step, "curvature": noise / step**2}
 
-    def compared(curvature: np.ndarray, *, kinked: bool) -> dict[str, tuple[float, bool]]:
+    def compared(curvature: np.ndarray, *, rough: bool) -> dict[str, tuple[float, bool]]:
         pairs = {"slope": (slope, extrapolated(first)), "curvature": (curvature, second[0])}
-        return {q: compare(a, b, TOLERANCES[q], floors[q], kinked=kinked) for q, (a, b) in pairs.items()}
+        return {q: compare(a, b, TOLERANCES[q], floors[q], rough=rough) for q, (a, b) in pairs.items()}
 
     curvature = extrapolated(second)
-    found = compared(curvature, kinked=False)
+    found = compared(curvature, rough=False)
     # A kink may lie where it leaves what a smooth loss would.
-    kinked = has_kinks(first, second, slope, step, floors["slope"]) or not all(agrees for _, agrees in found.values())
-    if kinked:
+    rough = is_rough(first, second, slope, step, floors["slope"]) or not all(agrees for _, agrees in found.values())
+    if rough:
         curvature = second[1]  # the longer step averages over more kinks
-        found = compared(curvature, kinked=True)
+        found = compared(curvature, rough=True)
     return Along(
         curvature=curvature,
-        kinked=kinked,
+        rough=rough,
         difference={quantity: difference for quantity, (difference, _) in found.items()},
         agrees={quantity: agrees for quantity, (_, agrees) in found.items()},
     )
 
 
-def has_kinks(
+def is_rough(
     first: list[np.ndarray], second: list[np.ndarray], slope: np.ndarray, step: float, rounding: float
 ) -> bool:
     """Whether some sample's slope is not what its finite steps converge on. first, second: differences at one step and
@@ -130,12 +130,12 @@ def extrapolated(values: list[np.ndarray]) -> np.ndarray:
     return (4 * values[0] - values[1]) / 3
 
 
-def compare(one: np.ndarray, other: np.ndarray, tolerance: float, floor: float, *, kinked: bool) -> tuple[float, bool]:
+def compare(one: np.ndarray, other: np.ndarray, tolerance: float, floor: float, *, rough: bool) -> tuple[float, bool]:
     """The difference of two computations (sample, target) relative to the largest value, and whether it is explained:
     for a smooth loss by ``tolerance`` in every sample, for one with kinks by noise in the means. floor: of rounding.
     """
     scale = max(float(np.abs(one).max()), floor)
-    if not kinked:
+    if not rough:
         difference = float(np.abs(one - other).max())
         return difference / scale if scale else 0.0, difference <= tolerance * scale + floor
     gap = one - other

@@ -128,7 +128,7 @@ def places_of(claim: Claim, layer: int, head: int, slope: dict[str, np.ndarray],
             reconstruction=values["reconstruction"][:, 0],
             difference={loss: b.difference[quantity] for loss, b in bent.items()},
             agrees={loss: b.agrees[quantity] for loss, b in bent.items()},
-            kinked={loss: b.kinked for loss, b in bent.items()},
+            rough={loss: b.rough for loss, b in bent.items()},
         )
         places.append(place)
     return places

@@ -36,7 +36,7 @@ class BlindnessRow(Measurement):
     null_high: float | None = None
     difference: float | None = None  # between the two computations, relative to the largest value over the samples
     agrees: bool | None = None  # whether rounding, the step or, in a loss with kinks, noise explains it
-    kinked: bool | None = None
+    rough: bool | None = None  # has kinks, or bends too sharply for the steps: agreement is judged on means
     blind: bool | None = None  # of an answer: nothing was seen at this level, and all derivatives agree
     unresolved: int | None = None  # of an answer: slopes of the reconstruction loss that may be zero
 
@@ -61,7 +61,7 @@ class Place:
     reconstruction: np.ndarray  # (n,)
     difference: dict[str, float]  # by loss
     agrees: dict[str, bool]
-    kinked: dict[str, bool]
+    rough: dict[str, bool]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ def quantity_rows(
             "null_high": shuffled.high,
         }
         for loss, band in bands.items():
-            checked = {name: getattr(place, name)[loss] for name in ("difference", "agrees", "kinked")}
+            checked = {name: getattr(place, name)[loss] for name in ("difference", "agrees", "rough")}
             tested = label if loss == "label" else {}
             rows.append(BlindnessRow(loss=loss, interval=band.interval(number, unit=unit), **at, **checked, **tested))
         rows.append(BlindnessRow(loss=RATIO, interval=ratios.interval(number, unit=RATIO), **at))

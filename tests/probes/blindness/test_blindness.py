@@ -66,7 +66,7 @@ def test_every_derivative_equals_a_direct_one() -> None:
                 assert row.interval.estimate == pytest.approx(wanted.item(), rel=error, abs=1e-13)
                 assert row.interval.low <= row.interval.estimate <= row.interval.high
     assert all(row.agrees for row in rows if row.agrees is not None)
-    assert not any(row.kinked for row in rows)
+    assert not any(row.rough for row in rows)
     assert len(rows) == 6 * 2 * 3 * 2 * 3 + 2
 
 
@@ -83,7 +83,7 @@ def test_curvature_of_an_absolute_error_is_that_of_its_mean_not_what_differentia
     outer = np.stack([values(t * step) for t in (-2, -1, 1, 2)])
     found = along(outer, values(0), np.sign(residuals).mean(1)[:, None], step)
     error = found.curvature.std() / np.sqrt(400)
-    assert found.kinked
+    assert found.rough
     assert all(found.agrees.values())
     assert error < 0.05
     assert abs(found.curvature.mean() - 1) < 4 * error  # the density of x is 1/2
