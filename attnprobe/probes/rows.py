@@ -40,14 +40,24 @@ def _not_finite(value: object) -> bool:
 
 
 def with_q_values(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add q_value to tidy records: p-values adjusted across the layers and heads that were asked the same question."""
-    family = ("checkpoint", "quantity", "direction", "loss", "kind", "dose", "run", "phase", "step")
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    """Add q_value and family to tidy records: p-values adjusted over all rows of a family (Benjamini-Hochberg).
+
+    A family are the rows of one checkpoint, or of one step of a run, that ask for the same quantity (of the same loss
+    and kind), whatever their layer, head, direction or dose. A record whose own ``family`` says more, such as
+    "controls", is adjusted with those that say the same. The name is the quantity, then what sets the family apart.
+    """
+    families: dict[tuple[Any, ...], list[int]] = {}
+    names: dict[int, str] = {}
     for number, record in enumerate(records):
         if record.get("p_value") is not None:
-            groups.setdefault(tuple(record.get(key) for key in family), []).append(number)
+            parts = [record.get(key) for key in ("quantity", "loss", "kind", "family")]
+            names[number] = ", ".join(str(part) for part in parts if part is not None)
+            place = tuple(record.get(key) for key in ("checkpoint", "run", "phase", "step"))
+            families.setdefault((*place, names[number]), []).append(number)
     q_values: dict[int, float] = {}
-    for numbers in groups.values():
+    for numbers in families.values():
         adjusted = false_discovery_rate([records[number]["p_value"] for number in numbers])
         q_values |= dict(zip(numbers, map(float, adjusted), strict=True))
-    return [record | {"q_value": q_values.get(number)} for number, record in enumerate(records)]
+    return [
+        record | {"q_value": q_values.get(number), "family": names.get(number)} for number, record in enumerate(records)
+    ]

@@ -17,6 +17,7 @@ from attnprobe.statistics.intervals import Interval
 
 LOSSES = ("label", "reconstruction")
 PART = "label, minus what\nshuffled labels do"
+NULL = "reconstruction, orders or phases at random"
 LINEAR = 3.0  # t up to here is drawn to scale, beyond logarithmically: one head may exceed another twentyfold
 NEIGHBOURS = ("offset -1", "offset 1", "offset (0, 1)", "offset (1, 0)", "offset (1, 1)", "offset (1, -1)")
 
@@ -42,8 +43,9 @@ def draw_directions(result: Alignment, stem: Path) -> list[Path]:
     """t of both losses along every direction but single offsets (only nearest neighbours), a panel per head.
 
     The grey bar is the band of the label's t under shuffled labels: a label point on its bar says nothing of labels.
+    The thin bar, where there is one, is that of reconstruction's t under random orders or phases.
     """
-    wanted = ("label.t", "label.t.null", "reconstruction.t")
+    wanted = ("label.t", "label.t.null", "reconstruction.t", "reconstruction.t.null")
     values = {(r.quantity, r.layer, r.head, r.direction): r.interval for r in result.rows if r.quantity in wanted}
     names = list(dict.fromkeys(name for *_, name in values if name is not None))
     names = [name for name in names if not name.startswith("offset") or name in NEIGHBOURS]
@@ -52,7 +54,8 @@ def draw_directions(result: Alignment, stem: Path) -> list[Path]:
         figure, panels = panel_grid(layers, heads, panel=(1.9, 0.4 + 0.17 * len(names)))
         for layer, head in np.ndindex(layers, heads):
             panel = panels[layer][head]
-            mine = {(q, name): values[q, layer, head, name] for q in wanted for name in names}
+            here = ((q, name, values.get((q, layer, head, name))) for q in wanted for name in names)
+            mine = {(q, name): value for q, name, value in here if value is not None}
             _draw_directions(panel, mine, names)
             panel.set_title(f"layer {layer}, head {head}")
         panels[0][0].set_yticks(range(len(names)), names)
@@ -76,6 +79,12 @@ def _draw_directions(panel: Axes, values: dict[tuple[str, str], Interval], names
         panel.errorbar(
             estimate, y, xerr=error, fmt=marker, markersize=2.8, linewidth=0.9, color=colors[loss], label=loss
         )
+    drawn = {i: values.get(("reconstruction.t.null", name)) for i, name in enumerate(names)}
+    bands = {i: band for i, band in drawn.items() if band is not None}
+    if bands:
+        left, size = [b.low for b in bands.values()], [b.high - b.low for b in bands.values()]
+        look = {"color": (*colors["reconstruction"], 0.35), "linewidth": 0, "zorder": 1.5, "label": NULL}
+        panel.barh(list(bands), size, left=left, height=0.25, **look)
     panel.set_xscale("symlog", linthresh=LINEAR, linscale=0.6)
     panel.set_xlim(-200, 200)
     panel.set_xticks([-100, -10, 0, 10, 100], ["-100", "-10", "0", "10", "100"])
@@ -161,12 +170,13 @@ def _colors() -> dict[str, tuple[float, float, float]]:
 
 
 def draw_cosines(result: Alignment, stem: Path) -> list[Path]:
-    """Noise-corrected cosine of the two mean gradients, heads down and places across, with its interval.
+    """Noise-corrected cosine of the labels' part and the reconstruction gradient, heads down and places across.
 
-    Numbers are clipped to [-1, 1], which estimates leave by noise. Hatched: the means are not resolved from noise.
+    With its interval and the p-value against shuffled labels. Numbers are clipped to [-1, 1], which estimates leave by
+    noise. Hatched: the means are not resolved from noise.
     """
     prefix = "cosine."
-    rows = [r for r in result.rows if r.quantity.startswith(prefix) and not r.quantity.endswith(".raw")]
+    rows = [r for r in result.rows if r.quantity.startswith(prefix) and r.quantity.count(".") == 1]
     places = list(dict.fromkeys(r.quantity.removeprefix(prefix) for r in rows))
     heads: list[Cell] = list(dict.fromkeys((r.layer, r.head) for r in rows))
     estimates = np.full((len(heads), len(places)), np.nan)
@@ -177,8 +187,9 @@ def draw_cosines(result: Alignment, stem: Path) -> list[Path]:
             cosine = [min(max(x, -1.0), 1.0) for x in (row.interval.estimate, row.interval.low, row.interval.high)]
             estimates[at] = cosine[0]
             texts[at] = "{:+.2f}\n[{:+.2f}, {:+.2f}]".format(*cosine)
+            texts[at] += "" if row.p_value is None else f"\np = {row.p_value:.2g}"
     with figure_style():
-        figure, ((panel,),) = panel_grid(1, 1, panel=(1.1 * len(places) + 0.9, 0.42 * len(heads) + 0.3))
+        figure, ((panel,),) = panel_grid(1, 1, panel=(1.1 * len(places) + 0.9, 0.5 * len(heads) + 0.3))
         panel.patch.set(facecolor="0.93", edgecolor="0.75", hatch="////")
         _draw_heatmap(panel, estimates, texts, places, [f"layer {layer}, head {head}" for layer, head in heads])
         if np.isnan(estimates).any():
@@ -205,6 +216,6 @@ def _draw_heatmap(panel: Axes, estimates: np.ndarray, texts: np.ndarray, columns
         linewidths=1,
         xticklabels=columns,
         yticklabels=rows,
-        cbar_kws={"label": "cosine of label and\nreconstruction gradient"},
+        cbar_kws={"label": "cosine of the labels' part and\nthe reconstruction gradient"},
     )
     panel.tick_params(length=0, labelrotation=0)

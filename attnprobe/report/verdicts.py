@@ -65,13 +65,30 @@ def alignment(records: list[Record]) -> str:
         texts.append(
             f"{name}, along {direction}: in {heard} of {len(tested)} heads the label gradient differs from that "
             f"of shuffled labels (q <= {level:.2g}, n = {tested[0]['n']}); the reconstruction "
-            f"gradient is strongest in {place(largest)}, t = {measured(largest, '+.1f')}{arranged(rows, level)}"
+            f"gradient is strongest in {place(largest)}, t = {measured(largest, '+.1f')}"
+            f"{unheard(rows, tested, level)}{arranged(rows, level)}"
         )
     limits = (
         "A head where no difference is seen may still have one that more sequences would show. A large t says that the "
         "gradient is not zero on average, not that it favours near keys over other patterns."
     )
     return sentences(texts, limits, f"nothing was measured along {direction}")
+
+
+def unheard(rows: list[Record], tested: list[Record], level: float) -> str:
+    """How large the labels' part could be where none is seen."""
+    silent = {(r["layer"], r["head"]) for r in tested if r["q_value"] > level}
+    bounds = [r["high"] for r in known(rows, "label_to_reconstruction") if (r["layer"], r["head"]) in silent]
+    finite = [bound for bound in bounds if bound is not None]
+    if not bounds:
+        return ""
+    if not finite:
+        return "; how large the labels' part could be where none is seen cannot be said, reconstruction is not resolved"
+    without = f", but for {len(bounds) - len(finite)} without a bound" if len(finite) < len(bounds) else ""
+    return (
+        f"; where none is seen, the labels' part is at most {max(finite):.2g} times that of reconstruction "
+        f"({100 * (1 - level):g} % bound of each head{without})"
+    )
 
 
 def arranged(rows: list[Record], level: float) -> str:

@@ -121,7 +121,7 @@ def test_what_a_foreign_model_does_not_have_is_refused_or_left_out() -> None:
             measure(ragged)
     rows = alignment.measure(even, shuffles=19, null="phase").rows
     assert {r.quantity for r in rows if r.quantity.startswith("cosine")} == {
-        f"cosine.{where}{raw}" for where in ("scores", "offsets") for raw in ("", ".raw")
+        f"cosine.{where}{raw}" for where in ("scores", "offsets") for raw in ("", ".raw", ".null")
     }
     assert {r.kind for r in interventions.dose_response(even, controls=2).rows} == {
         "own", "shuffled", "own - shuffled"

@@ -29,7 +29,7 @@ def make_results(grid: tuple[int, int] | None) -> tuple[Alignment, DoseResponse]
     inputs = torch.randn(30, length, 1, generator=torch.Generator().manual_seed(0))
     split = Split(inputs=inputs, labels=torch.arange(30) % 2)
     subject = ours.of(model, split)
-    aligned = measure(subject, shuffles=19, groups=10)
+    aligned = measure(subject, shuffles=19, orders=19, groups=10)
     return aligned, dose_response(subject, doses=(-1.0, 0.0, 1.0), controls=2)
 
 

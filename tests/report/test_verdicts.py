@@ -60,6 +60,14 @@ def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
     text = verdicts.alignment(rows)
     assert "in 2 of 3 heads the arrangement of the data along the positions drives it (q <= 0.1" in text
     assert "random orders), 1 of them towards near keys" in text
+    for head, high in enumerate((9.0, 0.24, None)):
+        rows.append(row("label_to_reconstruction", 0.1, head=head, direction="proximity r=2") | {"high": high})
+    assert "where none is seen, the labels' part is at most 0.24 times that of reconstruction (90 % bound of each" in (
+        verdicts.alignment(rows)
+    )
+    unbound = [r | {"high": None} for r in rows if r["quantity"] == "label_to_reconstruction"]
+    rows = [r for r in rows if r["quantity"] != "label_to_reconstruction"]
+    assert "cannot be said, reconstruction is not resolved" in verdicts.alignment([*rows, *unbound])
 
 
 def test_intervene_sets_a_profile_beside_shuffled_ones() -> None:

@@ -11,12 +11,14 @@ import typer
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
+from attnprobe.cli.screen.output import finite
 from attnprobe.opening import OpenedCheckpoint, SplitName
 
 if TYPE_CHECKING:
     from attnprobe.probes.alignment.probe import Alignment
     from attnprobe.probes.sequences import Progress
 
+BOUNDS = ("estimate", "low", "high")
 MAIN = ("contrast r=2", "proximity r=2", "change", "change by offset")  # the directions that are shown without --full
 
 
@@ -35,10 +37,14 @@ def band(row: Record) -> str:
     return f"[{number(row['low'], '+.1f')}, {number(row['high'], '+.1f')}]"
 
 
-def count(row: Record) -> str:
-    """A sample size rounded up; beyond a million it only says that nothing is to be seen."""
-    size = row["estimate"]
-    return "> 1,000,000" if size is None or size >= 1e6 else f"{math.ceil(size):,}"
+def price(row: Record) -> str:
+    """A number of sequences, rounded up, and its interval; none is known to be enough where the mean may be zero."""
+    estimate, low, high = ("no limit" if row[key] is None else f"{math.ceil(row[key]):,}" for key in BOUNDS)
+    return f"> {low}" if row["estimate"] is None else f"{estimate} [{low}, {high}]"
+
+
+def bound(row: Record) -> str:
+    return "no bound" if row["high"] is None else f"<= {row['high']:.2g}"
 
 
 def column(heading: str, quantity: str, text: Callable[[Record], str], *, full: bool = False) -> Column:
@@ -51,17 +57,18 @@ TABLE = Table(
     columns=(
         column("label t", "label.t", estimate("+.1f")),
         column("labels' part q", "label.dependent.mean", probability("q_value")),
+        column("labels' part / reconstruction", "label_to_reconstruction", bound),
         column("reconstruction t", "reconstruction.t", interval("+.1f")),
         column("shuffled labels t", "label.t.null", band),
         column("labels' part p", "label.dependent.mean", probability("p_value"), full=True),
-        column("labels' part: sequences to detect", "label.dependent.sequences", count, full=True),
+        column("labels' part: sequences to detect", "label.dependent.sequences", price, full=True),
         column("reconstruction p", "reconstruction.mean", probability("p_value"), full=True),
         column("q among random orders", "reconstruction.positions", probability("q_value")),
         column("p among random orders", "reconstruction.positions", probability("p_value"), full=True),
         column("q among random phases", "reconstruction.phase", probability("q_value")),
         column("p among random phases", "reconstruction.phase", probability("p_value"), full=True),
         column("null t", "reconstruction.t.null", band, full=True),
-        column("reconstruction: sequences to detect", "reconstruction.sequences", count, full=True),
+        column("reconstruction: sequences to detect", "reconstruction.sequences", price, full=True),
     ),
     wanted=lambda row: row["direction"] in MAIN,
     ranked_by="reconstruction.t",
@@ -81,6 +88,9 @@ def alignment(
         typer.Option(help="What reconstruction is compared with: data in random orders, profiles of random phases."),
     ] = NullName.positions,
     orders: Annotated[int, typer.Option(max=99_999, help="Random orders (each a pass over the data) or phases.")] = 39,
+    power: Annotated[
+        float, typer.Option(min=0.5, max=0.999, callback=finite, help="Power at which sequences to detect are named.")
+    ] = 0.8,
     along: Annotated[
         AlongName, typer.Option(help="Near against far others, or also the position itself, as a direction.")
     ] = AlongName.contrast,
@@ -96,19 +106,20 @@ def alignment(
         attnprobe probe alignment runs/textures-s0/checkpoints/*.pt --null phase --csv alignment.csv
 
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
-    gradient's null under shuffled labels, how many sequences it takes to detect the direction, and whether the
-    arrangement of the data along the positions drives the reconstruction gradient: its rank among --orders random
-    orders of the positions, of the same model on the same data.
+    gradient's null under shuffled labels, how large its part that depends on labels could be beside reconstruction,
+    how many sequences it takes to detect the direction, and whether the arrangement of the data along the positions
+    drives the reconstruction gradient: its rank among --orders random orders of the positions, of the same model on
+    the same data.
     """
     from attnprobe.report import verdicts
     from attnprobe.report.alignment_figures import draw_alignments
 
-    options = {"shuffles": shuffles, "null": null.value, "orders": orders}
+    options = {"shuffles": shuffles, "null": null.value, "orders": orders, "power": power}
     found = request.measure_each(
         checkpoints, lambda opened, report: measure_alignment(request, opened, change_to, along, options, report)
     )
     return Findings(
-        records=found.records("direction"),
+        records=found.records("direction", "family"),
         table=TABLE,
         verdict=verdicts.alignment,
         results=found.results,

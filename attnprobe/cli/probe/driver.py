@@ -142,7 +142,7 @@ def make_command(
 
 
 def deliver(request: Request, paths: Sequence[Path], findings: Findings) -> None:
-    """Show, draw and write what was found; every record gains q_value, its p-value adjusted across layers and heads."""
+    """Show, draw and write what was found; every record gains q_value, its p-value adjusted over its family."""
     from attnprobe.probes.rows import with_q_values
 
     records = with_q_values(findings.records)

@@ -10,11 +10,13 @@ import torch
 from attnprobe.capture.footprint import peak_bytes
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.probes.alignment.inner import movement
 from attnprobe.probes.memory import most_padded
 from attnprobe.probes.score_gradients import Method, trace
 from attnprobe.scores.directions import DENSE_LIMIT
 
 SHARE = 3  # one part in so many may go to mean gradients over (query, key)
+PLACES = 4  # scores, offsets, W_Q, W_K: where cosines are taken
 FEWEST_GROUPS = 5  # cosines from fewer have no error bars worth the name
 LONG_BLOCK = 256  # queries at a time above DENSE_LIMIT
 CPU_BYTES = 2**24  # of a block; larger ones only fall out of the cache
@@ -26,6 +28,7 @@ class Plan:
     """How much is held at once."""
 
     method: Method
+    groups: int
     batch: int  # sequences of one group
     rows: int  # queries of these
     batch_of_all: int  # sequences where no groups are kept apart
@@ -42,6 +45,13 @@ def fitting_groups(subject: Subject, groups: int, memory_limit: int) -> int:
 def _group_bytes(subject: Subject) -> int:
     """Mean gradients of both losses over (query, key), for one group."""
     return 2 * _itemsize(subject) * math.prod(subject.shape) * subject.space.length**2
+
+
+def _weight_bytes(subject: Subject) -> int:
+    """Mean gradients of W_Q and W_K of both losses for one group, if there are any."""
+    with contextlib.suppress(NotApplicableError):
+        return 2 * _itemsize(subject) * sum(w.numel() for pair in subject.projections() for w in pair)
+    return 0
 
 
 def _itemsize(subject: Subject) -> int:
@@ -68,7 +78,8 @@ def make_plan(
     targets, sequence = _differentiated(subject, samples, loss, method)
     sequence += 8 * heads * (3 * math.prod(space.layout.offsets) + targets * directions)  # profiles and projections
     # Projections and their parts; draws, their errors, and sorted copies; how often each draw takes each sequence.
-    results = 8 * heads * directions * (4 * n * targets + 6 * draws) + 3 * 8 * draws * n
+    columns = directions + PLACES * (groups > 1)
+    results = 8 * heads * columns * (4 * n * targets + 6 * draws) + 3 * 8 * draws * n
     # Of one query: scores, pattern and their products; gradients of every target, before and after folding.
     row = itemsize * subject.shape[1] * (5 + 4 * targets) * space.size
     least = results + sequence + row
@@ -77,7 +88,9 @@ def make_plan(
         raise ConfigError(f"{reason} {math.ceil(least / 2**20)} MiB", hint="raise it, or measure fewer")
     fits = groups * _group_bytes(subject) <= memory_limit / SHARE
     keep_scores = fits and groups > 1 and space.length <= DENSE_LIMIT
-    kept = groups * _group_bytes(subject) + 8 * heads * space.length**2 if keep_scores else 0
+    # Besides, those of the group at work and of the whole, in float64.
+    kept = groups * _group_bytes(subject) + 2 * 8 * heads * space.length**2 if keep_scores else 0
+    kept += (groups + 2 * 8 // itemsize) * _weight_bytes(subject) if groups > 1 else 0
     budget = max(0, memory_limit - results - kept) / BUDGETS
     if subject.layers[0].device.type == "cpu":
         budget = min(budget, CPU_BYTES)
@@ -85,7 +98,7 @@ def make_plan(
     batches = [max(1, min(most, int(budget / (sequence + row * min(space.length, 64))))) for most in (n // groups, n)]
     rows = [max(1, min(longest, int(budget / (batch * row)))) for batch in batches]
     return Plan(
-        method=method, batch=batches[0], rows=rows[0], batch_of_all=batches[1], rows_of_all=rows[1],
+        method=method, groups=groups, batch=batches[0], rows=rows[0], batch_of_all=batches[1], rows_of_all=rows[1],
         keep_scores=keep_scores,
     )  # fmt: skip
 
@@ -105,7 +118,10 @@ def _differentiated(subject: Subject, samples: np.ndarray, loss: str, method: Me
         kept = [torch.autograd.grad(total, inputs, retain_graph=True, materialize_grads=True)]
         with contextlib.suppress(NotApplicableError):
             weights = [weight for pair in subject.projections() for weight in pair]
+            outputs = [x for call in traced.calls for x in (call.q, call.k)]
             kept.append(torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True))
+            moved = [movement(x, weight, weight.detach()) for x, weight in zip(outputs, weights, strict=True)]
+            kept.append((*moved, *torch.autograd.grad(total, outputs, retain_graph=True, materialize_grads=True)))
 
     with subject.differentiable():
         measured = peak_bytes(once)

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from attnprobe.capture.subject import Subject
+from attnprobe.config import require
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.arrangement import comparable, project_null
+from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels, check_varying
 from attnprobe.probes.alignment.gather import Gathered, gather
-from attnprobe.probes.alignment.memory import fitting_groups, make_plan
-from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings, check_draws
+from attnprobe.probes.alignment.inner import MeanGradient
+from attnprobe.probes.alignment.memory import Plan, fitting_groups, make_plan
+from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings
 from attnprobe.probes.alignment.statistics import all_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method
@@ -26,6 +29,8 @@ from attnprobe.scores.directions import DENSE_LIMIT, Direction, Projector, Score
 from attnprobe.scores.named import named_directions
 from attnprobe.statistics.intervals import RESAMPLES
 from attnprobe.streams import stream
+
+LOSSES = ("label", "reconstruction")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,23 +43,31 @@ class Alignment:
     | label.t.null                | mean and band of label.t over shuffled labels                                    |
     | label.dependent.mean        | the part that depends on the labels; its p_value is that of shuffled labels      |
     | label.dependent.t           | its t                                                                            |
-    | label.dependent.sequences   | how many sequences detect it at this level, (z sigma / mu)^2; infinite: not seen |
+    | label.dependent.sequences   | how many sequences detect it at the level and power that its unit names,         |
+    |                             | ((z_level + z_power) sigma / mu)^2; infinite where the interval of the mean      |
+    |                             | holds zero                                                                       |
+    | label_to_reconstruction     | absolute mean of the label-dependent part over that of reconstruction; a         |
+    |                             | one-sided interval from 0: at this level it is no larger than ``high``,          |
+    |                             | infinite where reconstruction is not resolved from zero                          |
     | reconstruction.mean         | projection of the reconstruction gradient; p_value against zero                  |
     | reconstruction.t            | its t                                                                            |
-    | reconstruction.sequences    | how many sequences detect it                                                     |
+    | reconstruction.sequences    | how many sequences detect it, as above                                           |
     | reconstruction.positions    | mean beyond that of the same data with their positions in random orders; p_value |
     |                             | is the rank among these: does the arrangement of the data along the positions    |
     |                             | drive this gradient? Negative: a descent step moves scores along the direction,  |
-    |                             | towards near keys for a contrast or proximity kernel; positive: away             |
+    |                             | towards near keys for contrast or proximity; positive: away                      |
     | reconstruction.phase        | with ``null="phase"`` instead: beyond that along profiles of the same spectrum   |
     | reconstruction.t.null       | mean and band of reconstruction.t under that null                                |
     | LOSS.offset_share           | share of the energy of single gradients that depends on the offset only          |
-    | LOSS.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
+    | PART.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
     | offset_share.chance         | what a random gradient would have                                                |
-    | cosine.WHERE, .WHERE.raw    | cosine of the two mean gradients along scores (up to 1024 positions), offsets,   |
-    |                             | W_Q, W_K (if the subject shows them): corrected for noise, and as it is          |
+    | cosine.WHERE                | cosine of the label-dependent and the reconstruction mean gradient along scores  |
+    |                             | (up to 1024 positions), offsets, W_Q, W_K (if the subject shows them), corrected |
+    |                             | for noise; p_value of their inner product under shuffled labels                  |
+    | cosine.WHERE.raw, .null     | not corrected; mean and band of the raw one under shuffled labels                |
 
-    LOSS is label or reconstruction.
+    LOSS is label or reconstruction, PART label.dependent or reconstruction. q-values are adjusted over all layers,
+    heads and directions of a quantity; those of controls, which ask nothing, by themselves.
     """
 
     rows: list[AlignmentRow]
@@ -63,8 +76,8 @@ class Alignment:
     profiles: dict[str, np.ndarray]  # LOSS -> t of the gradient's sum at every offset, (layer, head, *offsets)
 
     def records(self, checkpoint: str) -> list[dict[str, Any]]:
-        """Tidy records as of ``rows_to_records`` with one more key, direction (None where there is none)."""
-        return rows_to_records(self.rows, checkpoint, "direction")
+        """Tidy records as of ``rows_to_records`` with two more keys, direction and family."""
+        return rows_to_records(self.rows, checkpoint, "direction", "family")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -86,6 +99,7 @@ def measure(
     null: Null = "positions",
     orders: int = 39,
     level: float = 0.95,
+    power: float = 0.8,
     groups: int = 20,
     method: Method = "streamed",
     memory_limit: int = 2 * 2**30,
@@ -96,10 +110,10 @@ def measure(
 
     directions: ``named_directions`` by default. shuffles: of the labels, and of signs. null: what reconstruction
     gradients along directions that are no single offsets or controls are compared with (``arrangement``), in
-    ``orders`` draws: "positions" costs a pass for each, "phase" one pass, "none" nothing. groups: how many group means
-    the cosines and the shares of the mean are computed from; fewer where memory is short; 1: neither. method: "dense"
-    (a score offset per pair, up to 1024 positions) or "streamed"; they agree. memory_limit: bytes beyond the weights
-    and the data.
+    ``orders`` draws: "positions" costs a pass for each, "phase" one pass, "none" nothing. power: at which prices of
+    detection are named. groups: how many group means the cosines and the shares of the mean are computed from; fewer
+    where memory is short; 1: neither. method: "dense" (a score offset per pair, up to 1024 positions) or "streamed";
+    they agree. memory_limit: bytes beyond the weights and the data.
     Raises ConfigError if the limit or the number of draws is too small, NotApplicableError if the question has no
     meaning here or values are not finite, RunError on inconsistent gradients.
     """
@@ -110,16 +124,18 @@ def measure(
             f"the dense method keeps {space.length} x {space.length} scores; use streamed",
             hint="leave out the dense method: the streamed one gives the same numbers",
         )
+    require(0.5 <= power < 1, "power", f"must be at least 0.5 and below 1, got {power}")
     check_draws(shuffles, level, "the number of shuffles")
-    if null != "none":
-        check_draws(orders, level, "the number of orders")
+    check_draws(orders if null != "none" else shuffles, level, "the number of orders")
     samples = subject.draw(n, seed)
     check_labels(subject, samples)
+    assert subject.labels is not None
+    check_enough(subject.labels[samples], level)
     if directions is None:
         directions = named_directions(space, seed=seed)
-    memory_limit -= sum(d.matrix.nbytes for d in directions if d.matrix is not None)
-    groups = fitting_groups(subject, min(groups, len(samples)), memory_limit)
     compared = comparable(directions, null)
+    memory_limit -= sum(d.matrix.nbytes for d in directions if d.matrix is not None)
+    groups = fitting_groups(subject, max(1, min(groups, len(samples) // 2)), memory_limit)
     projector = Projector(space, directions, layers=layers, heads=heads)
     order = stream(seed, "groups").permutation(samples)  # samples that stand together may be alike
     plans = {  # both before the long work of either
@@ -133,51 +149,38 @@ def measure(
             method=method,
             memory_limit=memory_limit,
         )
-        for loss in ("label", "reconstruction")
+        for loss in LOSSES
     }
-    gathered: dict[str, Gathered] = {}
     parts = 2 + (0 if not compared else orders if null == "positions" else 1)
-    for number, (loss, plan) in enumerate(plans.items()):
-        with subject.differentiable():  # W_Q and W_K are asked for their gradients even where training froze them
-            split = np.array_split(order, groups)
-            gathered[loss] = gather(subject, split, loss, projector, plan, part_of(progress, number, parts))
+    gathered = gather_both(
+        subject, np.array_split(order, groups), projector, plans, [part_of(progress, i, parts) for i in range(2)]
+    )
     drawn = None
     if compared:
-        whole = parts * len(order)
+        whole, plan = parts * len(order), plans["reconstruction"]
         told = None if progress is None else lambda done, _: progress(2 * len(order) + done, whole)
-        plan = plans["reconstruction"]
         drawn = project_null(subject, order, compared, null, plan, orders=orders, seed=seed, progress=told)
-    settings = Settings(level=level, shuffles=shuffles, seed=seed)
-    assert subject.labels is not None
+    settings = Settings(level=level, power=power, shuffles=shuffles, seed=seed)
     rows = all_rows(gathered, subject.labels[order], projector.names, drawn, space, settings)
-    profiles = {name: g.profile_t() for name, g in gathered.items()}
+    controls = {d.name for d in directions if d.role == "control"}
+    rows = [dataclasses.replace(row, family="controls") if row.direction in controls else row for row in rows]
+    profiles = {name: gathered[name].profile_t() for name in LOSSES}
     return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
 
 
-def check_labels(subject: Subject, samples: np.ndarray) -> None:
-    if subject.labels is None:
-        raise NotApplicableError("these sequences have no labels", hint="measure on sequences that have labels")
-    labels = subject.labels[samples]
-    if labels.dtype.kind == "f":
-        raise NotApplicableError(
-            "this task's labels are numbers: the label null shuffles classes",
-            hint="choose a checkpoint of a task with classes and single sequences",
-        )
-    if subject.per_sample > 1:
-        raise NotApplicableError(
-            "a label of this task belongs to a pair of sequences, a reconstruction to one",
-            hint="choose a checkpoint of a task with classes and single sequences",
-        )
-    if len(labels) < 2:
-        raise NotApplicableError(
-            f"{len(labels)} labelled sequences: at least two are needed", hint="ask for more with --sequences"
-        )
-    if (labels < 0).any():
-        raise NotApplicableError(
-            "some sequences have no label (a negative one)", hint="measure on sequences that have labels"
-        )
-    if (labels == labels[0]).all():
-        raise NotApplicableError(
-            "all sequences have the same label: shuffling labels changes nothing",
-            hint="ask for more sequences with --sequences, or take another --seed",
-        )
+def gather_both(
+    subject: Subject,
+    groups: list[np.ndarray],
+    projector: Projector,
+    plans: dict[str, Plan],
+    progress: list[Progress | None],
+) -> dict[str, Gathered]:
+    """Reconstruction first: every logit's gradients are multiplied with its mean gradient, which the cosines need."""
+    with subject.differentiable():  # W_Q and W_K are asked for their gradients even where training froze them
+        pulled = gather(subject, groups, "reconstruction", projector, plans["reconstruction"], progress[0])
+        sizes = np.array([len(group) for group in groups])
+        other = MeanGradient.of_groups(pulled.group_means, sizes, subject) if len(groups) > 1 else None
+        label = gather(subject, groups, "label", projector, plans["label"], progress[1], other=other)
+    gathered = {"label": label, "reconstruction": pulled}
+    check_varying(*({name: getattr(g, key) for name, g in gathered.items()} for key in ("targets", "projections")))
+    return gathered

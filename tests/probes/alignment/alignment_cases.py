@@ -27,12 +27,14 @@ def make_case(n: int, *, padded: bool = False, **config) -> Ours:
 
 
 def make_settings(seed: int = 0, shuffles: int = 99) -> Settings:
-    return Settings(level=0.95, shuffles=shuffles, seed=seed)
+    return Settings(level=0.95, power=0.8, shuffles=shuffles, seed=seed)
 
 
 def gather_all(subject: Ours, loss: str, *, groups: int = 4, rows: int = 100, batch: int = 3):
     layers, heads = subject.shape
     directions = named_directions(subject.space, reach=2)
     projector = Projector(subject.space, directions, layers=layers, heads=heads)
-    plan = Plan(method="streamed", batch=batch, rows=rows, batch_of_all=batch, rows_of_all=rows, keep_scores=True)
+    plan = Plan(
+        method="streamed", groups=groups, batch=batch, rows=rows, batch_of_all=batch, rows_of_all=rows, keep_scores=True
+    )
     return gather(subject, np.array_split(np.arange(subject.samples), groups), loss, projector, plan), projector

@@ -34,6 +34,16 @@ def by_place(result: Alignment) -> dict[tuple, Interval]:
     return {(r.quantity, r.layer, r.head, r.direction): r.interval for r in result.rows}
 
 
+def dependent_by_hand(gradients: np.ndarray, labels: np.ndarray, *, groups: int) -> np.ndarray:
+    """(class, n, ...) gradients of logits -> (group, ...) mean label gradient minus its mean over all relabellings."""
+    found = []
+    for group in np.array_split(np.arange(len(labels)), groups):
+        every = [[-gradients[labels[other], n] for other in group] for n in group]  # whose label, whose gradient
+        own = np.mean([-gradients[labels[n], n] for n in group], 0)
+        found.append((own - np.mean(every, (0, 1))) * len(group) / (len(group) - 1))
+    return np.stack(found)
+
+
 def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pass() -> None:
     subject = make_case(10, padded=True)
     gathered, projector = gather_all(subject, "label")
@@ -52,8 +62,9 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
             wanted = (full[sequence][..., :n, :n] * known).sum((-2, -1))
             np.testing.assert_allclose(gathered.projection[sequence, ..., d], wanted, atol=1e-13)
     np.testing.assert_allclose(gathered.energy, (full**2).sum((-2, -1)), rtol=1e-10)
-    groups = np.stack([part.mean(0) for part in np.array_split(full, 4)])
-    np.testing.assert_allclose(gathered.group_means["scores"], groups.reshape(4, layers, heads, -1), atol=1e-14)
+    by_class = [torch.stack(torch.autograd.grad(c.sum(), offsets, retain_graph=True), 1) for c in logits.unbind(1)]
+    wanted = dependent_by_hand(torch.stack(by_class).numpy(), batch.labels.numpy(), groups=4)
+    np.testing.assert_allclose(gathered.group_means["scores"], wanted.reshape(4, layers, heads, -1), atol=1e-14)
     diagonals = [full.diagonal(o, -2, -1) for o in range(1 - LENGTH, LENGTH)]
     energy = sum(d.sum(-1) ** 2 / d.shape[-1] for d in diagonals)
     np.testing.assert_allclose(gathered.offset_energy, energy, rtol=1e-10)
@@ -61,17 +72,18 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
     np.testing.assert_allclose(gathered.profile, sums.mean(0), atol=1e-14)
     np.testing.assert_allclose(gathered.profile_error, stats.sem(sums), rtol=1e-8)
     weights = [block.attention.q.weight for block in model.blocks]
-    whole = torch.stack(torch.autograd.grad(loss.mean(), weights)).unflatten(1, (heads, -1)).flatten(2)
-    sizes = np.array([len(part) for part in np.array_split(np.arange(10), 4)])
-    mean = np.einsum("g,g...->...", sizes / 10, gathered.group_means["W_Q"])
-    np.testing.assert_allclose(mean, whole.numpy(), atol=1e-14)
+    single = np.stack(
+        [[torch.stack(torch.autograd.grad(c, weights, retain_graph=True)).numpy() for c in n] for n in logits.T]
+    )  # class, n, layer, head * d_head, d_model
+    whole = dependent_by_hand(single, batch.labels.numpy(), groups=4).reshape(4, layers, heads, -1)
+    np.testing.assert_allclose(gathered.group_means["W_Q"], whole, atol=1e-14)
 
 
 def test_results_do_not_depend_on_batches_blocks_and_method(monkeypatch) -> None:
     subject = make_case(24, padded=True, readout="token")
     first = measure(subject, groups=3, orders=19)
-    second = measure(subject, groups=3, orders=19, memory_limit=18_300_000, method="dense")
-    third = measure(subject, groups=3, orders=19, memory_limit=17_400_000)  # both in batches of 2 and 4 instead of 8
+    second = measure(subject, groups=3, orders=19, memory_limit=20_900_000, method="dense")
+    third = measure(subject, groups=3, orders=19, memory_limit=19_900_000)  # in batches of 1 to 3 instead of 8
     monkeypatch.setattr(alignment_memory, "CPU_BYTES", 20_000)  # blocks of 4 and 7 queries instead of all 11
     fourth = measure(subject, groups=3, orders=19)
     for other in (second, third, fourth):
@@ -175,13 +187,13 @@ def test_given_directions_of_all_forms_are_reported_by_name() -> None:
 def test_long_sequences_are_measured_without_matrices() -> None:
     length = 1031
     model = make_model(TransformerConfig(d_model=4, heads=1, d_mlp=4), Spec(length=length, classes=2), "values", seed=0)
-    inputs = torch.randn(4, length, 1, generator=torch.Generator().manual_seed(0))
-    split = Split(inputs=inputs, labels=torch.tensor([0, 1, 0, 1]))
+    inputs = torch.randn(7, length, 1, generator=torch.Generator().manual_seed(0))
+    split = Split(inputs=inputs, labels=torch.arange(7) % 2)
     done = []
     subject = ours.of(model, split)
     few = named_directions(subject.space, reach=1, radii=(2.0,))
     result = measure(subject, groups=2, shuffles=19, orders=19, directions=few, progress=lambda *at: done.append(at))
-    assert done[-1] == (4 * 21, 4 * 21)  # both losses, and reconstruction in 19 orders
+    assert done[-1] == (7 * 21, 7 * 21)  # both losses, and reconstruction in 19 orders
     quantities = {r.quantity for r in result.rows}
     assert "cosine.scores" not in quantities
     assert {"cosine.offsets", "cosine.W_Q", "label.offset_share"} <= quantities
@@ -224,6 +236,21 @@ def test_short_memory_means_fewer_groups_before_it_means_no_matrices() -> None:
         assert plan.keep_scores is kept
 
 
+def test_losses_that_do_not_depend_on_the_scores_are_refused() -> None:
+    subject = make_case(8)
+    with torch.no_grad():
+        for block in subject.model.blocks:
+            block.attention.v.weight.zero_()
+            block.attention.v.bias.zero_()
+    with pytest.raises(NotApplicableError, match="loss does not depend on the scores"):
+        measure(subject, shuffles=19, null="none")
+    directions = [Direction(name="p", profile=torch.arange(19.0))]
+    with pytest.raises(ConfigError, match=r"direction 'p' has shape \(19,\), but these scores need \(21,\)"):
+        measure(make_case(8), directions=directions)
+    with pytest.raises(ConfigError, match="power must be at least"):
+        measure(subject, power=1.0)
+
+
 def test_questions_without_meaning_are_refused() -> None:
     subject = make_case(6)
     cases = {
@@ -231,6 +258,9 @@ def test_questions_without_meaning_are_refused() -> None:
         "same label": relabelled(subject, torch.zeros(6, dtype=torch.int64)),
         "are numbers": relabelled(subject, torch.zeros(6)),
         "at least two": ours.of(subject.model, subject.split.head(1)),
+        "in 16 ways only: no p-value could be as small as 0.05": ours.of(subject.model, subject.split.head(5)),
+        "in 7 ways only": relabelled(make_case(7), torch.eye(7, dtype=torch.int64)[3]),
+        "same logits": ours.of(subject.model, dataclasses.replace(subject.split, inputs=torch.ones(6, LENGTH, 1))),
     }
     for message, broken in cases.items():
         with pytest.raises(NotApplicableError, match=message):

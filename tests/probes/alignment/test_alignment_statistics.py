@@ -9,16 +9,15 @@ import torch
 from scipy import stats
 
 from attnprobe.capture import ours
-from attnprobe.probes.alignment.gather import Gathered
-from attnprobe.probes.alignment.statistics import (
-    chance_share,
-    cosine_rows,
-    label_dependence,
-    label_rows,
-    shuffled_labels,
-)
+from attnprobe.probes.alignment.gather import Gathered, gather
+from attnprobe.probes.alignment.inner import MeanGradient
+from attnprobe.probes.alignment.labels import label_dependence, shuffled_labels, shuffled_means
+from attnprobe.probes.alignment.mean_gradients import chance_share, cosine_rows
+from attnprobe.probes.alignment.memory import Plan
+from attnprobe.probes.alignment.statistics import label_rows
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.scores.layout import Layout
+from attnprobe.statistics.permutations import permutation_p_value
 from attnprobe.streams import stream
 from tests.probes.alignment.alignment_cases import CLASSES, gather_all, make_case, make_settings
 
@@ -104,30 +103,92 @@ def test_price_of_detection_predicts_how_many_sequences_it_takes() -> None:
     labels = generator.integers(0, 4, many)
     rows = label_rows(gaussian_gathered(generator, many, signal, labels), labels, ["d"], make_settings(shuffles=19))
     (price,) = [r.interval for r in rows if r.quantity == "label.dependent.sequences"]
-    # mean_c g_c - g_label has mean -(1 - 1/4) signal and variance 1 - 1/4.
-    assert price.estimate == pytest.approx(z**2 * 0.75 / (0.75 * signal) ** 2, rel=0.15)
+    # mean_c g_c - g_label has mean -(1 - 1/4) signal and variance 1 - 1/4; 0.84 deviations make a power of 80 %.
+    assert price.estimate == pytest.approx((z + 0.8416) ** 2 * 0.75 / (0.75 * signal) ** 2, rel=0.15)
     assert price.low <= price.estimate <= price.high
-    needed, seen = round(price.estimate), 0
+    assert price.unit == "sequences at level 0.95, power 0.8"
+    needed, seen = round((z + 0.8416) ** 2 / 0.75 / signal**2), 0
     for repeat in range(200):
         draw = np.random.default_rng(repeat + 1)
         few = draw.integers(0, 4, needed)
         gathered = gaussian_gathered(draw, needed, signal, few)
         null, _ = shuffled_labels(gathered.targets, gathered.projections, few, make_settings(repeat, 199))
         mean = label_dependence(gathered.projections, few).mean(0)
-        seen += float(abs(mean).item()) > z * null.std()
-    assert 80 <= seen <= 120  # at n = (z sigma / mu)^2 the mean sits on the threshold: seen half of the time
+        seen += float(permutation_p_value(mean, null).item()) <= 0.05
+    assert 143 <= seen <= 177  # 160 +- 3 standard errors
 
 
-def test_cosines_of_a_loss_with_itself_are_one_and_pulled_back_weights_are_measured() -> None:
-    gathered, _ = gather_all(make_case(40), "reconstruction", groups=20)
-    rows = cosine_rows({"label": gathered, "reconstruction": gathered}, make_settings())
-    assert {r.quantity for r in rows} == {
-        f"cosine.{w}{s}" for w in ("scores", "offsets", "W_Q", "W_K") for s in ("", ".raw")
-    }
-    for row in rows:
-        if not math.isnan(row.interval.estimate):
-            assert row.interval.estimate == pytest.approx(1, abs=1e-12), row.quantity
-    assert sum(not math.isnan(r.interval.estimate) for r in rows) > len(rows) // 2
+@pytest.mark.parametrize("config", [{}, {"readout": "token"}, {"positions": "rotary"}, {"causal": True}])
+def test_inner_products_with_the_other_mean_gradient_are_those_of_whole_gradients(config: dict) -> None:
+    subject = make_case(6, padded=True, **config)
+    pulled, projector = gather_all(subject, "reconstruction", groups=2)
+    other = MeanGradient.of_groups(pulled.group_means, np.array([3, 3]), subject)
+    plan = Plan(method="streamed", groups=2, batch=2, rows=4, batch_of_all=2, rows_of_all=4, keep_scores=True)
+    groups = np.array_split(np.arange(6), 2)
+    inner = gather(subject, groups, "label", projector, plan, other=other).inner
+    assert set(inner) == {"scores", "offsets", "W_Q", "W_K"}
+    space, (layers, heads) = subject.space, subject.shape
+    rows, size = slice(0, space.length), space.size
+    counts = space.fold(space.visible(rows).double(), rows).clamp(min=1).sqrt()
+    means = {name: torch.from_numpy(x.mean(0)) for name, x in pulled.group_means.items()}
+    zero = [torch.zeros(6, heads, size, size, dtype=torch.float64, requires_grad=True) for _ in range(layers)]
+    logits = subject.loss("label", np.arange(6), score_offsets=dict(enumerate(zero))).targets
+    for n, c in np.ndindex(logits.shape):
+        weights = [w for pair in subject.projections() for w in pair]
+        found = torch.autograd.grad(logits[n, c], [*zero, *weights], retain_graph=True, materialize_grads=True)
+        scores = torch.stack([g[n, :, space.leading :, space.leading :] for g in found[:layers]])
+        gradients = {
+            "scores": scores.flatten(2),
+            "offsets": (space.fold(scores, rows) / counts).flatten(2),
+            "W_Q": torch.stack(found[layers::2]).unflatten(1, (heads, -1)).flatten(2),
+            "W_K": torch.stack(found[layers + 1 :: 2]).unflatten(1, (heads, -1)).flatten(2),
+        }
+        for name, gradient in gradients.items():
+            wanted = (gradient * means[name]).sum(-1)
+            np.testing.assert_allclose(inner[name][n, c], wanted, atol=1e-15, rtol=1e-8, err_msg=name)
+
+
+def aligned(n: int, groups: int):
+    """Both losses' gradients, the label's multiplied with reconstruction's, and the labels."""
+    subject = make_case(n)
+    pulled, projector = gather_all(subject, "reconstruction", groups=groups)
+    sizes = np.array([len(g) for g in np.array_split(np.arange(n), groups)])
+    other = MeanGradient.of_groups(pulled.group_means, sizes, subject)
+    plan = Plan(method="streamed", groups=groups, batch=9, rows=99, batch_of_all=9, rows_of_all=99, keep_scores=True)
+    label = gather(subject, np.array_split(np.arange(n), groups), "label", projector, plan, other=other)
+    return {"label": label, "reconstruction": pulled}, subject.split.labels.numpy()
+
+
+def test_raw_cosines_and_their_null_are_those_of_the_whole_gradients() -> None:
+    gathered, labels = aligned(30, groups=2)
+    settings = make_settings(5, shuffles=19)
+    rows = {(r.quantity, r.layer, r.head): r for r in cosine_rows(gathered, labels, settings)}
+    x, y = (gathered[loss].group_means["W_K"].mean(0)[1, 2] for loss in ("label", "reconstruction"))
+    raw = rows["cosine.W_K.raw", 1, 2].interval.estimate
+    assert raw == pytest.approx(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)), rel=1e-9)
+    inner = gathered["label"].inner["W_K"][..., 1, 2]
+    null = shuffled_means(inner, labels, settings)
+    assert rows["cosine.W_K", 1, 2].p_value == pytest.approx(
+        (1 + (np.abs(null) >= abs(label_dependence(inner, labels).mean())).sum()) / 20
+    )
+    band = rows["cosine.W_K.null", 1, 2].interval
+    assert band.estimate == pytest.approx(null.mean() * 30 / 29 / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-9)
+    assert band.low < band.estimate < band.high
+    two = shuffled_labels(gathered["label"].targets, gathered["label"].projections, labels, settings)[0]
+    np.testing.assert_allclose(shuffled_means(gathered["label"].projections, labels, settings), two, atol=1e-15)
+
+
+def test_cosines_of_a_gradient_with_itself_are_one() -> None:
+    gathered, labels = aligned(40, groups=20)
+    label = gathered["label"]
+    twin = dataclasses.replace(gathered["reconstruction"], group_means=label.group_means)
+    rows = cosine_rows({"label": label, "reconstruction": twin}, labels, make_settings(shuffles=19))
+    places = ("scores", "offsets", "W_Q", "W_K")
+    assert {r.quantity for r in rows} == {f"cosine.{w}{s}" for w in places for s in ("", ".raw", ".null")}
+    known = [r for r in rows if not r.quantity.endswith(".null") and not math.isnan(r.interval.estimate)]
+    assert sum(r.quantity.endswith(".raw") for r in known) == 24
+    for row in known:
+        assert row.interval.estimate == pytest.approx(1, abs=1e-12), row.quantity
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Questions that have no answer are refused before, or as soon as, that is known."""
+
+import numpy as np
+from scipy.special import gammaln
+
+from attnprobe.capture.subject import Subject
+from attnprobe.errors import ConfigError, NotApplicableError
+
+ROUNDING = 1e-5  # of values that differ by less, as a share of their size, nothing can be said
+
+
+def check_draws(count: int, level: float, what: str) -> None:
+    """Raise ConfigError if the smallest p-value that ``count`` draws can give, 1 / (count + 1), is above 1 - level."""
+    least = round(1 / (1 - level), 9)
+    if count + 1 < least:
+        raise ConfigError(
+            f"{what} is {count}: no p-value could be as small as {1 - level:.3g}",
+            hint=f"take at least {int(np.ceil(least)) - 1}, or a lower level",
+        )
+
+
+def check_enough(labels: np.ndarray, level: float) -> None:
+    """Raise NotApplicableError if there are so few relabellings, or sign flips, that no p-value could reach the level.
+
+    Flipping all signs changes no size, so n sequences have 2^(n - 1) different sign flips.
+    """
+    least = np.log(round(1 / (1 - level), 9))
+    flips = (len(labels) - 1) * np.log(2)
+    relabellings = gammaln(len(labels) + 1) - gammaln(np.bincount(labels) + 1).sum()
+    if min(flips, relabellings) < least - 1e-9:
+        number = int(np.exp(min(flips, relabellings)) + 0.5)
+        raise NotApplicableError(
+            f"{len(labels)} sequences with these labels can be shuffled in {number} ways only: no p-value could be as "
+            f"small as {1 - level:.3g}",
+            hint="ask for more with --sequences, or for a lower --level",
+        )
+
+
+def check_varying(targets: dict[str, np.ndarray], projections: dict[str, np.ndarray]) -> None:
+    """Raise NotApplicableError if the sequences are all the same to the model, or a loss does not depend on the scores.
+
+    targets (n, target) and projections (n, target, ...) of each loss.
+    """
+    for loss, values in targets.items():
+        if float(np.ptp(values, axis=0).max()) <= ROUNDING * float(np.abs(values).max()):
+            what = "logits" if loss == "label" else "reconstruction loss"
+            raise NotApplicableError(
+                f"all sequences have the same {what}: they are identical, or the model does not look at them",
+                hint="measure on different sequences, or on another checkpoint",
+            )
+        if not projections[loss].any():
+            raise NotApplicableError(
+                f"the {loss} loss does not depend on the scores along any of the directions",
+                hint="measure along other directions, or on another checkpoint",
+            )
+
+
+def check_labels(subject: Subject, samples: np.ndarray) -> None:
+    if subject.labels is None:
+        raise NotApplicableError("these sequences have no labels", hint="measure on sequences that have labels")
+    labels = subject.labels[samples]
+    if labels.dtype.kind == "f":
+        raise NotApplicableError(
+            "this task's labels are numbers: the label null shuffles classes",
+            hint="choose a checkpoint of a task with classes and single sequences",
+        )
+    if subject.per_sample > 1:
+        raise NotApplicableError(
+            "a label of this task belongs to a pair of sequences, a reconstruction to one",
+            hint="choose a checkpoint of a task with classes and single sequences",
+        )
+    if len(labels) < 2:
+        raise NotApplicableError(
+            f"{len(labels)} labelled sequences: at least two are needed", hint="ask for more with --sequences"
+        )
+    if (labels < 0).any():
+        raise NotApplicableError(
+            "some sequences have no label (a negative one)", hint="measure on sequences that have labels"
+        )
+    if (labels == labels[0]).all():
+        raise NotApplicableError(
+            "all sequences have the same label: shuffling labels changes nothing",
+            hint="ask for more sequences with --sequences, or take another --seed",
+        )
