@@ -154,7 +154,7 @@ class Subject(abc.ABC):
     def redrawn(self, seed: int) -> Self:
         """The same with W_Q and W_K (and their biases) of all layers drawn anew, as they were at the start of training.
 
-        All else is shared, not copied. Different seeds give independent draws, none of them that of the model itself.
+        All else is shared, not copied. Different seeds, and different models, give independent draws.
         """
         raise NotApplicableError(
             "W_Q and W_K of this model cannot be drawn anew: nobody says how they start",

@@ -70,6 +70,14 @@ def test_w_q_and_w_k_of_all_layers_are_drawn_as_at_the_start_and_all_else_is_sha
     assert torch.equal(before["blocks.0.attention.v.weight"], before["blocks.0.attention.q.weight"]) == (init == "tied")
 
 
+def test_models_share_no_draws_which_would_tie_the_nulls_of_pooled_seeds_together() -> None:
+    first, second = (make(seed).redrawn(0).projections()[0][0].detach().flatten() for seed in (0, 1))
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.3
+    redrawn = [proximity.measure(make(seed), draws=99).null for seed in (0, 1)]
+    largest = [null.largest(slice(0, 3))[1] for null in redrawn if null]
+    assert abs(stats.pearsonr(*largest).statistic) < 0.3
+
+
 def test_a_subject_without_weights_has_no_null_unless_it_is_asked_for_permuted_keys() -> None:
     q, k = np.random.default_rng(0).standard_normal((2, 7, 3, 11, 5))
     subject = arrays(q, k)
