@@ -133,3 +133,19 @@ def score_gradients(subject: Subject, loss: str, target: int | None = None) -> T
 def projected(gradients: Tensor, direction: Tensor) -> np.ndarray:
     """On a unit direction ([sequence, 1,] length, length): (sequence, head) float64."""
     return (gradients * direction).sum((-2, -1), dtype=torch.float64).numpy()
+
+
+def offset_share(subject: Subject, gradients: Tensor) -> np.ndarray:
+    """Share of the energy of score gradients that depends on the offset only: (head,)."""
+    shape = subject.space.layout.shape
+    places = torch.stack(torch.meshgrid(*(torch.arange(size) for size in shape), indexing="ij"), -1).flatten(0, -2)
+    offsets = (places - places[:, None]).flatten(0, 1)  # key - query
+    _, number = offsets.unique(dim=0, return_inverse=True)
+    seen = torch.ones(len(places), len(places), dtype=torch.bool)
+    seen = (seen.tril() if subject.space.layout.causal else seen).flatten()
+    flat = gradients.double().flatten(-2)[..., seen]
+    number = number[seen]
+    counts = torch.bincount(number).double()
+    sums = torch.zeros(*flat.shape[:-1], len(counts), dtype=torch.float64).index_add_(-1, number, flat)
+    kept = (sums.square() / counts.clamp(min=1)).sum((0, -1))
+    return (kept / flat.square().sum((0, -1))).numpy()

@@ -179,9 +179,9 @@ def show(rows: "list[Row]", *, full: bool) -> None:
         columns = ["cell", "probe", "promise", "nominal", "actual", "refused", "verdict"]
         print_table("nominal against actual, cell by cell", columns, lines, numeric_from=3, keys=3)
     else:
-        lines = [summary_line(summary) for summary in summaries(rows)]
-        columns = ["probe", "promise", "nominal", "actual", "farthest cell", "outside", "refused", "verdict"]
-        print_table("nominal against actual, over all cells", columns, lines, numeric_from=2, keys=2)
+        narrow = [[*line[:4], *line[5:]] for line in map(summary_line, summaries(rows))]  # without the farthest cell
+        columns = ["probe", "promise", "nominal", "actual", "outside", "verdict"]
+        print_table("nominal against actual, over all cells", columns, narrow, numeric_from=2)
     if power := [power_line(row) for row in rows if row.kind == "power"]:
         columns = ["planted", "unit", "probe", "test", "size", "found"]
         print_table("\nplanted effects: how often they are found", columns, power, numeric_from=4, keys=2)

@@ -10,11 +10,19 @@ from attnprobe.calibration.verdicts import EVERY_CELL, PROMISES, Row, Summary, s
 HOW = """A replica is a new untrained model (one layer, two heads) with new data, {sequences} sequences of {length}
 positions. Heads of one model are not independent, so one head of each counts, drawn at random; quantities over all
 heads count once a model. Where an interval is judged, the truth is the value of the same model on {population} other
-sequences, by dense formulas that share no code with the probes. Real data: {real data}, the positions in an order
+sequences, by dense formulas that share no code with the probe
+(means over shuffled profiles: by as many shuffles). Real data: {real data}, the positions in an order
 drawn anew for every replica. Rates stand with exact 95 % intervals (Clopper and Pearson).
 Wanted are false positives at .05 between .03 and .07 and intervals of 95 % that cover between .93 and .97. A cell is
 *outside* (set in bold) if its own interval misses that, which chance does now and then; it is *miscalibrated* if that
 stays so after Holm's adjustment for all {rows} rows."""
+
+
+UNJUDGED = """Not judged, because no truth is known here or because they say nothing new: cosines and their intervals
+where labels carry nothing (the mean gradient they divide by is zero; their p-values are judged), offset shares of mean
+gradients, prices of detection (functions of means that are judged), bands under a null, profiles by offset and shares
+by frequency, the intervals of pooled seeds other than what is beyond their null, exchanged W_Q and W_K, trajectories,
+and the phase null, whose own hypothesis (a gradient that is a stationary field) no small model offers."""
 
 
 def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: dict[str, Any], seconds: float) -> str:
@@ -29,7 +37,7 @@ def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: 
         verdict(rows),
         "## Promises, over all cells",
         table(
-            ["probe", "what", "nominal", "actual", "farthest cell", "outside", "refused", "verdict"],
+            ["probe", "what", "nominal", "actual", "farthest cell", "cells outside", "verdict"],
             [summary_line(summary) for summary in summaries(rows)],
         ),
     ]
@@ -37,7 +45,7 @@ def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: 
         parts += ["## Power: planted effects", power_table(power)]
     if refusals := _refusals(rows):
         parts += ["## Refused", table(["probe", "what", "cells", "reason"], refusals)]
-    parts += ["## Every cell", *_by_probe(rows)]
+    parts += ["## Every cell", *_by_probe(rows), "## Not judged", UNJUDGED]
     return "\n\n".join(parts) + "\n"
 
 
@@ -45,8 +53,8 @@ def summary_line(summary: Summary) -> list[str]:
     row, worst = summary.together, summary.worst
     farthest = f"{worst.cell} {short(worst.rate)}" if worst is not None else ""
     refused = sum(cell.refused > 0 for cell in summary.cells)
-    outside = f"{len(summary.outside)} of {len(summary.answered)}"
-    return [row.probe, what(row), short(row.nominal), rate(row), farthest, outside, str(refused), summary.verdict]
+    outside = f"{len(summary.outside)} of {len(summary.answered)}" + (f", {refused} refused" if refused else "")
+    return [row.probe, what(row), short(row.nominal), rate(row), farthest, outside, summary.verdict]
 
 
 def what(row: Row) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attnprobe.calibration.checks.alignment import direction
-from attnprobe.calibration.truths import Scores, on_real_pairs, projected, score_gradients
+from attnprobe.calibration.truths import Scores, offset_share, on_real_pairs, projected, score_gradients
 from attnprobe.calibration.worlds import Cell, N, Replica, all_cells, replica
 from attnprobe.capture import ours
 from attnprobe.probes import alignment, decomposition, proximity
@@ -66,5 +66,8 @@ def test_gradients_along_a_direction(world: Replica) -> None:
     for head in range(2):
         own = estimates(found.rows, head)
         for loss in ("label", "reconstruction"):
-            truth = projected(score_gradients(world.subject, loss), fitted)[:, head].mean()
+            gradients = score_gradients(world.subject, loss)
+            share = offset_share(world.subject, gradients)[head]
+            assert own[f"{loss}.offset_share"] == pytest.approx(share, rel=1e-3)
+            truth = projected(gradients, fitted)[:, head].mean()
             assert own[f"{loss}.mean"] == pytest.approx(truth, rel=1e-3, abs=1e-7)

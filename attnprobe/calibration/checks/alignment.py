@@ -1,7 +1,7 @@
 """p-values and intervals of the alignment probe along one direction, for one head of each model."""
 
 from attnprobe.calibration.outcomes import Outcome, covers, p_value, row_of
-from attnprobe.calibration.truths import on_real_pairs, projected, score_gradients
+from attnprobe.calibration.truths import offset_share, on_real_pairs, projected, score_gradients
 from attnprobe.calibration.worlds import RADIUS, Replica
 from attnprobe.probes import alignment
 from attnprobe.scores.directions import Direction
@@ -32,6 +32,11 @@ def check(replica: Replica) -> list[Outcome]:
     means = {name: row_of(along, f"{name}.mean", head) for name in truth}
     outcomes = [covers(f"{name}.mean", means[name].interval, value) for name, value in truth.items()]
     outcomes.append(p_value("label.dependent.mean", means["label.dependent"].p_value))
+    for loss, gradients in replica.gradients.items():
+        share = offset_share(replica.population, gradients)[head]
+        outcomes.append(
+            covers(f"{loss}.offset_share", row_of(found.rows, f"{loss}.offset_share", head).interval, share)
+        )
     # The null of the sign flips is a mean of zero, which holds for what is left of the true mean.
     own = projected(score_gradients(subject, "reconstruction"), on_real_pairs(subject, replica.along))[:, head]
     own -= truth["reconstruction"]
