@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from attnprobe.probes.alignment.statistics import label_dependence
+from attnprobe.probes.blindness.statistics import Settings, shuffled_labels
 from attnprobe.statistics.permutations import family_wise_p_values, permutation_p_value
 from attnprobe.statistics.ratios import simultaneous_ratio_bounds
 from attnprobe.streams import stream
@@ -30,6 +32,22 @@ def test_a_family_without_effect_has_a_small_p_value_as_often_as_it_says(shared:
         hits = sum(p <= level for p in smallest)
         assert stats.binomtest(hits, 400, level).pvalue > 1e-3
     assert np.mean(np.array(alone) <= 0.05) > 0.1  # what adjusting is for
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.8])
+def test_labels_are_seen_at_the_level_and_planted_ones_nearly_always(planted: float) -> None:
+    """From derivatives of three logits at 28 correlated places: labels at random, or drawn by the logits of one."""
+    seen, sets = 0, 1000 if planted == 0 else 60
+    for seed in range(sets):
+        draws = stream(seed, "derivatives")
+        values = draws.standard_normal((60, 3, 6)) @ draws.standard_normal((6, 28))
+        labels = (planted * values[:, :, 0] + draws.gumbel(size=(60, 3))).argmax(1)
+        null = shuffled_labels(values, labels, np.arange(60), Settings(shuffles=99, level=0.95, seed=seed))
+        seen += family_wise_p_values(label_dependence(values, labels).mean(0), null).min() <= 0.05
+    if planted:
+        assert seen / sets > 0.9
+    else:
+        assert stats.binomtest(int(seen), sets, 0.05).pvalue > 1e-3
 
 
 def test_only_the_statistic_with_the_effect_is_found() -> None:
