@@ -4,8 +4,9 @@
 training they are independent of all other weights and of the data. The model's own and the redrawn ones are then
 exchangeable, given the rest, so the p-value is exact for every head of every layer and for the largest head: deeper
 layers too, because all layers are redrawn together and both sides pass their own activations on. (With ``init`` "tied"
-W_V and W_O start as copies of W_Q, of which the redrawn ones know nothing: there it is exact in the first layer only.)
-What follows from a small p-value is that W_Q and W_K are not like those at the start.
+W_V and W_O start as copies of W_Q, of which the redrawn ones know nothing: there it is exact in the first layer only;
+of 240 heads in second layers of untrained models 5.8 +- 1.5 % had p <= .05.) What follows from a small p-value is that
+W_Q and W_K are not like those at the start.
 
 ``keys`` permutes the key positions of the scores as they are. It asks whether scores depend on where keys stand, which
 those of random W_Q and W_K do as well: wherever neighbours look alike, or positions are told.
