@@ -115,12 +115,12 @@ def dose_response(
     where = selection(subject, layers, heads)
     own = offset_profile(subject, samples, memory_limit=memory_limit)
     interventions = _interventions(own, given)
+    shuffled = [each.controls(space, controls, seed) for each in interventions]
     run_once = functools.partial(subject.loss, loss, score_offsets=score_offsets(subject, own))
     sample = pass_bytes(subject, samples, run_once)
     del run_once  # the offsets of one run at a time are kept
     batch = sequences_at_once(subject, sample, memory_limit, kept=offset_bytes(subject))
-    each = sum(1 + (0 if i.control is None else controls) for i in interventions)
-    runs, done = 1 + each * sum(dose != 0 for dose in doses), 0
+    runs, done = 1 + sum(1 + len(drawn) for drawn in shuffled) * sum(dose != 0 for dose in doses), 0
 
     def run(profile: Tensor | None) -> Outcome:
         nonlocal done
@@ -134,9 +134,8 @@ def dose_response(
     alone = run(None)
     check_varied(alone)
     rows = []
-    for intervention in interventions:
-        shuffled = intervention.controls(space, controls, seed)
-        rows += _rows_of(intervention, shuffled, doses, run, alone, level, seed)
+    for intervention, drawn in zip(interventions, shuffled, strict=True):
+        rows += _rows_of(intervention, drawn, doses, run, alone, level, seed)
     return DoseResponse(rows=rows, samples=samples, space=space, profile=own)
 
 
