@@ -105,13 +105,22 @@ def test_parts_of_the_scores_of_a_foreign_model_are_those_of_dense_matrices() ->
     rows = decomposition.measure(subject).rows
     found = {(r.layer, r.head, r.quantity): r.interval.estimate for r in rows}
     assert len(found) == 5 * 3
-    for layer, (q, k, _) in enumerate(dense(subject)):
+    groups = torch.arange(N) % 10  # the jackknife leaves out one after the other
+    sizes = groups.bincount()[:, None, None] / N
+
+    def shares(q: Tensor, k: Tensor) -> Tensor:
+        """(part, head), plain."""
         a, b = (x.mean(0, keepdim=True).expand_as(x) for x in (q, k))
         whole = centred(q @ k.mT)
-        for part, matrix in {"position": a @ b.mT, "content": (q - a) @ (k - b).mT}.items():
-            share = (centred(matrix) * whole).sum((0, 2, 3)) / whole.square().sum((0, 2, 3))
-            for head, wanted in enumerate(share.tolist()):
-                assert found[layer, head, f"{part}_share"] == pytest.approx(wanted, rel=1e-9)
+        parts = (a @ b.mT, (q - a) @ (k - b).mT)
+        return torch.stack([(centred(part) * whole).sum((0, 2, 3)) / whole.square().sum((0, 2, 3)) for part in parts])
+
+    for layer, (q, k, _) in enumerate(dense(subject)):
+        without = torch.stack([shares(q[groups != g], k[groups != g]) for g in range(10)])
+        wanted = 10 * shares(q, k) - ((1 - sizes) * without).sum(0)
+        for i, part in enumerate(("position", "content")):
+            for head, share in enumerate(wanted[i].tolist()):
+                assert found[layer, head, f"{part}_share"] == pytest.approx(share, rel=1e-9)
 
 
 def test_what_a_foreign_model_does_not_have_is_refused_or_left_out() -> None:
