@@ -106,7 +106,7 @@ def test_parts_of_the_scores_of_a_foreign_model_are_those_of_dense_matrices() ->
     found = {(r.layer, r.head, r.quantity): r.interval.estimate for r in rows}
     assert len(found) == 5 * 3
     groups = torch.arange(N) % 10  # the jackknife leaves out one after the other
-    sizes = groups.bincount()[:, None, None] / N
+    sizes = groups.bincount().double()[:, None, None] / N
 
     def shares(q: Tensor, k: Tensor) -> Tensor:
         """(part, head), plain."""
