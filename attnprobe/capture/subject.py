@@ -127,6 +127,13 @@ class Subject(abc.ABC):
             for call, (shape, dtype, device) in zip(calls, shapes, strict=True)
         ]  # fmt: skip
 
+    @functools.cached_property
+    def footprints(self) -> dict[tuple[object, ...], int]:
+        """What planners of memory found when they ran a pass, by what was run: bytes, and how many targets a loss has.
+        Weights change none of it.
+        """
+        return {}
+
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, heads); NotApplicableError where layers differ in their number of heads."""

@@ -10,13 +10,14 @@ from attnprobe.files import parse_json, reading
 from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from attnprobe.capture.ours import Ours
     from attnprobe.training.execution import Moment
 
 Record = dict[str, Any]
 KEYS = ("run", "phase", "step", "layer", "head", "quantity", "direction")  # what tells rows of one run apart
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class TrajectoryWriter:
     """Measures on a log-spaced grid of steps and appends the records to the run's trajectory.jsonl.
 
@@ -27,6 +28,7 @@ class TrajectoryWriter:
     folder: Path
     factor: float
     sequences: int
+    subjects: "dict[str, Ours]" = dataclasses.field(default_factory=dict)  # of the phase: it knows what passes take
 
     def __call__(self, moment: "Moment") -> None:
         from attnprobe.capture import ours
@@ -34,7 +36,10 @@ class TrajectoryWriter:
 
         if not log_spaced(self.factor, moment.step):
             return
-        subject = ours.of(moment.model, moment.data.validation, trained=moment.objectives, seed=self.seed)
+        subject = self.subjects.get(moment.phase)
+        if subject is None or subject.model is not moment.model:
+            subject = ours.of(moment.model, moment.data.validation, trained=moment.objectives, seed=self.seed)
+            self.subjects = {moment.phase: subject}
         found = Trajectory(sequences=self.sequences, seed=self.seed).measure(subject)
         directory = RunDirectory(self.folder)
         place = {"run": str(self.folder), "seed": self.seed, "phase": moment.phase, "step": moment.step}
