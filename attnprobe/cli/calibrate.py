@@ -62,7 +62,7 @@ def calibrate(
 
         attnprobe calibrate --probe proximity --no-power --csv rates.csv
 
-    Ctrl-C stops; what was finished stays in --records.
+    Ctrl-C stops, and shows what was finished; it stays in --records.
     """
     outputs = [("--records", "calibration", [records])]
     outputs += [(name, "calibration", [path]) for name, path in (("--out", out), ("--csv", csv)) if path is not None]
@@ -72,16 +72,15 @@ def calibrate(
     wanted, kept = prepare(replicas, cells or [], probe or [], power, records, seed)
     complete = measure(wanted, kept, seed=seed, jobs=jobs, quiet=quiet or json)
     rows = judged(wanted, kept)
-    if complete:
-        document = write(rows, wanted, kept, records=records, out=out, csv=csv, figure=figure)
-        if json:
-            print_json(document)
-        elif not quiet:
-            show(rows, full=full)
-            for path in document["figures"]:
-                say(f"figure: {path}")
+    document = write(rows, wanted, kept, records=records, out=out, csv=csv, figure=figure) if rows else {}
+    if json:
+        print_json(document)
+    elif rows and not quiet:
+        show(rows, full=full)
+        for path in document["figures"]:
+            say(f"figure: {path}")
     if not complete:
-        say(f"stopped; {records} keeps what was finished, and the same command goes on")
+        say(f"stopped: this is what was finished; {records} keeps it, and the same command goes on")
         raise typer.Exit(130)
     if any(row.miscalibrated for row in rows):
         raise typer.Exit(CHECK_FAILED)

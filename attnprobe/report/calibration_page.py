@@ -7,12 +7,12 @@ from typing import Any
 from attnprobe.calibration.planted import PLANTED
 from attnprobe.calibration.verdicts import EVERY_CELL, PROMISES, Row, Summary, summaries
 
-HOW = """A replica is a new untrained model (one layer, two heads) with new data, {sequences} sequences of {length}
-positions. Heads of one model are not independent, so one head of each counts, drawn at random; quantities over all
-heads count once a model. Where an interval is judged, the truth is the value of the same model on {population} other
-sequences, by dense formulas that share no code with the probe
-(means over shuffled profiles: by as many shuffles). Real data: {real data}, the positions in an order
-drawn anew for every replica. Rates stand with exact 95 % intervals (Clopper and Pearson).
+HOW = """{replicas} replicas in every cell. A replica is a new untrained model (one layer, two heads) with new data,
+{sequences} sequences of {length} positions. Heads of one model are not independent, so one head of each counts, drawn
+at random; quantities over all heads count once a model. Where an interval is judged, the truth is the value of the same
+model on {population} other sequences, by dense formulas that share no code with the probe (means over shuffled
+profiles: by 300 shuffles). Real data: {real data}, the positions in an order drawn anew for every replica. Rates
+stand with exact 95 % intervals (Clopper and Pearson).
 Wanted are false positives at .05 between .03 and .07 and intervals of 95 % that cover between .93 and .97. A cell is
 *outside* (set in bold) if its own interval misses that, which chance does now and then; it is *miscalibrated* if that
 stays so after Holm's adjustment for all {rows} rows."""
@@ -33,7 +33,7 @@ def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: 
         f"`{command}`, {where['date']}, {where['cpu']}, Python {where['python']}, {versions}, "
         f"{seconds / 60:.0f} minutes of processor time.",
         "# Calibration: nominal against actual",
-        HOW.format(rows=judged, **settings),
+        HOW.format(replicas=_replicas(rows), rows=judged, **settings),
         verdict(rows),
         "## Promises, over all cells",
         table(
@@ -47,6 +47,12 @@ def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: 
         parts += ["## Refused", table(["probe", "what", "cells", "reason"], refusals)]
     parts += ["## Every cell", *_by_probe(rows), "## Not judged", UNJUDGED]
     return "\n\n".join(parts) + "\n"
+
+
+def _replicas(rows: Sequence[Row]) -> str:
+    """Fewer in some cells if it was stopped."""
+    counts = {row.replicas + row.refused for row in rows if row.cell != EVERY_CELL}
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def summary_line(summary: Summary) -> list[str]:

@@ -1,6 +1,7 @@
 """attnprobe calibrate: its document, its files, its exit codes."""
 
 import csv
+import signal
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,27 @@ def test_records_of_another_seed_are_refused(attnprobe) -> None:
     outcome = attnprobe(*SMALL, "--probe", "control", "--seed", 1)
     assert outcome.code == 2
     outcome.complains("calibration.jsonl was begun with other seed", "--records")
+
+
+def test_what_was_finished_is_shown_when_it_is_stopped(attnprobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attnprobe.calibration import checks, grid
+    from attnprobe.calibration.checks import control
+
+    calls = []
+
+    def interrupted(replica):
+        calls.append(replica)
+        if len(calls) == 4:  # in the second group of replicas
+            signal.raise_signal(signal.SIGINT)
+        return control.check(replica)
+
+    monkeypatch.setattr(grid, "TOGETHER", 3)
+    monkeypatch.setitem(checks.CHECKS, "control", interrupted)
+    outcome = attnprobe(*SMALL, "--probe", "control", "--no-power", "--out", "page.md")
+    assert outcome.code == 130
+    assert len(calls) == 6
+    assert "none/padded/white" in Path("page.md").read_text()
+    assert "none/causal/white" not in Path("page.md").read_text()
+    again = attnprobe(*SMALL, "--probe", "control", "--no-power")
+    assert again.code == 0
+    assert len(calls) == 9

@@ -11,13 +11,14 @@ from attnprobe.streams import stream
 
 DRAWS = 19  # the p-value of a rank among them is .05 in exactly one of twenty replicas
 SEEDS = 5  # models that are pooled
+POOLED = ("none/full/white", "sinusoidal/full/white")  # cells that can afford it
 
 
 def check(replica: Replica) -> list[Outcome]:
     outcomes = _of_one_model(replica, include_self=True)
     if replica.cell.data == "white":
         outcomes += _of_one_model(replica, include_self=False)
-    if replica.cell.visibility == "full" and replica.cell.data == "white":
+    if replica.cell.name in POOLED:
         outcomes += _of_seeds(replica)
     if replica.cell.positions == "none" and replica.cell.data == "white":
         outcomes.append(_of_keys(replica))
