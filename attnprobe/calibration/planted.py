@@ -25,6 +25,7 @@ from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
 from attnprobe.tasks import Split
 
+TOO_LOW = "bound of label / reconstruction: too low"
 NEAR = 4.0  # score of a position itself beyond the farthest, in the profile that labels follow
 WORLD = Cell(positions="sinusoidal", visibility="full", data="white")
 
@@ -54,7 +55,11 @@ def labels(number: int, size: float, seed: int) -> list[Outcome]:
     found = alignment.measure(
         world.subject, directions=[direction(world)], shuffles=SHUFFLES, null="none", groups=1, seed=world.seed
     )
-    return [detects("label.dependent.mean", row_of(found.rows, "label.dependent.mean", world.head).p_value)]
+    bound = row_of(found.rows, "label_to_reconstruction", world.head).interval.high
+    return [
+        detects("label.dependent.mean", row_of(found.rows, "label.dependent.mean", world.head).p_value),
+        Outcome(quantity=TOO_LOW, kind="verdict", value=float(bound < true_ratios(world)[world.head])),
+    ]
 
 
 def seen_labels(number: int, size: float, seed: int) -> list[Outcome]:
@@ -63,14 +68,18 @@ def seen_labels(number: int, size: float, seed: int) -> list[Outcome]:
     claims = [blindness.Claim(direction=direction(world))]
     found = blindness.measure(world.subject, claims=claims, n=N, shuffles=SHUFFLES, seed=world.seed)
     rows = [row for row in found.rows if row.loss == RATIO and row.quantity == "slope" and row.head is not None]
-    dependent = label_dependence(logit_gradients(world.population, world.along), world.rest.labels.numpy())
-    pull = projected(world.gradients["reconstruction"], world.along).mean(0)
-    true = np.abs(dependent.mean(0) / pull)
+    true = true_ratios(world)
     wrong = any(row.interval.high < true[row.head] for row in rows)
     return [
         detects("not blind", found.answer.family_p),
-        Outcome(quantity="bound of the ratio is too low", kind="verdict", value=float(wrong)),
+        Outcome(quantity=TOO_LOW, kind="verdict", value=float(wrong)),
     ]
+
+
+def true_ratios(world: Replica) -> np.ndarray:
+    """Of the population: label-dependent mean gradient / that of reconstruction, (head,)."""
+    dependent = label_dependence(logit_gradients(world.population, world.along), world.rest.labels.numpy())
+    return np.abs(dependent.mean(0) / projected(world.gradients["reconstruction"], world.along).mean(0))
 
 
 def with_labels(world: Replica, size: float) -> Replica:

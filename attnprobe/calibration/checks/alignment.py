@@ -32,6 +32,8 @@ def check(replica: Replica) -> list[Outcome]:
     means = {name: row_of(along, f"{name}.mean", head) for name in truth}
     outcomes = [covers(f"{name}.mean", means[name].interval, value) for name, value in truth.items()]
     outcomes.append(p_value("label.dependent.mean", means["label.dependent"].p_value))
+    for where in ("scores", "offsets", "W_Q", "W_K"):
+        outcomes.append(p_value(f"cosine.{where}", row_of(found.rows, f"cosine.{where}", head).p_value))
     for loss, gradients in replica.gradients.items():
         share = offset_share(replica.population, gradients)[head]
         outcomes.append(
