@@ -21,7 +21,7 @@ def go(length, n, limit):
     split = Split(inputs=torch.randn(n, length, 1), labels=torch.arange(n) % 2)
     subject = ours.of(model, split)
     {call}
-go(64, 4, 2**30)
+go(64, 8, 2**30)
 before = peak_resident()
 for limit in ({limit}, 2**32):
     go({length}, {n}, limit)
@@ -33,7 +33,7 @@ for limit in ({limit}, 2**32):
 CASES = {
     "proximity": ("proximity.measure(subject, draws=19, memory_limit=limit)", 6007, 1, 100),
     "decompose": ("decomposition.measure(subject, memory_limit=limit)", 6007, 2, 100),
-    "alignment": ("alignment.measure(subject, shuffles=19, orders=19, memory_limit=limit)", 384, 20, 96),
+    "alignment": ("alignment.measure(subject, shuffles=19, orders=19, memory_limit=limit)", 384, 40, 96),
     "intervene": (
         "interventions.dose_response(subject, doses=(1.0,), controls=2, memory_limit=limit)", 768, 60, 96,
     ),
