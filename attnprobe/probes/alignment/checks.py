@@ -1,22 +1,36 @@
 """Questions that have no answer are refused before, or as soon as, that is known."""
 
+import math
+
 import numpy as np
 from scipy.special import gammaln
 
 from attnprobe.capture.subject import Subject
+from attnprobe.config import require
 from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.probes.score_gradients import Method
+from attnprobe.scores.directions import DENSE_LIMIT
 
 ROUNDING = 1e-5  # of values that differ by less, as a share of their size, nothing can be said
 
 
-def check_draws(count: int, level: float, what: str) -> None:
-    """Raise ConfigError if the smallest p-value that ``count`` draws can give, 1 / (count + 1), is above 1 - level."""
-    least = round(1 / (1 - level), 9)
-    if count + 1 < least:
-        raise ConfigError(
-            f"{what} is {count}: no p-value could be as small as {1 - level:.3g}",
-            hint=f"take at least {int(np.ceil(least)) - 1}, or a lower level",
+def check_options(length: int, *, method: Method, power: float, level: float, draws: dict[str, int]) -> None:
+    """Raise NotApplicableError if the method is not for sequences so long; ConfigError if the power makes no sense, or
+    if the smallest p-value that so many draws can give, 1 / (draws + 1), is above 1 - level.
+    """
+    if method == "dense" and length > DENSE_LIMIT:
+        raise NotApplicableError(
+            f"the dense method keeps {length} x {length} scores; use streamed",
+            hint="leave out the dense method: the streamed one gives the same numbers",
         )
+    require(0.5 <= power < 1, "power", f"must be at least 0.5 and below 1, got {power}")
+    least = round(1 / (1 - level), 9)
+    for what, count in draws.items():
+        if count + 1 < least:
+            raise ConfigError(
+                f"the number of {what} is {count}: no p-value could be as small as {1 - level:.3g}",
+                hint=f"take at least {math.ceil(least) - 1}, or a lower level",
+            )
 
 
 def check_enough(labels: np.ndarray, level: float) -> None:
@@ -55,7 +69,8 @@ def check_varying(targets: dict[str, np.ndarray], projections: dict[str, np.ndar
             )
 
 
-def check_labels(subject: Subject, samples: np.ndarray) -> None:
+def check_labels(subject: Subject, samples: np.ndarray) -> np.ndarray:
+    """The samples' classes; NotApplicableError if they have none, or all the same."""
     if subject.labels is None:
         raise NotApplicableError("these sequences have no labels", hint="measure on sequences that have labels")
     labels = subject.labels[samples]
@@ -82,3 +97,4 @@ def check_labels(subject: Subject, samples: np.ndarray) -> None:
             "all sequences have the same label: shuffling labels changes nothing",
             hint="ask for more sequences with --sequences, or take another --seed",
         )
+    return labels

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from attnprobe.capture.subject import Subject
-from attnprobe.config import require
-from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.arrangement import comparable, project_null
-from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels, check_varying
+from attnprobe.probes.alignment.checks import check_enough, check_labels, check_options, check_varying
 from attnprobe.probes.alignment.gather import Gathered, gather
 from attnprobe.probes.alignment.inner import MeanGradient
 from attnprobe.probes.alignment.memory import Plan, fitting_groups, make_plan
@@ -25,7 +23,7 @@ from attnprobe.probes.alignment.statistics import all_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method
 from attnprobe.probes.sequences import Progress, part_of
-from attnprobe.scores.directions import DENSE_LIMIT, Direction, Projector, ScoreSpace
+from attnprobe.scores.directions import Direction, Projector, ScoreSpace
 from attnprobe.scores.named import named_directions
 from attnprobe.statistics.intervals import RESAMPLES
 from attnprobe.streams import stream
@@ -119,18 +117,11 @@ def measure(
     """
     layers, heads = subject.shape
     space = subject.space
-    if method == "dense" and space.length > DENSE_LIMIT:
-        raise NotApplicableError(
-            f"the dense method keeps {space.length} x {space.length} scores; use streamed",
-            hint="leave out the dense method: the streamed one gives the same numbers",
-        )
-    require(0.5 <= power < 1, "power", f"must be at least 0.5 and below 1, got {power}")
-    check_draws(shuffles, level, "the number of shuffles")
-    check_draws(orders if null != "none" else shuffles, level, "the number of orders")
+    draws = {"shuffles": shuffles} | ({} if null == "none" else {"orders": orders})
+    check_options(space.length, method=method, power=power, level=level, draws=draws)
     samples = subject.draw(n, seed)
-    check_labels(subject, samples)
-    assert subject.labels is not None
-    check_enough(subject.labels[samples], level)
+    labels = check_labels(subject, samples)
+    check_enough(labels, level)
     if directions is None:
         directions = named_directions(space, seed=seed)
     compared = comparable(directions, null)
@@ -161,6 +152,7 @@ def measure(
         told = None if progress is None else lambda done, _: progress(2 * len(order) + done, whole)
         drawn = project_null(subject, order, compared, null, plan, orders=orders, seed=seed, progress=told)
     settings = Settings(level=level, power=power, shuffles=shuffles, seed=seed)
+    assert subject.labels is not None
     rows = all_rows(gathered, subject.labels[order], projector.names, drawn, space, settings)
     controls = {d.name for d in directions if d.role == "control"}
     rows = [dataclasses.replace(row, family="controls") if row.direction in controls else row for row in rows]
