@@ -22,6 +22,17 @@ def shell_block(heading: str) -> str:
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0]
 
 
+@pytest.mark.parametrize(
+    "page", ["README.md", "theory/README.md", "experiments/README.md", "tests/benchmarks/RESULTS.md"]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (path.parent / link).exists()]
+    if page == "README.md":
+        assert len([link for link in links if link.endswith(".py")]) > 25  # a walk through each verb
+
+
 def write_fashion_mnist(folder: Path) -> None:
     """Files of the published format and size; all images of a class are alike."""
     folder.mkdir(parents=True)
