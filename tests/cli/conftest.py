@@ -62,3 +62,9 @@ def trained(attnprobe, tiny, tmp_path) -> Path:
     """A finished tiny run."""
     assert attnprobe("train", *tiny, "--out", "run", "-q").code == 0
     return tmp_path / "run"
+
+
+@pytest.fixture
+def checkpoints(trained) -> list[str]:
+    """Of one run, in the order in which they were written."""
+    return [str(trained / "checkpoints" / f"{name}.pt") for name in ("init", "pretrained", "finetuned")]

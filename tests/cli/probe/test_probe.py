@@ -8,19 +8,12 @@ import torch
 
 from attnprobe.objectives import MaskedReconstruction
 from attnprobe.opening import Opener, labels
-from attnprobe.probes import blindness
 from attnprobe.tasks.textures import Textures
 from attnprobe.training.saved.checkpoint import load_checkpoint, save_checkpoint
 
 ROW_KEYS = {
     "checkpoint", "layer", "head", "quantity", "estimate", "low", "high", "level", "n", "unit", "p_value",
 }  # fmt: skip
-CHECKPOINTS = ("init", "pretrained", "finetuned")
-
-
-@pytest.fixture
-def checkpoints(trained) -> list[str]:
-    return [str(trained / "checkpoints" / f"{name}.pt") for name in CHECKPOINTS]
 
 
 def test_proximity_json(attnprobe, checkpoints) -> None:
@@ -90,7 +83,6 @@ def test_pooled_seeds_bear_the_name_of_their_run_and_phase(attnprobe, tiny) -> N
 def test_data_are_loaded_once_for_all_checkpoints_of_a_run(
     attnprobe, checkpoints, monkeypatch, command, options
 ) -> None:
-    from attnprobe.tasks.textures import Textures
 
     calls, load = [], Textures.load
     monkeypatch.setattr(Textures, "load", lambda task, *rest: (calls.append(task), load(task, *rest))[1])
@@ -128,7 +120,7 @@ def test_proximity_files(attnprobe, checkpoints) -> None:
         assert Path(f"out/{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert Path(f"out/{figure}.pdf").read_bytes().startswith(b"%PDF")
     assert "bias" in outcome.out
-    for name in CHECKPOINTS:
+    for name in ("init", "pretrained", "finetuned"):
         assert name in outcome.out
 
 
@@ -179,35 +171,6 @@ def test_a_profile_of_another_geometry_is_refused_in_one_line(attnprobe, checkpo
     assert outcome.code == 2
     outcome.complains("has positions 6 x 6, this model has 5 x 5")
     assert attnprobe("probe", "intervene", checkpoints[2], "--controls", 1).code == 2
-
-
-def test_certify(attnprobe, checkpoints) -> None:
-    command = ("theory", "certify", *checkpoints[:2], "-n", 30, "--stepped", 9, "--shuffles", 99, "--json")
-    outcome = attnprobe(*command, "--csv", "rows.csv")
-    document = outcome.document()
-    answers = [row for row in document["rows"] if row["blind"] is not None and row["family"] == "blind"]
-    assert [row["checkpoint"] for row in answers] == list(map(str, checkpoints[:2]))
-    assert document["passed"] == all(row["blind"] for row in answers)
-    assert outcome.code == (0 if document["passed"] else 5)
-    for row in answers:
-        assert row["blind"] == (row["family_p"] > 0.05 and row["agrees"])
-    assert {(row["loss"], row["quantity"], row["n"]) for row in document["rows"] if row["layer"] is not None} == {
-        (loss, quantity, n)
-        for loss in ("label", "reconstruction", "label / reconstruction")
-        for quantity, n in (("slope", 30), ("curvature", 9))
-    }
-
-
-def test_certify_refuses_at_once(attnprobe, checkpoints, monkeypatch) -> None:
-    outcome = attnprobe("theory", "certify", checkpoints[0], "--shuffles", 18)
-    assert outcome.code == 2
-    outcome.complains("18 shuffles cannot show anything at level 0.95", "take 19 or more")
-    monkeypatch.setattr(blindness, "measure", lambda *_, **__: pytest.fail("it was measured"))
-    assert attnprobe("theory", "certify", checkpoints[0], "missing.pt").code == 3
-    monkeypatch.setattr(Textures, "load", lambda *_: pytest.fail("data were made"))
-    outcome = attnprobe("theory", "certify", checkpoints[0], "--task", "textures", "-q")
-    assert outcome.code == 3  # 8 x 8 images for a model of 5 x 5
-    outcome.complains("does not fit the model")
 
 
 @pytest.mark.parametrize("command", ["proximity", "alignment", "intervene"])
