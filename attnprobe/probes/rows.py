@@ -43,21 +43,22 @@ def with_q_values(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add q_value and family to tidy records: p-values adjusted over all rows of a family (Benjamini-Hochberg).
 
     A family are the rows of one checkpoint, or of one step of a run, that ask for the same quantity (of the same loss
-    and kind), whatever their layer, head, direction or dose. A record whose own ``family`` says more, such as
-    "controls", is adjusted with those that say the same. The name is the quantity, then what sets the family apart.
+    and kind), whatever their layer, head, direction or dose; it is called by what its rows share. Records that name a
+    family themselves keep that name, and are adjusted with those of the same name only.
     """
     families: dict[tuple[Any, ...], list[int]] = {}
     names: dict[int, str] = {}
     for number, record in enumerate(records):
         if record.get("p_value") is not None:
-            parts = [record.get(key) for key in ("quantity", "loss", "kind", "family")]
-            names[number] = ", ".join(str(part) for part in parts if part is not None)
+            shared = tuple(record.get(key) for key in ("quantity", "loss", "kind"))
+            names[number] = record.get("family") or ", ".join(str(part) for part in shared if part is not None)
             place = tuple(record.get(key) for key in ("checkpoint", "run", "phase", "step"))
-            families.setdefault((*place, names[number]), []).append(number)
+            families.setdefault((*place, *shared, names[number]), []).append(number)
     q_values: dict[int, float] = {}
     for numbers in families.values():
         adjusted = false_discovery_rate([records[number]["p_value"] for number in numbers])
         q_values |= dict(zip(numbers, map(float, adjusted), strict=True))
     return [
-        record | {"q_value": q_values.get(number), "family": names.get(number)} for number, record in enumerate(records)
+        record | {"q_value": q_values.get(number), "family": names.get(number, record.get("family"))}
+        for number, record in enumerate(records)
     ]

@@ -22,10 +22,16 @@ def test_a_family_is_all_rows_of_a_quantity_of_one_checkpoint() -> None:
 
 
 def test_controls_steps_and_kinds_are_families_of_their_own() -> None:
-    rows = [record(0.02), record(0.04, family="controls"), record(0.03, step=4), record(0.01, kind="own")]
+    rows = [record(0.02), record(0.04, family="x, controls"), record(0.03, step=4), record(0.01, kind="own")]
     found = with_q_values(rows)
     assert [r["q_value"] for r in found] == [0.02, 0.04, 0.03, 0.01]
     assert [r["family"] for r in found] == ["x", "x, controls", "x", "x, own"]
+
+
+def test_a_name_that_a_record_brings_is_kept() -> None:
+    found = with_q_values([record(None, family="blind"), record(0.5, family="blind"), record(0.5)])
+    assert [r["family"] for r in found] == ["blind", "blind", "x"]
+    assert [r["q_value"] for r in found] == [None, 0.5, 0.5]
 
 
 def test_doses_are_one_family() -> None:

@@ -155,7 +155,10 @@ def measure(
     assert subject.labels is not None
     rows = all_rows(gathered, subject.labels[order], projector.names, drawn, space, settings)
     controls = {d.name for d in directions if d.role == "control"}
-    rows = [dataclasses.replace(row, family="controls") if row.direction in controls else row for row in rows]
+    rows = [
+        dataclasses.replace(row, family=f"{row.quantity}, controls") if row.direction in controls else row
+        for row in rows
+    ]
     profiles = {name: gathered[name].profile_t() for name in LOSSES}
     return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
 
