@@ -25,7 +25,7 @@ from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
 from attnprobe.tasks import Split
 
-TOO_LOW = "bound of label / reconstruction: too low"
+TOO_LOW = "label / reconstruction above its bound"
 NEAR = 4.0  # score of a position itself beyond the farthest, in the profile that labels follow
 WORLD = Cell(positions="sinusoidal", visibility="full", data="white")
 
