@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attnprobe.calibration import worlds
-from attnprobe.calibration.planted import labels
+from attnprobe.calibration.planted import PLANTED, labels
 from attnprobe.calibration.worlds import LENGTH, Cell, N, all_cells, chosen_cells, replica
 from attnprobe.errors import ConfigError
 
@@ -66,3 +66,13 @@ def test_filters_that_fit_nothing_are_refused(text: str) -> None:
 def test_planted_labels_are_found_the_more_the_larger_the_effect() -> None:
     p = [np.median([labels(number, size, 0)[0].value or 0 for number in range(8)]) for size in (0.0, 2.0)]
     assert p[1] <= 0.01 < p[0]
+
+
+@pytest.mark.parametrize("effect", PLANTED)
+def test_every_planted_effect_is_told_to_the_probe_it_is_for(effect: str) -> None:
+    planted = PLANTED[effect]
+    assert list(planted.sizes) == sorted(planted.sizes)
+    outcomes = planted.measure(0, planted.sizes[-1], 0)
+    assert any(outcome.kind == "power" for outcome in outcomes)
+    assert all(outcome.value is not None for outcome in outcomes)
+    assert outcomes == planted.measure(0, planted.sizes[-1], 0)
