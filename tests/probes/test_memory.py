@@ -35,7 +35,7 @@ CASES = {
     "decompose": ("decomposition.measure(subject, memory_limit=limit)", 6007, 2, 100),
     "alignment": ("alignment.measure(subject, shuffles=19, orders=19, memory_limit=limit)", 384, 40, 96),
     "intervene": (
-        "interventions.dose_response(subject, doses=(1.0,), controls=2, memory_limit=limit)", 768, 60, 96,
+        "interventions.dose_response(subject, doses=(1.0,), controls=2, memory_limit=limit)", 768, 60, 128,
     ),
     "change": ("change.change_of_scores(subject, subject, memory_limit=limit)", 384, 30, 48),
 }  # fmt: skip

@@ -118,8 +118,8 @@ def dose_response(
     shuffled = [each.controls(space, controls, seed) for each in interventions]
     run_once = functools.partial(subject.loss, loss, score_offsets=score_offsets(subject, own))
     sample = pass_bytes(subject, samples, run_once)
-    del run_once  # the offsets of one run at a time are kept
-    batch = sequences_at_once(subject, sample, memory_limit, kept=offset_bytes(subject))
+    del run_once  # the offsets of one run at a time are kept, but the allocator may still hold those of the last one
+    batch = sequences_at_once(subject, sample, memory_limit, kept=2 * offset_bytes(subject))
     runs, done = 1 + sum(1 + len(drawn) for drawn in shuffled) * sum(dose != 0 for dose in doses), 0
 
     def run(profile: Tensor | None) -> Outcome:

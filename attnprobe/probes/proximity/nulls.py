@@ -72,6 +72,7 @@ def null_for(subject: Subject, asked: NullName | None) -> tuple[NullName, int]:
     """
     if asked in ("keys", "none"):
         return asked, 0
+    _ = subject.layers  # a model without scores is refused for that
     try:
         return "init", peak_bytes(lambda: subject.redrawn(0))
     except NotApplicableError:
