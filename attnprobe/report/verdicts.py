@@ -158,7 +158,8 @@ def decompose(records: list[Record]) -> str:
             f"{measured(best, '.2f')} (there {others}){spread}"
         )
     limits = (
-        "About 1/n of the content passes for position. A share of the scores' variance is no share of their effect."
+        "Intervals over sequences say nothing of other training seeds. A share of the scores' variance is no share of "
+        "their effect."
     )
     return sentences(texts, limits, "no head has scores that vary")
 
