@@ -264,7 +264,7 @@ class Silent:
 
 
 def trajectory(*runs: "str | Path | Run") -> Answer:
-    """Proximity bias and both losses' gradients along proximity against the training step, of one run or several.
+    """Proximity bias, and both losses' gradients along near against far keys, by training step, of one run or several.
 
     runs: run directories that were trained with ``probe_every``; ArtifactError if there are no such records.
     """

@@ -1,4 +1,4 @@
-"""Proximity, and gradients along a proximity direction, against the training step, phase after phase."""
+"""Proximity, and gradients along near against far keys, against the training step, phase after phase."""
 
 import re
 from collections.abc import Callable, Sequence

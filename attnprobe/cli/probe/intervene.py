@@ -9,7 +9,7 @@ import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import OneCheckpoint
-from attnprobe.cli.probe.table import Column, Table, interval, probability
+from attnprobe.cli.probe.table import Column, Table, interval, tested
 from attnprobe.errors import ConfigError
 from attnprobe.opening import OpenedCheckpoint
 
@@ -34,7 +34,7 @@ TABLE = Table(
         Column(
             heading=f"p of\n{name}",
             where={"quantity": f"{name}.change"},
-            text=lambda record: "" if record["p_value"] is None else probability("p_value")(record),
+            text=tested("p_value"),
         )
         for name in ("accuracy", "loss")
     ),

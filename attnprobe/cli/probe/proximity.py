@@ -1,6 +1,5 @@
 """attnprobe probe proximity: how strongly pre-softmax scores prefer near keys."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from attnprobe.cli.probe.driver import Findings, Found, Request, make_command
 from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.options import Checkpoints
-from attnprobe.cli.probe.table import Column, Table, interval, probability
+from attnprobe.cli.probe.table import Column, Table, interval, tested
 from attnprobe.cli.screen.output import finite
 
 
@@ -17,11 +16,6 @@ class NullName(StrEnum):
     init = "init"
     keys = "keys"
     none = "none"
-
-
-def tested(key: str) -> Callable[[Record], str]:
-    """Of rows that have no p-value, nothing."""
-    return lambda record: "" if record["p_value"] is None else probability(key)(record)
 
 
 def summary(record: Record) -> Record:

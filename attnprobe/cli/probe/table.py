@@ -32,6 +32,11 @@ def probability(key: str) -> Callable[[Record], str]:
     return lambda record: number(record[key], ".3f")
 
 
+def tested(key: str) -> Callable[[Record], str]:
+    """``probability`` of rows that have a p-value; of others nothing."""
+    return lambda record: "" if record["p_value"] is None else probability(key)(record)
+
+
 def number(value: float | None, digits: str) -> str:
     return "?" if value is None else format(value, digits)
 

@@ -15,7 +15,7 @@ def trajectory(
     request: Request,
     runs: Annotated[list[Path], typer.Argument(help="Run directories trained with --probe-every.")],
 ) -> Findings:
-    """Proximity bias and both losses' gradients along proximity, against the training step.
+    """Proximity bias, and both losses' gradients along near against far keys, by training step.
 
     Examples:
 
