@@ -22,7 +22,7 @@ class BlockLocal(Attention):
     """
 
     obeys = Attention.obeys - {"attention_dropout"}
-    selects = False
+    masks, selects = True, False
 
     def __init__(self, site: Site, window: int) -> None:
         super().__init__(

@@ -37,6 +37,7 @@ class Mixer(Part):
 
     obeys: ClassVar[frozenset[Obeyed]] = frozenset()  # a model that asks for another of these is refused
     has_scores: ClassVar[bool] = False  # pre-softmax scores, which can be observed and offset
+    masks: ClassVar[bool] = False  # gives the attention kernel a mask even where nothing is padding
     selects: ClassVar[bool] = False  # computes only the positions ``at``; of others the block takes these afterwards
 
     def __init__(self, site: Site, settings: Any) -> None:

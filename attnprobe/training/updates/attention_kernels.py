@@ -1,6 +1,7 @@
 """Which of torch's kernels computes attention: the one asked for, or the fastest in a short trial when a run starts.
 
-No kernel is taken before its numbers were checked (``attention_check``). Kernels round differently, so the choice is
+No kernel is taken before its numbers were checked (``attention_check``); mixers without scores leave the choice to
+torch, cuDNN excepted. Kernels round differently, so the choice is
 part of a run: the manifest keeps it by phase, and a resumed run takes it from there instead of measuring again. A run
 is repeated exactly by asking for what its manifest names, for instance ``-s engine.attention=flash``. On the CPU there
 is one fused kernel and hence nothing to measure.
@@ -26,7 +27,7 @@ from attnprobe.tasks import Data
 from attnprobe.training.updates import attention_check
 from attnprobe.training.updates.arithmetic import check_precision, process_settings
 
-KernelName = Literal[AttentionKernel, "auto"]  # auto: torch's own order, where nothing can be pinned
+KernelName = Literal[AttentionKernel, "auto"]  # auto: torch's own order without cuDNN, where nothing was checked
 
 KERNELS: dict[AttentionKernel, SDPBackend] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -50,7 +51,7 @@ class Shape:
     length: int
     d_head: int
     precision: Precision
-    masked: bool  # padded keys are hidden by a mask
+    masked: bool  # keys are hidden by a mask: padding, or what the mixer never looks at
     causal: bool
     biased: bool = False  # the model adds a fixed profile to its scores
 
@@ -75,7 +76,7 @@ def shape_of(config: RunConfig, phase: Phase, data: Data, processes: int = 1) ->
         length=spec.length + (model.readout == "token"),
         d_head=model.d_model // model.heads,
         precision=config.engine.precision,
-        masked=data.train.lengths is not None and model.padding == "masked",
+        masked=model.mixer.layer.masks or (data.train.lengths is not None and model.padding == "masked"),
         causal=model.causal,
         biased=model.score_profile is not None,
     )
@@ -202,13 +203,13 @@ def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
 
 def pinned(kernel: KernelName) -> contextlib.AbstractContextManager[object]:
     """Within it, attention is computed by ``kernel``, or by another where that refuses (math last, since it keeps all
-    scores in memory; never by cuDNN, see ``has_known_fault``); "auto" leaves it to torch.
+    scores in memory; never by cuDNN, see ``has_known_fault``); "auto" leaves it to torch's order of these others.
     """
+    others = [backend for name, backend in KERNELS.items() if name != "cudnn"]
     if kernel == "auto":
-        return contextlib.nullcontext()
+        return sdpa_kernel(others)
     if kernel == "math":
         return sdpa_kernel(SDPBackend.MATH)
-    others = [backend for name, backend in KERNELS.items() if name != "cudnn"]
     return sdpa_kernel(list(dict.fromkeys([KERNELS[kernel], *others])), set_priority=True)
 
 

@@ -77,6 +77,13 @@ def test_a_pinned_kernel_is_the_one_used_and_another_where_it_refuses(kernel, fu
     assert F.scaled_dot_product_attention(q, k, v).grad_fn.name() == FUSED  # nothing stays pinned
 
 
+@pytest.mark.parametrize("kernel", ["auto", "flash", "efficient", "math"])
+def test_cudnn_is_never_a_kernel_that_nobody_asked_for(kernel) -> None:
+    with pinned(kernel):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_what_was_asked_for_or_recorded_is_not_measured(monkeypatch) -> None:
     assert choose_attention(Engine(attention="math"), SHAPE, CPU).kernel == "math"
     assert choose_attention(Engine(), SHAPE, CPU, earlier="math").kernel == "math"
@@ -123,6 +130,8 @@ def test_the_shape_is_that_of_the_longest_batches(small) -> None:
     assert shape == wanted
     padded = dataclasses.replace(data.train, lengths=torch.full((53,), 7))
     assert shape_of(config, config.pretrain, dataclasses.replace(data, train=padded)).masked
+    windows = small("model.mixer={name='block_local', window=3}")
+    assert shape_of(windows, windows.pretrain, data).masked  # though nothing is padding
 
 
 def test_the_manifest_names_the_kernel_and_a_resumed_run_takes_it(small, monitor, tmp_path, monkeypatch) -> None:
