@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from attnprobe.models.parts import Initial, Part, constant, stacked
@@ -15,8 +16,8 @@ MOMENTUM, EPSILON = 0.1, 1e-5  # those of torch's BatchNorm1d
 class BatchNorm(Part):
     """Every channel with mean 0 and variance 1 over the real positions of a training batch (Ioffe and Szegedy 2015).
 
-    Evaluated with running averages, of which it keeps nine tenths at every batch; under torchrun each process has those
-    of its share. The parameters of a twin of several members have one more leading axis.
+    Evaluated with running averages, of which it keeps nine tenths at every batch. A batch that processes share is one
+    batch. Sums are float32 at least. The parameters of a twin of several members have one more leading axis.
     """
 
     mean: Tensor
@@ -42,7 +43,7 @@ class BatchNorm(Part):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """x (batch, length, d_model); valid (batch, length) bool, False at padding, which counts for nothing."""
-        width = x.shape[-1]
+        x, width = x.to(torch.promote_types(x.dtype, torch.float32)), x.shape[-1]
         weight, bias, mean, variance = (
             t.view(-1, 1, width) for t in (self.weight, self.bias, self.mean, self.variance)
         )
@@ -50,14 +51,39 @@ class BatchNorm(Part):
         if self.training:
             counted = x.new_ones(x.shape[:2]) if valid is None else valid.to(x.dtype)
             counted = counted.view(len(weight), -1, 1)
-            number = counted.sum(1, keepdim=True)
-            mean = (flat * counted).sum(1, keepdim=True) / number
-            variance = ((flat - mean).square() * counted).sum(1, keepdim=True) / number
+            number = _total(counted)
+            mean = _total(flat * counted) / number
+            variance = _total((flat - mean).square() * counted) / number
             with torch.no_grad():
                 self.mean.lerp_(mean.view_as(self.mean).to(self.mean.dtype), MOMENTUM)
                 unbiased = variance * number / (number - 1).clamp(min=1)
                 self.variance.lerp_(unbiased.view_as(self.variance).to(self.variance.dtype), MOMENTUM)
         return ((flat - mean) * (variance + EPSILON).rsqrt() * weight + bias).view_as(x)
+
+
+def _total(x: Tensor) -> Tensor:
+    """(member, positions, ...) added up over the positions, of all processes that share the batch: (member, 1, ...)."""
+    own = x.sum(1, keepdim=True)
+    shared = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return _OverProcesses.apply(own) if shared else own  # pyright: ignore[reportReturnType]
+
+
+class _OverProcesses(torch.autograd.Function):
+    """The sum of every process's tensor; each has added to all losses, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        return _summed(own)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(own: Tensor) -> Tensor:
+    whole = own.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(whole)
+    return whole
 
 
 def make_norm(kind: Norm, d_model: int) -> nn.Module:

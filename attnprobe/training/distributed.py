@@ -5,8 +5,9 @@ divided by the count of the whole batch, so the update equals that of one proces
 the same run; only the first one's directory is kept. Masks, order and initial values depend on counters and names
 alone, so nothing else has to be agreed upon.
 
-The one collective of a step is not overlapped with the backward pass: models of these sizes have at most 50 MB of
-gradients, which take well under a millisecond between GPUs of one machine, where a step takes tens of them.
+Batch norms add up over the processes within the passes (``models.norms``); all the rest takes one collective a step. It
+is not overlapped with the backward pass: models of these sizes have at most 50 MB of gradients, which take well under a
+millisecond between GPUs of one machine, where a step takes tens of them.
 """
 
 import contextlib

@@ -179,6 +179,16 @@ def test_reformer_is_dense_within_buckets_and_chunks() -> None:
     assert (made(x) - out(made, mixed)).abs().max() < 1e-10
 
 
+def test_reformers_weights_add_up_in_bfloat16_too() -> None:
+    """Within the rounding of its products, 2^-9 each, as long as hashes agree: here there is one bucket."""
+    made = layer("reformer", 96, buckets=1, chunk=96).float()
+    x = 3 * inputs(96).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = made(x)
+    wanted = made(x)
+    assert (got - wanted).norm() < 0.006 * wanted.norm()
+
+
 def test_reformers_gradients_are_those_of_finite_differences() -> None:
     made = layer("reformer", 9, buckets=2, chunk=4, rounds=2)
     x = inputs(9)[:1].requires_grad_()

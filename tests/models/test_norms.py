@@ -1,7 +1,10 @@
 """Batch norm against torch's, with padding and in ensembles; norms before and after."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 from attnprobe.config import build
@@ -47,6 +50,45 @@ def test_padding_counts_for_nothing() -> None:
     wanted = again(x[valid][:, None])[:, 0]  # every real position a sequence of its own
     assert (got[valid] - wanted).abs().max() < 1e-12
     assert torch.allclose(made.variance, again.variance, atol=1e-12)
+
+
+def shared_batch(share: slice) -> list[torch.Tensor]:
+    """Gradients of input and gain, and the running averages, of a process that has this share of a fixed batch."""
+    generator, made = torch.Generator().manual_seed(0), BatchNorm(WIDTH).double()
+    for name, start in (("weight", 1.5), ("bias", 0.2), ("mean", 0.0), ("variance", 1.0)):
+        made.state_dict()[name].fill_(start)
+    shape = 2 * BATCH, LENGTH, WIDTH
+    x, along = (torch.randn(shape, generator=generator, dtype=torch.float64)[share] for _ in range(2))
+    valid = (torch.arange(LENGTH) < torch.arange(2, 12)[:, None])[share]
+    (made(x.requires_grad_(), valid) * along * valid[..., None]).sum().backward()
+    assert x.grad is not None
+    assert made.weight.grad is not None
+    return [x.grad, made.weight.grad, made.mean, made.variance]
+
+
+def one_of_two(rank: int, folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    torch.save(shared_batch(slice(rank, None, 2)), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_batch_that_processes_share_is_one_batch(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    shares, (x, weight, *averages) = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)], shared_batch(slice(None))
+    for rank, (own, _, *others) in enumerate(shares):
+        assert (own - x[rank::2]).abs().max() < 1e-12
+        assert all((a - b).abs().max() < 1e-12 for a, b in zip(others, averages, strict=True))
+    assert (shares[0][1] + shares[1][1] - weight).abs().max() < 1e-12
+
+
+def test_sums_of_bfloat16_are_float32() -> None:
+    """257 positions are 256 or 258 in bfloat16."""
+    x = torch.randn(1, 257, WIDTH, generator=torch.Generator().manual_seed(0)).bfloat16()
+    made = batch_norm().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = made(x)
+    assert torch.equal(got, made(x.float()))
 
 
 def make(seed: int = 0, **settings) -> Transformer:

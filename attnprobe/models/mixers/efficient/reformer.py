@@ -76,6 +76,7 @@ class Reformer(Projected):
         keys, values = with_previous(F.normalize(q, dim=-1), 0.0), with_previous(v, 0.0)
         key_place, key_bucket = with_previous(place, -1), with_previous(own, -1)
         scores = q @ keys.mT * q.shape[-1] ** -0.5
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 could not hold their sum
         seen = (own[..., None] == key_bucket[..., None, :]) & (key_place >= 0)[..., None, :]
         if self.causal:
             seen = seen & (key_place[..., None, :] <= place[..., None])
