@@ -60,11 +60,11 @@ def launch(
     claim = {key: options.get(key, False) for key in ("resume", "overwrite")}
     for config, folder, _ in runs if distributed.rank() == 0 else ():
         check_claim(RunDirectory(folder), config, **claim)
-    alone = functools.partial(run_alone, device=chosen, make_monitor=make_monitor, quiet=quiet, **options)
+    carry_out = functools.partial(run_alone, device=chosen, make_monitor=make_monitor, quiet=quiet, **options)
     several = [folder for _, folder, _ in runs] if claim["overwrite"] and len(runs) > 1 else []
     with set_aside_together(several), stop_on_signal(second_ends=not shared) as stop:  # torchrun repeats signals
         if shared:
-            return run_shared(runs[0], alone, chosen, stop, quiet=quiet)
+            return run_shared(runs[0], carry_out, chosen, stop, quiet=quiet)
         if as_ensemble and len(runs) > 1:
             say(f"{len(runs)} runs in step; the progress of the first one is shown")
             return run_together(runs, chosen, stop, make_monitor, quiet=quiet, **options)
@@ -72,9 +72,11 @@ def launch(
         if chosen.type == "cpu" and workers > 1:
             say(f"{len(runs)} runs, {workers} at a time")
             names = names or [f"seed {config.seed}" for config, _, _ in runs]
-            works = [functools.partial(alone, r, live=False, prefix=f"{n} ") for r, n in zip(runs, names, strict=True)]
+            works = [
+                functools.partial(carry_out, r, live=False, prefix=f"{n} ") for r, n in zip(runs, names, strict=True)
+            ]
             return in_processes(works, names, workers=workers, threads=max(1, cores() // workers), stop=stop)
-        return [alone(run, stop.is_set) for run in runs]
+        return [carry_out(run, stop.is_set) for run in runs]
 
 
 def run_alone(
@@ -115,11 +117,11 @@ def _execution(run: Run, monitor: Monitor, **fields: Any) -> Execution:
 
 
 def run_shared(
-    run: Run, alone: Callable[..., Result], device: torch.device, stop: threading.Event, *, quiet: bool
+    run: Run, carry_out: Callable[..., Result], device: torch.device, stop: threading.Event, *, quiet: bool
 ) -> list[Result]:
     """One run on all processes of torchrun; only the first one speaks, writes and returns a result."""
     config, folder, watch = run
     with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
         helper = rank > 0
-        result = alone((config, own, None if helper else watch), stop.is_set, quiet=quiet or helper)
+        result = carry_out((config, own, None if helper else watch), stop.is_set, quiet=quiet or helper)
     return [] if helper else [result]
