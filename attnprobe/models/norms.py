@@ -17,7 +17,8 @@ class BatchNorm(Part):
     """Every channel with mean 0 and variance 1 over the real positions of a training batch (Ioffe and Szegedy 2015).
 
     Evaluated with running averages, of which it keeps nine tenths at every batch. A batch that processes share is one
-    batch. Sums are float32 at least. The parameters of a twin of several members have one more leading axis.
+    batch. Sums are float32 at least. Once its gain is frozen, so are its averages, and training uses them as well. The
+    parameters of a twin of several members have one more leading axis.
     """
 
     mean: Tensor
@@ -48,7 +49,7 @@ class BatchNorm(Part):
             t.view(-1, 1, width) for t in (self.weight, self.bias, self.mean, self.variance)
         )
         flat = x.unflatten(0, (len(weight), -1)).flatten(1, 2)  # (member, batch * length, d_model)
-        if self.training:
+        if self.training and self.weight.requires_grad:
             counted = x.new_ones(x.shape[:2]) if valid is None else valid.to(x.dtype)
             counted = counted.view(len(weight), -1, 1)
             number = _total(counted)

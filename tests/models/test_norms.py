@@ -12,7 +12,7 @@ from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.models.norms import BatchNorm
 from attnprobe.models.stacking import stack
 from attnprobe.tasks import Spec
-from attnprobe.training.transfer import transfer
+from attnprobe.training.transfer import freeze, transfer
 
 WIDTH, LENGTH, BATCH = 6, 11, 5
 SPEC = Spec(length=LENGTH, classes=3, channels=2)
@@ -144,6 +144,15 @@ def test_evaluation_neither_uses_nor_changes_the_batch() -> None:
     assert model.training
     model(x)
     assert not torch.equal(model.get_buffer("norm.mean"), before["norm.mean"])
+
+
+def test_a_frozen_norm_is_a_fixed_function() -> None:
+    model, x = make(norm="batch"), torch.randn(BATCH, LENGTH, 2, dtype=torch.float64)
+    freeze(model, "norms")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    one, all_of_them = model(x[:1]), model(x)
+    assert (one - all_of_them[:1]).abs().max() < 1e-12
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_averages_are_carried_over_with_their_norm() -> None:
