@@ -97,6 +97,7 @@ class TransformerConfig:
         require(drops, "attention_dropout", f"drops attention weights, which mixer {name!r} has not", hint)
         ties = self.init == "independent" or "tied" in obeys
         require(ties, "init", f"tied makes copies of W_Q, which mixer {name!r} has not", hint)
+        self.mixer.check(self.d_model)
 
 
 class Transformer(Part):

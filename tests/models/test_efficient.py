@@ -11,7 +11,8 @@ from torch import Tensor
 from attnprobe.config import build
 from attnprobe.errors import ConfigError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.models.mixers.efficient.bigbird import BigBird, draw_table
+from attnprobe.models.mixers import Site
+from attnprobe.models.mixers.efficient.bigbird import BigBird, BigBirdSettings, draw_table
 from attnprobe.models.mixers.efficient.linear import Performer, orthogonal_gaussians, weigh
 from attnprobe.models.mixers.efficient.reformer import Reformer
 from attnprobe.tasks import Spec
@@ -145,6 +146,13 @@ def test_bigbirds_blocks() -> None:
         assert {b for b in (block - 1, block, block + 1, 0) if 0 <= b < 12} <= set(seen)
         assert len(seen) == len({b for b in (block - 1, block, block + 1, 0) if 0 <= b < 12}) + 2
     assert (table != draw_table(12, 2, layer=1)).any()
+
+
+def test_more_blocks_than_can_be_drawn_are_refused() -> None:
+    """Before any is drawn: a checkpoint may claim any length."""
+    with pytest.raises(ConfigError, match=r"model.mixer.block 1 makes 2,147,483,648 blocks"):
+        BigBird(Site(layer=0, d_model=4, length=2**31, heads=1, causal=False, dropout=0.0, tied=False, rotary=None),
+                BigBirdSettings(block=1))  # fmt: skip
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -183,5 +183,5 @@ def test_impossible_settings_are_refused(mixer: dict, message: str) -> None:
 
 
 def test_copies_must_divide_the_width() -> None:
-    with pytest.raises(ConfigError, match="copies must divide"):
-        layer("s4", 8, copies=4)
+    with pytest.raises(ConfigError, match=r"model.mixer.copies must divide d_model, got 4 and 6"):
+        build(TransformerConfig, {"d_model": 6, "heads": 1, "mixer": {"name": "s4", "copies": 4}}, "model")

@@ -10,17 +10,17 @@ from attnprobe.models.mixers.efficient.linear import LinearSettings, PerformerSe
 from attnprobe.models.mixers.efficient.linformer import LinformerSettings
 from attnprobe.models.mixers.efficient.longformer import LongformerSettings
 from attnprobe.models.mixers.efficient.reformer import ReformerSettings
-from attnprobe.models.mixers.state_space.dlr import DLR
-from attnprobe.models.mixers.state_space.s4 import S4
-from attnprobe.models.mixers.state_space.s4d import S4D
+from attnprobe.models.mixers.state_space.dlr import DLRSettings
+from attnprobe.models.mixers.state_space.s4 import S4Settings
+from attnprobe.models.mixers.state_space.s4d import S4DSettings
 
 # The name is also that of the mixer's parameters in a model: blocks.<layer>.<name>.*
 MIXERS: dict[str, type[MixerSettings]] = {
     "attention": AttentionSettings,
     "block_local": BlockLocalSettings,
-    "s4": S4,
-    "s4d": S4D,
-    "dlr": DLR,
+    "s4": S4Settings,
+    "s4d": S4DSettings,
+    "dlr": DLRSettings,
     "linear": LinearSettings,
     "performer": PerformerSettings,
     "linformer": LinformerSettings,

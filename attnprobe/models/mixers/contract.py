@@ -69,5 +69,8 @@ class MixerSettings:
 
     layer: ClassVar[type[Mixer]]
 
+    def check(self, d_model: int) -> None:
+        """ConfigError, which names the field as mixer.<field>, if these do not fit the width of a model."""
+
     def make(self, site: Site) -> Mixer:
         return self.layer(site, self)

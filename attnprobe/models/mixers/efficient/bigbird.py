@@ -1,6 +1,7 @@
 """BigBird: neighbouring, global and random blocks of keys (Zaheer et al. 2020)."""
 
 import dataclasses
+import itertools
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,8 @@ from attnprobe.models.mixers.efficient.projected import Projected
 from attnprobe.models.mixers.efficient.sparse import dense, in_blocks
 from attnprobe.scores.visibility import Visibility
 from attnprobe.streams import stream
+
+MOST_BLOCKS = 4096  # drawing their neighbours takes time that grows like the square
 
 
 class BigBird(Projected):
@@ -27,7 +30,10 @@ class BigBird(Projected):
     def __init__(self, site: Site, settings: "BigBirdSettings") -> None:
         super().__init__(site, settings)
         self.block = settings.block
-        table = draw_table(-(-site.length // settings.block), settings.random, site.layer)
+        blocks = -(-site.length // settings.block)
+        message = f"{settings.block} makes {blocks:,} blocks of {site.length:,} positions, more than {MOST_BLOCKS:,}"
+        require(blocks <= MOST_BLOCKS, "model.mixer.block", message, hint="choose larger blocks")
+        table = draw_table(blocks, settings.random, site.layer)
         self.register_buffer("table", torch.as_tensor(table), persistent=False)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
@@ -47,7 +53,7 @@ def draw_table(blocks: int, random: int, layer: int) -> np.ndarray:
     for block in range(blocks):
         row = list(dict.fromkeys(b for b in (block - 1, block, block + 1, 0) if 0 <= b < blocks))
         drawn = stream(layer, "random blocks", str(block)).permutation(blocks).tolist()
-        row += [b for b in drawn if b not in row][:random]
+        row += list(itertools.islice((b for b in drawn if b not in row), random))
         rows.append(row + [-1] * (4 + random - len(row)))
     return np.array(rows, dtype=np.int64)
 

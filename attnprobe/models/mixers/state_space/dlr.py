@@ -16,7 +16,7 @@ from attnprobe.models.parts import Initial, Update, constant, normal
 class DLRConvolution(LongConvolution):
     """K_cl = Re sum_n W_cn exp(lambda_n l) with lambda_n = -a_n^2 + i b_n."""
 
-    def __init__(self, site: Site, settings: "DLR") -> None:
+    def __init__(self, site: Site, settings: "DLRSettings") -> None:
         super().__init__(site)
         self.settings = settings
         self.root_decay = nn.Parameter(torch.empty(settings.states))  # a
@@ -51,7 +51,7 @@ class DLRConvolution(LongConvolution):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DLR(StateSpaceSettings):
+class DLRSettings(StateSpaceSettings):
     """A diagonal linear recurrence, its eigenvalues shared by all channels."""
 
     states: int = 1024  # complex ones

@@ -82,6 +82,8 @@ class StateSpaceLayer(Mixer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StateSpaceSettings(MixerSettings):
+    """How the parameters of any of them start."""
+
     layer: ClassVar[type[Mixer]] = StateSpaceLayer
 
     # structured: as the method says; normal: N(0, 0.1^2), the ablation of Amos et al. 2023, table 7
@@ -98,7 +100,7 @@ class StateSpaceSettings(MixerSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampledSettings(StateSpaceSettings):
-    """Of what is sampled from a continuous system by steps in time, of each channel its own."""
+    """Of a continuous system that every channel samples by a step in time of its own."""
 
     states: int = 64  # of each channel: so many real ones, kept as half as many complex ones
     copies: int | None = None  # different systems, each for as many channels; none: one for every channel
@@ -116,11 +118,14 @@ class SampledSettings(StateSpaceSettings):
         for name in ("lr", "step_lr"):
             require(getattr(self, name) >= 0, name, "must not be negative")
 
-    def systems(self, site: Site) -> int:
+    def check(self, d_model: int) -> None:
+        fits = d_model % self.systems(d_model) == 0
+        message = f"must divide d_model, got {self.copies} and {d_model}"
+        require(fits, "mixer.copies", message, hint="leave it out: one for every channel")
+
+    def systems(self, d_model: int) -> int:
         """How many different ones a layer has."""
-        copies = site.d_model if self.copies is None else self.copies
-        require(site.d_model % copies == 0, "copies", f"must divide d_model, got {copies} and {site.d_model}")
-        return copies
+        return d_model if self.copies is None else self.copies
 
     def updates(self, *system: str) -> Mapping[str, Update]:
         """Neither the steps nor the parameters of the system decay."""

@@ -15,7 +15,7 @@ from attnprobe.models.mixers.state_space.layer import (
     complex_of,
     for_channels,
 )
-from attnprobe.models.parts import Derived, Initial, Update, constant
+from attnprobe.models.parts import Derived, Initial, Update, constant, normal
 
 LEAST_DECAY = 1e-3  # at the start, of the eigenvalues' real parts
 # Of an eigenvalue and its conjugate only the first is kept; sums over both are twice the real part.
@@ -27,9 +27,9 @@ class S4Convolution(LongConvolution):
     ``output`` is C (1 - A^length): only with it is the generating function that of the cut kernel (S4, appendix C.3).
     """
 
-    def __init__(self, site: Site, settings: "S4") -> None:
+    def __init__(self, site: Site, settings: "S4Settings") -> None:
         super().__init__(site)
-        self.settings, systems, half = settings, settings.systems(site), settings.states // 2
+        self.settings, systems, half = settings, settings.systems(site.d_model), settings.states // 2
         self.log_step = nn.Parameter(torch.empty(site.d_model))
         self.log_decay = nn.Parameter(torch.empty(systems, half))  # the real part is -exp of it
         self.frequency = nn.Parameter(torch.empty(systems, half))
@@ -46,7 +46,7 @@ class S4Convolution(LongConvolution):
             "low_rank": constant(torch.view_as_real(low_rank)),
             "input": constant(torch.view_as_real(given)),
             "output": Derived(("log_step", "log_decay", "frequency", "low_rank"), self._output),
-            "skip": lambda tensor, generator: tensor.normal_(generator=generator),
+            "skip": normal(),
         }
         return self.settings.starts(structured)
 
@@ -112,7 +112,7 @@ def bilinear(eigenvalue: Tensor, low_rank: Tensor, step: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class S4(SampledSettings):
+class S4Settings(SampledSettings):
     """A state-space model with the LegS matrix."""
 
     def convolution(self, site: Site) -> S4Convolution:

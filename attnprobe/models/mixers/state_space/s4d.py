@@ -18,7 +18,7 @@ from attnprobe.models.mixers.state_space.layer import (
     complex_of,
     for_channels,
 )
-from attnprobe.models.parts import Initial, Update, constant
+from attnprobe.models.parts import Initial, Update, constant, normal
 
 Spectrum = Literal["lin", "inv", "legs"]
 
@@ -26,9 +26,9 @@ Spectrum = Literal["lin", "inv", "legs"]
 class S4DConvolution(LongConvolution):
     """K_l = 2 Re sum_n C_n B_n z_n^l g_n, with z and g the eigenvalue and the gain after sampling by the step."""
 
-    def __init__(self, site: Site, settings: "S4D") -> None:
+    def __init__(self, site: Site, settings: "S4DSettings") -> None:
         super().__init__(site)
-        self.settings, systems, half = settings, settings.systems(site), settings.states // 2
+        self.settings, systems, half = settings, settings.systems(site.d_model), settings.states // 2
         self.log_step = nn.Parameter(torch.empty(site.d_model))
         self.log_decay = nn.Parameter(torch.empty(systems, half))  # the real part is -exp of it
         self.frequency = nn.Parameter(torch.empty(systems, half))
@@ -42,8 +42,8 @@ class S4DConvolution(LongConvolution):
             "log_decay": constant(math.log(0.5)),
             "frequency": constant(torch.from_numpy(frequencies(self.settings.spectrum, self.settings.states))),
             "input": constant(ones),
-            "output": lambda tensor, generator: complex_normal(tensor, generator),
-            "skip": lambda tensor, generator: tensor.normal_(generator=generator),
+            "output": complex_normal,
+            "skip": normal(),
         }
         return self.settings.starts(structured)
 
@@ -76,7 +76,7 @@ def frequencies(spectrum: Spectrum, states: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class S4D(SampledSettings):
+class S4DSettings(SampledSettings):
     """A diagonal state-space model."""
 
     spectrum: Spectrum = "legs"  # the frequencies at the start: linear, inverse, or those of the LegS matrix
