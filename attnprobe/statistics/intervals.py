@@ -131,7 +131,8 @@ def skewness(statistic: Statistic, samples: Sequence[np.ndarray]) -> np.ndarray:
     """Of what each unit adds to the linearised statistic, (...); zero where that does not vary."""
     means = [x.mean(0, keepdims=True) for x in samples]
     slopes = gradients(statistic, means, samples)
-    added = sum(slope * (x - m) for slope, m, x in zip(slopes, means, samples, strict=True))
+    parts = (slope * (x - m) for slope, m, x in zip(slopes, means, samples, strict=True))
+    added = sum(parts, start=np.zeros(1))
     variance = np.square(added).mean(0)
     return np.divide((added**3).mean(0), variance**1.5, out=np.zeros_like(variance), where=variance > 0)
 
