@@ -8,6 +8,7 @@ from scipy.special import softmax
 from attnprobe.probes.alignment.rows import Settings, ratio
 
 SHUFFLES_AT_ONCE = 64
+STREAM = "label shuffles"  # the same for every question, so that all see the same shuffles
 
 
 def label_dependence(g: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -33,10 +34,11 @@ def shuffled_labels(
     """
     n, classes = logits.shape
     expected = np.einsum("nc,nc...->n...", softmax(logits, axis=1), g)
-    centre = _mean_over_labels(g, labels)
+    shares = np.bincount(labels, minlength=classes) / n
+    centre = np.einsum("c,c...->...", shares, g.mean(0))
     flat, squares = g.reshape(n * classes, -1), (expected[:, None] - g).reshape(n * classes, -1) ** 2
     means, ts = [], []
-    for chosen in _relabellings(labels, classes, settings):
+    for chosen in _relabellings(labels, classes, settings.shuffles, settings.draws(STREAM)):
         own = (chosen @ flat / n).reshape(len(chosen), *g.shape[2:])
         mean = expected.mean(0) - own
         variance = (chosen @ squares / n).reshape(mean.shape) - mean**2
@@ -45,25 +47,32 @@ def shuffled_labels(
     return np.concatenate(means), np.concatenate(ts)
 
 
-def shuffled_means(g: np.ndarray, labels: np.ndarray, settings: Settings) -> np.ndarray:
-    """The first of ``shuffled_labels``, under the same shuffles: (shuffle, ...)."""
-    n, classes = g.shape[:2]
-    flat, centre = g.reshape(n * classes, -1), _mean_over_labels(g, labels)
-    own = [(chosen @ flat / n).reshape(-1, *g.shape[2:]) for chosen in _relabellings(labels, classes, settings)]
-    return centre - np.concatenate(own)
+def shuffled_means(
+    g: np.ndarray, labels: np.ndarray, shuffles: int, generator: np.random.Generator, *, where: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean of ``label_dependence`` under shuffled labels, (shuffle, ...).
+
+    g (m, class, ...) of the sequences ``where`` (m,) among those of ``labels`` (n,); by default of all. Generators in
+    the same state give the same shuffles of all labels, whatever is measured where.
+    """
+    m, classes = g.shape[:2]
+    flat = (g - g.mean(0)).reshape(m * classes, -1)
+    null = [-(chosen @ flat) / m for chosen in _relabellings(labels, classes, shuffles, generator, where)]
+    return np.concatenate(null).reshape(shuffles, *g.shape[2:])
 
 
-def _mean_over_labels(g: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    shares = np.bincount(labels, minlength=g.shape[1]) / len(labels)
-    return np.einsum("c,c...->...", shares, g.mean(0))
-
-
-def _relabellings(labels: np.ndarray, classes: int, settings: Settings) -> Iterator[np.ndarray]:
-    """Some shuffles at a time, as 0 and 1: (shuffle, n * class)."""
-    generator, n = settings.draws("label shuffles"), len(labels)
-    for first in range(0, settings.shuffles, SHUFFLES_AT_ONCE):
-        count = min(SHUFFLES_AT_ONCE, settings.shuffles - first)
-        chosen = np.zeros((count, n, classes))
+def _relabellings(
+    labels: np.ndarray,
+    classes: int,
+    shuffles: int,
+    generator: np.random.Generator,
+    where: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Some shuffles at a time, as 0 and 1: (shuffle, m * class), of the m sequences ``where``."""
+    for first in range(0, shuffles, SHUFFLES_AT_ONCE):
+        count = min(SHUFFLES_AT_ONCE, shuffles - first)
         permuted = generator.permuted(np.tile(labels, (count, 1)), axis=1)
+        permuted = permuted if where is None else permuted[:, where]
+        chosen = np.zeros((*permuted.shape, classes))
         np.put_along_axis(chosen, permuted[..., None], 1.0, axis=2)
         yield chosen.reshape(count, -1)

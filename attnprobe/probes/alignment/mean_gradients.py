@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from attnprobe.probes.alignment.gather import Gathered
-from attnprobe.probes.alignment.labels import label_dependence, shuffled_means
+from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_means
 from attnprobe.probes.alignment.rows import AlignmentRow, Settings, ratio
 from attnprobe.scores.directions import BLOCK, ScoreSpace
 from attnprobe.scores.offset_sums import pair_counts
@@ -65,7 +65,7 @@ def cosine_rows(gathered: dict[str, Gathered], labels: np.ndarray, settings: Set
     for where, means in label.group_means.items():
         inner = label.inner[where]  # n, class, layer, head
         n = len(labels)
-        null = shuffled_means(inner, labels, settings)
+        null = shuffled_means(inner, labels, settings.shuffles, settings.draws(STREAM))
         p_values = permutation_p_value(label_dependence(inner, labels).mean(0), null)
         for layer, head in np.ndindex(p_values.shape):
             x, y = means[:, layer, head], reconstruction[where][:, layer, head]

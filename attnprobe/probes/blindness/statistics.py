@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from attnprobe.probes.alignment.statistics import label_dependence
+from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_means
 from attnprobe.probes.rows import Measurement
 from attnprobe.statistics.intervals import Band, Interval, band_from_replicates, bootstrap
 from attnprobe.statistics.permutations import family_wise_p_values, permutation_p_value
 from attnprobe.statistics.ratios import simultaneous_ratio_bounds
 from attnprobe.streams import stream
 
-SHUFFLES_AT_ONCE = 64
 UNITS = {"slope": "loss per unit score", "curvature": "loss per unit score squared"}
 RATIO = "label / reconstruction"
 
@@ -111,7 +110,7 @@ def estimates(places: Sequence[Place], labels: np.ndarray, where: np.ndarray, se
     return Estimates(
         label=label_dependence(derivatives, labels[where]),
         reconstruction=np.stack([place.reconstruction for place in places], -1),
-        null=shuffled_labels(derivatives, labels, where, settings),
+        null=shuffled_means(derivatives, labels, settings.shuffles, stream(settings.seed, STREAM), where=where),
     )
 
 
@@ -146,24 +145,6 @@ def quantity_rows(
     return rows
 
 
-def shuffled_labels(derivatives: np.ndarray, labels: np.ndarray, where: np.ndarray, settings: Settings) -> np.ndarray:
-    """The label-dependent mean under shuffled labels, (shuffle, place): the same shuffles of all labels everywhere.
-
-    derivatives (sequence, class, place) of the logits, of the sequences ``where`` among those of ``labels``.
-    """
-    n, classes, places = derivatives.shape
-    flat = (derivatives - derivatives.mean(0)).reshape(n * classes, places)
-    generator = stream(settings.seed, "label shuffles")
-    means = []
-    for first in range(0, settings.shuffles, SHUFFLES_AT_ONCE):
-        count = min(SHUFFLES_AT_ONCE, settings.shuffles - first)
-        permuted = generator.permuted(np.tile(labels, (count, 1)), axis=1)[:, where]
-        chosen = np.zeros((count, n, classes))
-        np.put_along_axis(chosen, permuted[..., None], 1.0, axis=2)
-        means.append(-(chosen.reshape(count, -1) @ flat) / n)
-    return np.concatenate(means)
-
-
 def ratio_band(places: Sequence[Place], found: Estimates, settings: Settings) -> Band:
     """|label-dependent part| / |reconstruction| from 0 to its upper bound, which holds for all places of one family
     together.
@@ -186,7 +167,7 @@ def answer(family: str, rows: Sequence[BlindnessRow], settings: Settings) -> Bli
     tested = [row for row in rows if row.loss == "label"]
     if not tested:
         return None
-    p = min(float(row.family_p or 0.0) for row in tested)
+    p = min(row.family_p for row in tested if row.family_p is not None)
     slopes = [row for row in rows if row.loss == RATIO and row.quantity == "slope"]
     resolved = [row.interval for row in slopes if math.isfinite(row.interval.high)]
     largest = max(resolved, key=lambda interval: interval.high, default=None)
@@ -203,6 +184,6 @@ def answer(family: str, rows: Sequence[BlindnessRow], settings: Settings) -> Bli
         family=family,
         family_p=p,
         agrees=agrees,
-        blind=p > 1 - settings.level and agrees,
+        blind=p > round(1 - settings.level, 9) and agrees,  # 1 - .9 is a little less than .1
         unresolved=len(slopes) - len(resolved),
     )

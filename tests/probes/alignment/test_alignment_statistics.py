@@ -11,7 +11,7 @@ from scipy import stats
 from attnprobe.capture import ours
 from attnprobe.probes.alignment.gather import Gathered, gather
 from attnprobe.probes.alignment.inner import MeanGradient
-from attnprobe.probes.alignment.labels import label_dependence, shuffled_labels, shuffled_means
+from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_labels, shuffled_means
 from attnprobe.probes.alignment.mean_gradients import chance_share, cosine_rows
 from attnprobe.probes.alignment.memory import Plan
 from attnprobe.probes.alignment.statistics import label_rows
@@ -167,7 +167,7 @@ def test_raw_cosines_and_their_null_are_those_of_the_whole_gradients() -> None:
     raw = rows["cosine.W_K.raw", 1, 2].interval.estimate
     assert raw == pytest.approx(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)), rel=1e-9)
     inner = gathered["label"].inner["W_K"][..., 1, 2]
-    null = shuffled_means(inner, labels, settings)
+    null = shuffled_means(inner, labels, 19, settings.draws(STREAM))
     assert rows["cosine.W_K", 1, 2].p_value == pytest.approx(
         (1 + (np.abs(null) >= abs(label_dependence(inner, labels).mean())).sum()) / 20
     )
@@ -175,7 +175,18 @@ def test_raw_cosines_and_their_null_are_those_of_the_whole_gradients() -> None:
     assert band.estimate == pytest.approx(null.mean() * 30 / 29 / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-9)
     assert band.low < band.estimate < band.high
     two = shuffled_labels(gathered["label"].targets, gathered["label"].projections, labels, settings)[0]
-    np.testing.assert_allclose(shuffled_means(gathered["label"].projections, labels, settings), two, atol=1e-15)
+    again = shuffled_means(gathered["label"].projections, labels, 19, settings.draws(STREAM))
+    np.testing.assert_allclose(again, two, atol=1e-15)
+
+
+def test_shuffled_means_of_some_sequences_are_those_of_measuring_them_with_their_shuffled_labels() -> None:
+    draw, where = np.random.default_rng(0), np.array([0, 3, 4, 10])
+    g, labels = draw.standard_normal((4, 3, 2)), np.arange(11) % 3
+    found = shuffled_means(g, labels, 70, stream(1, "shuffles"), where=where)
+    again = stream(1, "shuffles")
+    permuted = np.concatenate([again.permuted(np.tile(labels, (count, 1)), axis=1) for count in (64, 6)])
+    wanted = [label_dependence(g, shuffled[where]).mean(0) for shuffled in permuted]
+    np.testing.assert_allclose(found, wanted, atol=1e-15)
 
 
 def test_cosines_of_a_gradient_with_itself_are_one() -> None:
