@@ -1,10 +1,12 @@
 """p-values from permutations, and their adjustment over families of tests."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from scipy import stats
+from scipy.special import gammaln
 
 from attnprobe.statistics.intervals import weighted_means
 
@@ -30,14 +32,27 @@ def permutation_p_value(
     return np.where(np.isnan(observed) | np.isnan(null).any(0), np.nan, p)
 
 
-def rank_p_value(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Two-sided, where the centre of the null is not known: distances are those to the median of all, observed too.
+def rank_p_value(
+    observed: np.ndarray | float, null: np.ndarray, *, centre: Callable[..., np.ndarray] = np.median
+) -> np.ndarray:
+    """Two-sided, where the centre of the null is not known: distances are those to the centre of all, observed too.
 
-    observed (...), null (replicate, ...). The median treats all of them alike, so the p-value is exact wherever they
-    are exchangeable, whatever their distribution.
+    observed (...), null (replicate, ...). The centre treats all of them alike, so the p-value is exact wherever they
+    are exchangeable, whatever their distribution. centre(values, axis=0): the median, or the mean where distances are
+    from what a row shows as the difference.
     """
-    centre = np.median(np.concatenate([observed[None], null]), axis=0)
-    return permutation_p_value(observed - centre, null - centre)
+    middle = centre(np.concatenate([np.asarray(observed)[None], null]), axis=0)
+    return permutation_p_value(observed - middle, null - middle)
+
+
+def least_draws(level: float) -> int:
+    """With fewer draws of a null the smallest p-value, 1 / (draws + 1), does not get down to 1 - level."""
+    return math.ceil(round(1 / (1 - level), 9)) - 1
+
+
+def log_relabellings(labels: np.ndarray) -> float:
+    """Natural logarithm of how many different orders there are of these classes (n,), int64 from 0."""
+    return float(gammaln(len(labels) + 1) - gammaln(np.bincount(labels) + 1).sum())
 
 
 def family_wise_p_values(observed: np.ndarray, null: np.ndarray) -> np.ndarray:

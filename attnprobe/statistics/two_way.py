@@ -35,13 +35,3 @@ def two_way_interval(values: np.ndarray, *, level: float, unit: str) -> Interval
     degrees = variance**2 / (np.square(squares / (n * k)) / freedom).sum()
     margin = float(stats.t.isf((1 - level) / 2, degrees)) * math.sqrt(variance)
     return Interval(estimate=estimate, low=estimate - margin, high=estimate + margin, level=level, n=n, unit=unit)
-
-
-def exchangeable_p_value(one: float, others: np.ndarray) -> float:
-    """How often, of k + 1 values in a random order, the first would lie as far from the mean of all as ``one`` does.
-
-    Exact where ``one`` is a draw like the ``others`` (k,); never below 1 / (k + 1).
-    """
-    distances = np.abs(np.append(others, one) - np.append(others, one).mean())
-    slack = 1e-12 * distances.max()  # ties that differ by rounding only count as extreme
-    return float((distances >= distances[-1] - slack).mean())

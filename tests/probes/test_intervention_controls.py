@@ -13,7 +13,8 @@ from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes.interventions.probe import DoseResponse, dose_response, evaluate
 from attnprobe.probes.interventions.profiles import offset_profile, score_offsets, shuffled_profiles
 from attnprobe.scores.shuffled_profiles import shuffled_profile
-from attnprobe.statistics.two_way import exchangeable_p_value, two_way_interval
+from attnprobe.statistics.permutations import rank_p_value
+from attnprobe.statistics.two_way import two_way_interval
 from attnprobe.streams import stream
 from attnprobe.tasks import Spec, Split
 
@@ -76,12 +77,13 @@ def test_the_error_of_a_mean_over_units_and_draws_is_that_of_the_layout() -> Non
 
 def test_a_draw_among_draws_has_uniform_p_values() -> None:
     g = np.random.default_rng(3)
-    p = np.array([exchangeable_p_value(x[0], x[1:]) for x in g.exponential(size=(4000, 20))])
+    values = g.exponential(size=(20, 4000))
+    p = rank_p_value(values[0], values[1:], centre=np.mean)
     assert set(np.round(p * 20, 9)) == set(range(1, 21))
     for level in (0.05, 0.1, 0.5):
         assert np.mean(p <= level + 1e-12) == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 4000))
-    assert exchangeable_p_value(9.0, np.arange(19.0) / 19) == pytest.approx(0.05)
-    assert exchangeable_p_value(0.0, np.zeros(19)) == 1.0
+    assert rank_p_value(9.0, np.arange(19.0) / 19, centre=np.mean) == pytest.approx(0.05)
+    assert rank_p_value(0.0, np.zeros(19), centre=np.mean) == 1.0
 
 
 def at(result: DoseResponse, quantity: str, kind: str, dose: float):

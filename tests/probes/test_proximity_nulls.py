@@ -14,8 +14,7 @@ from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import proximity
 from attnprobe.probes.proximity.nulls import Null, null_samples
-from attnprobe.probes.proximity.probe import least_draws
-from attnprobe.statistics.permutations import rank_p_value
+from attnprobe.statistics.permutations import least_draws, rank_p_value
 from attnprobe.tasks import Spec, Split
 
 LENGTH, WIDTH, N = 17, 12, 11

@@ -82,9 +82,10 @@ def certify(
     """
     from attnprobe import presets, run
     from attnprobe.probes import blindness
+    from attnprobe.probes.alignment.checks import check_draws
     from attnprobe.report import blindness_verdict
 
-    blindness.check_shuffles(shuffles, request.level)
+    check_draws({"shuffles": shuffles}, request.level)
     found = request.measure_each(
         checkpoints,
         lambda opened, report: blindness.measure(

@@ -26,7 +26,7 @@ from attnprobe.probes.sequences import Progress, batches, part_of
 from attnprobe.scores.directions import Direction, Projector, ScoreSpace
 from attnprobe.scores.distance_profiles import random_phases
 from attnprobe.statistics.intervals import Interval, band_from_replicates
-from attnprobe.statistics.permutations import permutation_p_value
+from attnprobe.statistics.permutations import rank_p_value
 from attnprobe.streams import stream
 
 
@@ -157,8 +157,7 @@ def null_rows(
     """
     projection = projection[..., [names.index(name) for name in null.names]]
     observed, k, n = projection.mean(0), len(null.means), len(projection)
-    centre = (observed + null.means.sum(0)) / (k + 1)
-    p_values = permutation_p_value(observed - centre, null.means - centre)
+    p_values = rank_p_value(observed, null.means, centre=np.mean)
     band = band_from_replicates(null.ts.mean(0), null.ts, level=settings.level, n=n)
     difference = projection - null.average
     parts = difference.var(0, ddof=1) / n, null.means.var(0, ddof=1) / k

@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-from scipy.special import gammaln
 
 from attnprobe.capture.subject import Subject
 from attnprobe.config import require
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.probes.score_gradients import Method
 from attnprobe.scores.directions import DENSE_LIMIT
+from attnprobe.statistics.permutations import least_draws, log_relabellings
 
 ROUNDING = 1e-5  # of values that differ by less, as a share of their size, nothing can be said
 
@@ -24,25 +24,28 @@ def check_options(length: int, *, method: Method, power: float, level: float, dr
             hint="leave out the dense method: the streamed one gives the same numbers",
         )
     require(0.5 <= power < 1, "power", f"must be at least 0.5 and below 1, got {power}")
-    least = round(1 / (1 - level), 9)
+    check_draws(draws, level)
+
+
+def check_draws(draws: dict[str, int], level: float) -> None:
+    """Raise ConfigError if the smallest p-value that so many draws can give is above 1 - level."""
     for what, count in draws.items():
-        if count + 1 < least:
+        if count < least_draws(level):
             raise ConfigError(
                 f"the number of {what} is {count}: no p-value could be as small as {1 - level:.3g}",
-                hint=f"take at least {math.ceil(least) - 1}, or a lower level",
+                hint=f"take at least {least_draws(level)}, or a lower level",
             )
 
 
-def check_enough(labels: np.ndarray, level: float) -> None:
-    """Raise NotApplicableError if there are so few relabellings, or sign flips, that no p-value could reach the level.
+def check_enough(labels: np.ndarray, level: float, *, flips: bool = True) -> None:
+    """Raise NotApplicableError if there are so few relabellings, or sign flips if there are ``flips``, that no p-value
+    could reach the level.
 
     Flipping all signs changes no size, so n sequences have 2^(n - 1) different sign flips.
     """
-    least = np.log(round(1 / (1 - level), 9))
-    flips = (len(labels) - 1) * np.log(2)
-    relabellings = gammaln(len(labels) + 1) - gammaln(np.bincount(labels) + 1).sum()
-    if min(flips, relabellings) < least - 1e-9:
-        number = int(np.exp(min(flips, relabellings)) + 0.5)
+    ways = min(log_relabellings(labels), (len(labels) - 1) * math.log(2) if flips else math.inf)
+    if ways < math.log(round(1 / (1 - level), 9)) - 1e-9:
+        number = round(math.exp(ways))
         raise NotApplicableError(
             f"{len(labels)} sequences with these labels can be shuffled in {number} ways only: no p-value could be as "
             f"small as {1 - level:.3g}",

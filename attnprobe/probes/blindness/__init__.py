@@ -3,7 +3,6 @@
 from attnprobe.probes.blindness.directions import Claim as Claim
 from attnprobe.probes.blindness.directions import default_claims as default_claims
 from attnprobe.probes.blindness.probe import Certificate as Certificate
-from attnprobe.probes.blindness.probe import check_shuffles as check_shuffles
 from attnprobe.probes.blindness.probe import measure as measure
 from attnprobe.probes.blindness.statistics import FIELDS as FIELDS
 from attnprobe.probes.blindness.statistics import BlindnessRow as BlindnessRow

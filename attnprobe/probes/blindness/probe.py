@@ -15,8 +15,8 @@ import numpy as np
 from attnprobe.capture.footprint import peak_bytes
 from attnprobe.capture.subject import Subject
 from attnprobe.config import require
-from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.probes.alignment.probe import check_labels
+from attnprobe.errors import NotApplicableError
+from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels
 from attnprobe.probes.blindness.derivatives import Along, Stepper, along, slopes, targets_of
 from attnprobe.probes.blindness.directions import QUANTITIES, Claim, default_claims
 from attnprobe.probes.blindness.statistics import BlindnessRow, Place, Settings, all_rows
@@ -68,12 +68,10 @@ def measure(
     Raises ConfigError if the shuffles are too few for the level or the memory too little, NotApplicableError where
     scores cannot matter, are too many, or nothing can be shuffled.
     """
-    check_shuffles(shuffles, level)
+    check_draws({"shuffles": shuffles}, level)
     samples = subject.draw(n, seed)
-    check_labels(subject, samples)
-    assert subject.labels is not None
-    labels = subject.labels[samples]
-    check_arrangements(labels, level)
+    labels = check_labels(subject, samples)
+    check_enough(labels, level, flips=False)
     space, (layers, heads) = dense_space(subject), subject.shape
     chosen = {claim.direction.name: claim for claim in (claims or default_claims(space, seed))}
     require(any(claim.blind for claim in chosen.values()), "claims", "name no direction that labels should be blind to")
@@ -132,25 +130,6 @@ def places_of(claim: Claim, layer: int, head: int, slope: dict[str, np.ndarray],
         )
         places.append(place)
     return places
-
-
-def check_shuffles(shuffles: int, level: float) -> None:
-    """Raises ConfigError if the smallest p-value, 1 / (shuffles + 1), is too large for the level."""
-    least = math.ceil(1 / (1 - level) - 1e-9) - 1
-    if shuffles < least:
-        raise ConfigError(f"{shuffles} shuffles cannot show anything at level {level:g}", hint=f"take {least} or more")
-
-
-def check_arrangements(labels: np.ndarray, level: float) -> None:
-    """Raises NotApplicableError if shuffling cannot show anything at this level: too few different orders exist."""
-    counts = np.unique(labels, return_counts=True)[1]
-    orders = math.lgamma(len(labels) + 1) - sum(math.lgamma(count + 1) for count in counts)
-    if orders < -math.log(1 - level) - 1e-9:
-        raise NotApplicableError(
-            f"the labels of these {len(labels)} sequences have only {math.exp(orders):.0f} different orders, "
-            f"too few to show anything at level {level:g}",
-            hint="ask for more sequences with --sequences",
-        )
 
 
 def check_slopes(found: dict[str, np.ndarray]) -> None:

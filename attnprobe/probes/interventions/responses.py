@@ -6,7 +6,8 @@ import numpy as np
 
 from attnprobe.probes.rows import Measurement
 from attnprobe.statistics.intervals import bootstrap
-from attnprobe.statistics.two_way import exchangeable_p_value, two_way_interval
+from attnprobe.statistics.permutations import rank_p_value
+from attnprobe.statistics.two_way import two_way_interval
 from attnprobe.streams import stream
 
 Outcome = dict[str, np.ndarray]  # "loss" and perhaps "accuracy" -> (sample,), or (sample, control)
@@ -60,7 +61,7 @@ def paired_rows(outcome: Outcome, controls: Outcome, kind: str, dose: float, lev
     rows = []
     for name, values in outcome.items():
         interval = two_way_interval(values[:, None] - controls[name], level=level, unit=name)
-        p_value = exchangeable_p_value(float(values.mean()), controls[name].mean(0))
+        p_value = float(rank_p_value(values.mean(), controls[name].mean(0), centre=np.mean))
         rows.append(
             InterventionRow(
                 layer=None, head=None, quantity=f"{name}.change", interval=interval, p_value=p_value, kind=kind,

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 from typing import get_args
 
 import numpy as np
@@ -21,6 +20,7 @@ from attnprobe.scores.layout import Layout
 from attnprobe.statistics.bands import Profile
 from attnprobe.statistics.intervals import Interval, bootstrap
 from attnprobe.statistics.key_permutation import KeyPermutationNull
+from attnprobe.statistics.permutations import least_draws
 from attnprobe.streams import stream
 
 SEQUENCE_RADIUS, GRID_RADIUS = 3.0, 1.5  # positions; pixels: the eight neighbours
@@ -161,11 +161,6 @@ def _check(*, radius: float, n: int, level: float, null: str | None, draws: int 
     hint = "draw more of them, or choose a lower level"
     reason = f"must be at least {least_draws(level)} for a p-value of {1 - level:.3g}, got {draws}"
     require(draws is None or draws >= least_draws(level), "draws", reason, hint)
-
-
-def least_draws(level: float) -> int:
-    """With fewer draws of a null no p-value gets down to 1 - level."""
-    return math.ceil(round(1 / (1 - level), 9)) - 1
 
 
 def _rows(sums: ProximitySums, null: Null | None, level: float, seed: int) -> list[ProximityRow]:

@@ -26,7 +26,7 @@ def test_certify(attnprobe, checkpoints) -> None:
 def test_certify_refuses_at_once(attnprobe, checkpoints, monkeypatch) -> None:
     outcome = attnprobe("theory", "certify", checkpoints[0], "--shuffles", 18)
     assert outcome.code == 2
-    outcome.complains("18 shuffles cannot show anything at level 0.95", "take 19 or more")
+    outcome.complains("the number of shuffles is 18: no p-value could be as small as 0.05", "take at least 19")
     monkeypatch.setattr(blindness, "measure", lambda *_, **__: pytest.fail("it was measured"))
     assert attnprobe("theory", "certify", checkpoints[0], "missing.pt").code == 3
     monkeypatch.setattr(Textures, "load", lambda *_: pytest.fail("data were made"))

@@ -162,9 +162,9 @@ def test_unresolved_reconstruction_bounds_nothing() -> None:
 
 
 def test_what_cannot_show_anything_is_refused() -> None:
-    with pytest.raises(ConfigError, match="18 shuffles cannot show anything"):
+    with pytest.raises(ConfigError, match="the number of shuffles is 18"):
         measure(subject(), shuffles=18)
-    with pytest.raises(NotApplicableError, match="different orders"):
+    with pytest.raises(NotApplicableError, match="can be shuffled in 3 ways only"):
         measure(subject(), n=3)
     with pytest.raises(ConfigError, match="memory_limit is too small"):
         measure(subject(), memory_limit=2**10)
