@@ -1,4 +1,4 @@
-"""How many units it takes to detect a mean, and how large a mean that is not detected could be beside another."""
+"""How many units it takes to detect a mean."""
 
 import numpy as np
 from scipy import stats
@@ -31,24 +31,3 @@ def detection_prices(samples: np.ndarray, band: Band, *, power: float) -> Band:
 
 def _price(size: np.ndarray, z: float) -> np.ndarray:
     return np.divide(z, size, out=np.full_like(size, np.inf), where=size != 0) ** 2
-
-
-def ratio_bounds(numerator: np.ndarray, denominator: np.ndarray, *, level: float) -> Band:
-    """|mean of one| / |mean of the other| of paired samples (n, ...), from 0 to an upper bound at this level.
-
-    The bound (Fieller 1954) is the largest size in the set of ratios r that a t test of mean(numerator - r denominator)
-    = 0 does not reject on either side at 1 - level each: it covers the true size with at least the level, and with just
-    the level where the ratio is resolved from zero. Infinite where the denominator's mean is not resolved from zero.
-    """
-    n = len(numerator)
-    means = numerator.mean(0), denominator.mean(0)
-    centred = numerator - means[0], denominator - means[1]
-    t2 = stats.t.isf(1 - level, n - 1) ** 2 / (n * (n - 1))
-    a, b, c = (
-        means[i] * means[j] - t2 * (centred[i] * centred[j]).sum(0) for i, j in ((1, 1), (0, 1), (0, 0))
-    )  # the set is a r^2 - 2 b r + c <= 0
-    root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
-    bound = np.divide(np.abs(b) + root, a, out=np.full_like(a, np.inf), where=a > 0)
-    sizes = np.abs(means[0]), np.abs(means[1])
-    ratio = np.divide(*sizes, out=np.full_like(a, np.inf), where=sizes[1] > 0)
-    return Band(estimate=ratio, low=np.zeros_like(a), high=bound, level=level, n=n)

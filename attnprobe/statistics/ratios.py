@@ -1,21 +1,18 @@
-"""How large is one mean beside another at most? Upper bounds of ratios of means, for many ratios at once."""
-
-import dataclasses
+"""How large is one mean beside another at most? Upper bounds of ratios of means, one at a time or all together."""
 
 import numpy as np
 from scipy import stats
 
-from attnprobe.statistics.intervals import RESAMPLES, drawn_counts, weighted_means
+from attnprobe.statistics.intervals import RESAMPLES, Band, drawn_counts, weighted_means
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RatioBounds:
-    """Of |mean of numerator| / |mean of denominator|; all ``high`` hold together with the probability ``level``."""
+def ratio_bounds(numerator: np.ndarray, denominator: np.ndarray, *, level: float) -> Band:
+    """|mean of one| / |mean of the other| of paired samples (n, ...), from 0 to an upper bound of each at this level.
 
-    estimate: np.ndarray  # (ratio,) infinite where the denominator's mean is zero
-    high: np.ndarray  # (ratio,) infinite where the denominator's mean may be zero
-    level: float
-    critical: float  # standard errors that the bounds stand off
+    The bound is the largest size in the set of ratios that a t test does not reject on either side at 1 - level each:
+    it covers the true size with at least the level, and with just the level where the ratio is resolved from zero.
+    """
+    return _band(numerator, denominator, float(stats.t.isf(1 - level, len(numerator) - 1)), level)
 
 
 def simultaneous_ratio_bounds(
@@ -25,34 +22,39 @@ def simultaneous_ratio_bounds(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     generator: np.random.Generator,
-) -> RatioBounds:
-    """Bounds from numerator and denominator (n, ratio), which share the sequences of axis 0.
+) -> Band:
+    """As ``ratio_bounds``, of samples (n, ratio), but all bounds hold together with the probability ``level``.
 
-    Fieller's method (Fieller 1954): every ratio rho whose |numerator| - rho |denominator| is no more than q standard
-    errors below zero is possible. It is unbounded above where the denominator itself is not q standard errors away
-    from zero. q is the quantile of the largest of all ratios' studentised statistics over bootstrap resamples (Romano
+    They stand off by the quantile of the largest of all ratios' studentised statistics over bootstrap resamples (Romano
     and Wolf 2005, section 4), so correlated ratios cost little.
     """
-    n = len(numerator)
     means = numerator.mean(0), denominator.mean(0)
-    top, bottom = map(np.abs, means)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = np.where(bottom > 0, top / bottom, np.inf)
-    along = np.where(means[0] < 0, -1.0, 1.0) * numerator, np.where(means[1] < 0, -1.0, 1.0) * denominator
-    combined = along[0] - np.where(np.isfinite(estimate), estimate, 0.0) * along[1]
-    critical = largest_deviation(combined, level, resamples, generator)
-    centred = [x - x.mean(0) for x in along]
-    variance = [(centred[i] * centred[j]).sum(0) / (n * (n - 1)) for i, j in ((0, 0), (0, 1), (1, 1))]
-    square = critical**2
+    ratio = np.divide(*means, out=np.zeros_like(means[0]), where=means[1] != 0)
+    critical = largest_deviation(numerator - ratio * denominator, level, resamples, generator)
+    return _band(numerator, denominator, critical, level)
+
+
+def _band(numerator: np.ndarray, denominator: np.ndarray, critical: float, level: float) -> Band:
+    top, bottom = (np.abs(x.mean(0)) for x in (numerator, denominator))
+    ratio = np.divide(top, bottom, out=np.full_like(top, np.inf), where=bottom > 0)
+    high = fieller_bounds(numerator, denominator, critical)
+    return Band(estimate=ratio, low=np.zeros_like(high), high=high, level=level, n=len(numerator))
+
+
+def fieller_bounds(numerator: np.ndarray, denominator: np.ndarray, critical: float) -> np.ndarray:
+    """The largest |r| for which mean(numerator - r denominator) is at most ``critical`` standard errors from zero (n,
+    ...) -> (...) (Fieller 1954). Infinite where the denominator's own mean is no further from zero than that.
+
+    Ratios of both signs count: where the numerator's mean may be zero, its sign is not known.
+    """
+    n, means = len(numerator), (numerator.mean(0), denominator.mean(0))
+    centred = numerator - means[0], denominator - means[1]
     a, b, c = (
-        bottom**2 - square * variance[2],
-        top * bottom - square * variance[1],
-        top**2 - square * variance[0],
-    )  # a rho^2 - 2 b rho + c = 0 at the ends
-    resolved = a > 0
+        means[i] * means[j] - critical**2 / (n * (n - 1)) * (centred[i] * centred[j]).sum(0)
+        for i, j in ((1, 1), (0, 1), (0, 0))
+    )  # the set is a r^2 - 2 b r + c <= 0
     root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
-    high = np.where(resolved, (b + root) / np.where(resolved, a, 1.0), np.inf)
-    return RatioBounds(estimate=estimate, high=high, level=level, critical=critical)
+    return np.divide(np.abs(b) + root, a, out=np.full_like(a, np.inf), where=a > 0)
 
 
 def largest_deviation(samples: np.ndarray, level: float, resamples: int, generator: np.random.Generator) -> float:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnprobe.statistics.detection import detection_prices, ratio_bounds
+from attnprobe.statistics.detection import detection_prices
 from attnprobe.statistics.intervals import bootstrap
+from attnprobe.statistics.ratios import fieller_bounds, ratio_bounds
 
 
 def prices(samples: np.ndarray, seed: int, power: float = 0.8):
@@ -62,3 +63,17 @@ def test_beside_a_mean_of_zero_there_is_no_bound() -> None:
     draw = np.random.default_rng(4)
     found = ratio_bounds(draw.standard_normal((50, 2000)), draw.standard_normal((50, 2000)), level=0.95)
     assert np.isinf(found.high).mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_bound_holds_all_ratios_of_either_sign_that_are_possible() -> None:
+    """By trying ratios; the errors go together, so that the other sign reaches further."""
+    draw = np.random.default_rng(5)
+    shared = draw.standard_normal((20, 30))
+    numerator, denominator = shared + 0.3 * draw.standard_normal((20, 30)), 2.0 + shared
+    high, tried, further = fieller_bounds(numerator, denominator, 2.5), np.linspace(-3, 3, 6001), 0
+    for i in range(30):
+        values = numerator[:, i, None] - tried * denominator[:, i, None]
+        possible = tried[np.abs(values.mean(0)) <= 2.5 * stats.sem(values)]
+        assert high[i] == pytest.approx(np.abs(possible).max(), abs=2e-3)
+        further += np.sign(possible[np.abs(possible).argmax()]) != np.sign(numerator[:, i].mean())
+    assert further > 0

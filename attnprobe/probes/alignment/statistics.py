@@ -11,9 +11,10 @@ from attnprobe.probes.alignment.labels import label_dependence, shuffled_labels
 from attnprobe.probes.alignment.mean_gradients import cosine_rows, share_rows
 from attnprobe.probes.alignment.rows import AlignmentRow, Settings, scaled
 from attnprobe.scores.directions import ScoreSpace
-from attnprobe.statistics.detection import detection_prices, ratio_bounds
+from attnprobe.statistics.detection import detection_prices
 from attnprobe.statistics.intervals import band_from_replicates, bootstrap
 from attnprobe.statistics.permutations import permutation_p_value, sign_flip_p_value
+from attnprobe.statistics.ratios import ratio_bounds
 
 
 def all_rows(
