@@ -90,7 +90,8 @@ def measure(
     the jackknife. Leading tokens and padding are left out as in the proximity probe.
     ``progress`` is told (samples done, samples to do); each is read twice.
 
-    Raises ConfigError for impossible settings, NotApplicableError with fewer than two sequences or positions.
+    Raises ConfigError for impossible settings, NotApplicableError with fewer than two sequences or positions, or for a
+    model with rotary positions and a score profile.
     """
     require(n >= 2, "n", f"must be at least 2 sequences, got {n}")
     require(0 < level < 1, "level", f"must lie between 0 and 1, got {level}")

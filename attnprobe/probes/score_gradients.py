@@ -26,9 +26,6 @@ from attnprobe.scores.gradients import ROW_SUM_TOLERANCE, GradientBlock, streame
 
 Method = Literal["dense", "streamed"]
 
-# Allowed row sum of a score gradient, as a share of the largest |dO_i| |v_j| in the row (what the terms that cancel
-# are made of). float32 leaves room for tensor cores.
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trace:

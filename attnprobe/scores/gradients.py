@@ -7,6 +7,8 @@ from torch import Tensor
 
 from attnprobe.scores.call import AttentionCall
 
+# Allowed row sum of a score gradient, as a share of the largest |dO_i| |v_j| in the row (what the terms that cancel
+# are made of). float32 leaves room for tensor cores.
 ROW_SUM_TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 
 
