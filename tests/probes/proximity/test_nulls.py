@@ -1,4 +1,4 @@
-"""The p-value of proximity: W_Q and W_K drawn anew, and what the largest of heads and of seeds is compared with."""
+"""p-values of proximity: W_Q and W_K drawn anew, keys permuted, and the largest of heads and of seeds."""
 
 import math
 
@@ -14,7 +14,10 @@ from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import proximity
 from attnprobe.probes.proximity.nulls import Null, null_samples
-from attnprobe.statistics.permutations import least_draws, rank_p_value
+from attnprobe.scores.layout import Layout
+from attnprobe.scores.offset_sums import contrast_keys
+from attnprobe.statistics.key_permutation import KeyPermutationNull
+from attnprobe.statistics.permutations import least_draws, permutation_p_value, rank_p_value
 from attnprobe.tasks import Spec, Split
 
 LENGTH, WIDTH, N = 17, 12, 11
@@ -147,6 +150,50 @@ def test_pooled_maxima_have_a_null_of_their_own() -> None:
     without = proximity.pool([results[0], proximity.measure(make(1, layers=2), null="none")])
     assert {row.null for row in without} == {None}
     assert not [row for row in without if "null" in row.quantity]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_null_recomputes_the_contrast_for_every_permutation(padded: bool) -> None:
+    g = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(3, 2, 11, 5, generator=g, dtype=torch.float64) for _ in range(2))
+    layout = Layout(shape=(11,))
+    valid = torch.arange(11) < torch.tensor([[11], [5], [8]]) if padded else None
+    near = (layout.distance() <= 2).double()
+    u = contrast_keys(q, near, layout, scale=1.0, valid=valid)
+    nulls = []
+    for matrix in (False, True):
+        null = KeyPermutationNull(11, 9, matrix=matrix, generator=np.random.default_rng(0))
+        null.add(0, u, k, valid)
+        orders = list(null._orders())
+        nulls.append(null.finish())
+    np.testing.assert_allclose(nulls[0][1], nulls[1][1], rtol=1e-10, atol=1e-10)
+    for r, order in enumerate([torch.arange(11), *orders]):
+        total = torch.zeros(2, dtype=torch.float64)
+        for s in range(3):
+            real = torch.arange(11) if valid is None else valid[s].nonzero()[:, 0]
+            mine = order[torch.isin(order, real)]
+            scores = q[s][:, real] @ k[s][:, mine].mT
+            centred = scores - scores.mean(-1, keepdim=True)
+            total += (centred * ((real[:, None] - real).abs() <= 2)).sum((-2, -1))
+        found = nulls[0][0] if r == 0 else nulls[0][1][r - 1]
+        np.testing.assert_allclose(found, total, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_p_values_are_uniform_if_keys_know_nothing_of_their_positions(causal: bool) -> None:
+    g = torch.Generator().manual_seed(3)
+    heads, length = 600, 17
+    layout = Layout(shape=(length,), causal=causal)
+    # Keys share a part per position over the sequences, and queries likewise: only their order is random.
+    q, k = (
+        torch.randn(1, heads, length, 3, generator=g) + 0.5 * torch.randn(4, heads, length, 3, generator=g)
+        for _ in range(2)
+    )
+    u = contrast_keys(q, (layout.distance() <= 2).double(), layout, scale=1.0)
+    null = KeyPermutationNull(length, 199, matrix=True, generator=np.random.default_rng(0))
+    null.add(0, u, k, None)
+    p = permutation_p_value(*null.finish())
+    assert stats.kstest(p - np.random.default_rng(1).uniform(size=heads) / 200, "uniform").pvalue > 0.01
 
 
 def planted(subject: ours.Ours, size: float) -> ours.Ours:
