@@ -23,10 +23,15 @@ pytestmark = [
 
 LENGTH, BATCH = 11, 5
 SPEC = Spec(length=LENGTH, classes=3, channels=2)
+SEVERAL_BLOCKS = {  # of these few positions
+    "block_local": {"window": 3}, "longformer": {"window": 2}, "bigbird": {"block": 2, "random": 1},
+    "reformer": {"chunk": 2, "buckets": 4}, "linformer": {"rank": 5}, "performer": {"features": 8},
+}  # fmt: skip
 
 
 def config(name: str, **settings) -> TransformerConfig:
-    table = {"d_model": 6, "heads": 2, "layers": 2, "d_mlp": 7, "mixer": name, **settings}
+    mixer = {"name": name, **SEVERAL_BLOCKS.get(name, {})}
+    table = {"d_model": 6, "heads": 2, "layers": 2, "d_mlp": 7, "mixer": mixer, **settings}
     return build(TransformerConfig, table)
 
 

@@ -21,10 +21,10 @@ class Reformer(Projected):
     """softmax(q_i . q_j / (|q_j| sqrt(d_head))) v_j over the keys of the same bucket in the same or the previous chunk.
 
     Positions are sorted by bucket, then cut into chunks; rounds with rotations of their own are averaged by how much
-    weight each has seen. A position is its own key only where it sees no other.
+    weight each has seen. A position is its own key only where it sees no other. Where chunks end depends on all
+    positions, so which earlier keys one sees would depend on later ones: it cannot be causal.
     """
 
-    obeys = Projected.obeys | {"causal"}
     parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"qk": ("q.*",), "attention": ("*",)}
     rotations: Tensor
 
@@ -78,8 +78,6 @@ class Reformer(Projected):
         scores = q @ keys.mT * q.shape[-1] ** -0.5
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 could not hold their sum
         seen = (own[..., None] == key_bucket[..., None, :]) & (key_place >= 0)[..., None, :]
-        if self.causal:
-            seen = seen & (key_place[..., None, :] <= place[..., None])
         scores = scores.masked_fill(place[..., None] == key_place[..., None, :], TO_ITSELF)
         scores = scores.masked_fill(~seen, -math.inf).masked_fill((place < 0)[..., None], 0.0)
         total = scores.logsumexp(-1, keepdim=True)
