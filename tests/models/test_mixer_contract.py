@@ -84,6 +84,14 @@ def test_padding_is_never_looked_at(name: str) -> None:
             assert (model(x[b : b + 1, :n]) - model(x, valid=valid)[b, :n]).abs().max() < 1e-12
 
 
+def test_a_sequence_of_padding_alone_spoils_no_other(name: str) -> None:
+    model, valid = make(name), padded() & (torch.arange(BATCH) < BATCH - 1)[:, None]
+    features = model(inputs(), valid=valid)
+    features[valid].square().sum().backward()
+    assert features.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_a_causal_model_sees_nothing_that_follows(name: str) -> None:
     if True not in causal(name):
         with pytest.raises(ConfigError, match="causal is impossible"):

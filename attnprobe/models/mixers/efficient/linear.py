@@ -75,9 +75,10 @@ class Performer(Projected):
         scale = q.shape[-1] ** -0.25
         q, k = (self._logarithms(t * scale) for t in (q, k))
         # A common factor of a query's features, or of all keys', cancels; exp of what is left cannot overflow.
-        q = (q - q.amax(-1, keepdim=True)).exp()
+        q = (q - q.detach().amax(-1, keepdim=True)).exp()
         seen = k if valid is None else k.masked_fill(~valid[:, None, :, None], -math.inf)
-        k = (seen - seen.amax((-2, -1), keepdim=True)).exp()
+        highest = seen.detach().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(k.dtype).min)  # -inf: only padding
+        k = (seen - highest).exp()
         return weigh(q, k, v, causal=self.causal)
 
     def _logarithms(self, x: Tensor) -> Tensor:
