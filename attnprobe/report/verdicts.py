@@ -69,8 +69,9 @@ def alignment(records: list[Record]) -> str:
             f"{unheard(rows, tested, level)}{arranged(rows, level)}"
         )
     limits = (
-        "A head where no difference is seen may still have one that more sequences would show. A large t says that the "
-        "gradient is not zero on average, not that it favours near keys over other patterns."
+        "A head where no difference is seen may still have one that more sequences would show, or more shuffles and "
+        "orders: of few, q cannot be small where few of many tests stand out. A large t says that the gradient is not "
+        "zero on average, not that it favours near keys over other patterns."
     )
     return sentences(texts, limits, f"nothing was measured along {direction}")
 

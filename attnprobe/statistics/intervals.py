@@ -168,14 +168,14 @@ def linearised_errors(statistic: Statistic, samples: Sequence[np.ndarray], weigh
     return np.sqrt(variance.clip(min=0) / (len(samples[0]) - 1))
 
 
-def hierarchical_bootstrap(
+def band_over_seeds(
     *samples: Sequence[np.ndarray],
     statistic: Statistic = mean,
     level: float = 0.95,
     resamples: int = RESAMPLES,
     generator: np.random.Generator,
 ) -> Band:
-    """Interval over training seeds of the mean over seeds; sequences are nested in seeds.
+    """The mean over training seeds and its interval; sequences are nested in seeds.
 
     samples: for each argument of the statistic one array (n_s, ...) per seed. The statistic is computed seed by seed
     and averaged over seeds. Only seeds are drawn: the spread between their estimates already holds the spread of

@@ -54,6 +54,7 @@ def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
     assert "in 2 of 3 heads the label gradient differs from that of shuffled labels (q <= 0.1" in text
     assert "strongest in layer 0, head 1, t = -7.0 (90 % interval -7.1 to -6.9" in text
     assert "may still have one" in text
+    assert "q cannot be small where few of many tests stand out" in text
     assert "arrangement" not in text
     for head, (q, mean) in enumerate(((0.04, -2.0), (0.1, 7.0), (0.2, 3.0))):
         rows.append(row("reconstruction.positions", mean, head=head, direction="proximity r=2", q_value=q))

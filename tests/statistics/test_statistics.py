@@ -59,7 +59,7 @@ def test_hierarchical_intervals_cover_the_mean_over_seeds(seeds: int, within: fl
     g = np.random.default_rng(seeds)
     centre = g.normal(1.0, 0.5, size=(seeds, DATA_SETS))
     samples = [c + g.normal(0, within, size=(20, DATA_SETS)) for c in centre]
-    assert 0.92 <= covers(s.hierarchical_bootstrap(samples, generator=g, resamples=1000), 1.0) <= 0.98
+    assert 0.92 <= covers(s.band_over_seeds(samples, generator=g, resamples=1000), 1.0) <= 0.98
     if within < 1:
         pooled = s.bootstrap(np.concatenate(samples), generator=g, resamples=400)
         assert covers(pooled, 1.0) < 0.9  # forgetting the seeds does not cover
@@ -68,7 +68,7 @@ def test_hierarchical_intervals_cover_the_mean_over_seeds(seeds: int, within: fl
 def test_few_seeds_are_a_t_interval_of_their_estimates() -> None:
     g = np.random.default_rng(0)
     samples = [g.exponential(size=n) + c for n, c in [(7, 0.0), (11, 1.0), (5, 0.3), (13, 0.1)]]
-    band = s.hierarchical_bootstrap(samples, statistic=np.sqrt, generator=g, resamples=100_000)
+    band = s.band_over_seeds(samples, statistic=np.sqrt, generator=g, resamples=100_000)
     estimates = [math.sqrt(x.mean()) for x in samples]
     reference = stats.ttest_1samp(estimates, 0.0).confidence_interval(0.95)
     assert band.estimate == pytest.approx(np.mean(estimates), abs=1e-12)
@@ -77,7 +77,7 @@ def test_few_seeds_are_a_t_interval_of_their_estimates() -> None:
 
 def test_one_odd_seed_of_ten_gives_no_absurd_interval() -> None:
     values = [1.63, 1.6, 1.78, 1.79, 1.78, 1.65, 1.67, 1.79, -0.25, 1.73]
-    band = s.hierarchical_bootstrap([np.array([v]) for v in values], generator=np.random.default_rng(0))
+    band = s.band_over_seeds([np.array([v]) for v in values], generator=np.random.default_rng(0))
     reference = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert (band.low, band.high) == pytest.approx(tuple(reference))
     assert min(values) < band.low
@@ -186,7 +186,7 @@ def test_degenerate_samples_have_a_definite_meaning() -> None:
         assert (equal.estimate, equal.low, equal.high) == pytest.approx((2.0, 2.0, 2.0), abs=1e-12)
     undefined = s.bootstrap(np.zeros(20), statistic=lambda m: np.where(m == 0, np.nan, m), generator=g)
     assert np.isnan([undefined.estimate, undefined.low, undefined.high]).all()
-    single_seed = s.hierarchical_bootstrap([np.arange(9.0)], generator=g)
+    single_seed = s.band_over_seeds([np.arange(9.0)], generator=g)
     assert single_seed.estimate == 4.0
     assert np.isnan(single_seed.low)
 

@@ -7,7 +7,7 @@ import numpy as np
 from attnprobe.probes.proximity.nulls import Null, groups
 from attnprobe.probes.proximity.probe import Proximity
 from attnprobe.probes.proximity.quantities import ProximityRow, quantities
-from attnprobe.statistics.intervals import hierarchical_bootstrap
+from attnprobe.statistics.intervals import band_over_seeds
 from attnprobe.statistics.permutations import permutation_p_value
 from attnprobe.streams import stream
 
@@ -20,8 +20,8 @@ def pool(results: Sequence[Proximity], *, level: float = 0.95, seed: int = 0) ->
 
     The largest of several heads is positive by chance alone. If all results have the same null, ``proximity_bias.max``
     therefore has its p-value against means over seeds of the largest head of each draw (independent seeds keep it
-    exact), and ``proximity_bias.max_beyond_null`` is what it has beyond the mean of its own null, seed by seed: that
-    is zero on average where the null holds.
+    exact), and ``proximity_bias.max_beyond_null`` is what it has beyond the mean of its own null, seed by seed, on the
+    samples that the null was drawn on: that is zero on average where the null holds.
     """
     heads, rows = results[0].heads, []
     for quantity, (unit, statistic, names) in quantities(len(results[0].layout.shape) == 2).items():
@@ -33,7 +33,7 @@ def pool(results: Sequence[Proximity], *, level: float = 0.95, seed: int = 0) ->
                 return np.stack([over_heads(values[..., group], axis=-1) for _, group in groups(heads)], -1)
 
             draws = stream(seed, quantity, "seeds")
-            band = hierarchical_bootstrap(*arguments, statistic=by_group, level=level, generator=draws)
+            band = band_over_seeds(*arguments, statistic=by_group, level=level, generator=draws)
             for i, (layer, group) in enumerate(groups(heads)):
                 null, p = None, None
                 if f"{quantity}.{summary}" == "proximity_bias.max":
@@ -70,7 +70,7 @@ def _beyond_null(results: Sequence[Proximity], level: float, seed: int) -> list[
     for layer, group in groups(results[0].heads) if known else ():
         largest = [null.largest(group) for null in known]
         beyond = [np.array([observed - drawn.mean()]) for observed, drawn in largest]
-        band = hierarchical_bootstrap(beyond, level=level, generator=stream(seed, "beyond the null", "seeds"))
+        band = band_over_seeds(beyond, level=level, generator=stream(seed, "beyond the null", "seeds"))
         quantity, interval = "proximity_bias.max_beyond_null", band.interval(unit="sd of scores")
         rows.append(ProximityRow(layer=layer, head=None, quantity=quantity, interval=interval, null=known[0].name))
     return rows

@@ -157,7 +157,7 @@ def test_unresolved_reconstruction_bounds_nothing() -> None:
         for row in found.rows
         if row.family == "blind" and row.quantity == "slope" and row.loss == "label / reconstruction"
     ]
-    assert found.answer.unresolved == sum(np.isinf(bounds))
+    assert found.answer.unresolved == sum(np.isinf(bounds)) > 0
     assert found.answer.interval.high == max((b for b in bounds if np.isfinite(b)), default=np.inf)
 
 
