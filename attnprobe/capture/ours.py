@@ -161,7 +161,7 @@ class Ours(Subject):
         own = self.model.get_parameter(min(names)).detach().float().cpu().numpy()  # so that models share no draws
         digest = hashlib.blake2b(own.tobytes(), digest_size=7).digest()
         redraw(model, names, seed ^ int.from_bytes(digest, "little"))
-        return Ours(model, self.split, self.reconstruction, self.seed)
+        return self._with(model)
 
     def double(self) -> "Ours":
         return self._with(copy.deepcopy(self.model).double())

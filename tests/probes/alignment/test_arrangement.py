@@ -46,7 +46,8 @@ def test_a_reordered_subject_is_that_of_data_reordered_by_hand(padded: bool) -> 
     assert not np.allclose(losses(reordered), losses(subject))
     np.testing.assert_array_equal(losses(reordered.reordered(order, back=True)), losses(subject))
     assert torch.equal(reordered.double()._batch(np.arange(7)).inputs, moved)
-    assert torch.equal(reordered.with_projections_of(subject)._batch(np.arange(7)).inputs, moved)
+    for other in (reordered.with_projections_of(subject), reordered.redrawn(0)):
+        assert torch.equal(other._batch(np.arange(7)).inputs, moved)
 
 
 def test_both_sequences_of_a_pair_are_reordered() -> None:
