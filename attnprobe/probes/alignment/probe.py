@@ -8,6 +8,7 @@ recombination, exactly.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,8 @@ def measure(
     draws = {"shuffles": shuffles} | ({} if null == "none" else {"orders": orders})
     check_options(space.length, method=method, power=power, level=level, draws=draws)
     samples = subject.draw(n, seed)
-    labels = check_labels(subject, samples)
+    order = stream(seed, "groups").permutation(samples)  # samples that stand together may be alike
+    labels = check_labels(subject, order)
     check_enough(labels, level)
     if directions is None:
         directions = named_directions(space, seed=seed)
@@ -130,20 +132,11 @@ def measure(
     memory_limit -= sum(d.matrix.nbytes for d in directions if d.matrix is not None)
     groups = fitting_groups(subject, max(1, min(groups, len(samples) // 2)), memory_limit)
     projector = Projector(space, directions, layers=layers, heads=heads)
-    order = stream(seed, "groups").permutation(samples)  # samples that stand together may be alike
-    plans = {  # both before the long work of either
-        loss: make_plan(
-            subject,
-            samples,
-            loss,
-            groups=groups,
-            directions=len(directions) + (len(compared) * (orders if null == "phase" else 1)),
-            draws=max(shuffles, RESAMPLES),
-            method=method,
-            memory_limit=memory_limit,
-        )
-        for loss in LOSSES
-    }
+    projected = len(directions) + len(compared) * (orders if null == "phase" else 1)
+    sizes = {"groups": groups, "directions": projected, "draws": max(shuffles, RESAMPLES)}
+    limits = {"method": method, "memory_limit": memory_limit}
+    # Both before the long work of either.
+    plans = {loss: make_plan(subject, samples, loss, **sizes, **limits) for loss in LOSSES}
     parts = 2 + (0 if not compared else orders if null == "positions" else 1)
     gathered = gather_both(
         subject, np.array_split(order, groups), projector, plans, [part_of(progress, i, parts) for i in range(2)]
@@ -154,15 +147,18 @@ def measure(
         told = None if progress is None else lambda done, _: progress(2 * len(order) + done, whole)
         drawn = project_null(subject, order, compared, null, plan, orders=orders, seed=seed, progress=told)
     settings = Settings(level=level, power=power, shuffles=shuffles, seed=seed)
-    assert subject.labels is not None
-    rows = all_rows(gathered, subject.labels[order], projector.names, drawn, space, settings)
+    rows = controls_apart(all_rows(gathered, labels, projector.names, drawn, space, settings), directions)
+    profiles = {name: gathered[name].profile_t() for name in LOSSES}
+    return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
+
+
+def controls_apart(rows: Sequence[AlignmentRow], directions: Sequence[Direction]) -> list[AlignmentRow]:
+    """Rows of control directions in families of their own."""
     controls = {d.name for d in directions if d.role == "control"}
-    rows = [
+    return [
         dataclasses.replace(row, family=f"{row.quantity}, controls") if row.direction in controls else row
         for row in rows
     ]
-    profiles = {name: gathered[name].profile_t() for name in LOSSES}
-    return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
 
 
 def gather_both(
