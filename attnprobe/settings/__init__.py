@@ -199,13 +199,23 @@ def _limits(cls: Class) -> dict[str, list[str]]:
     for parent in cls.bases():
         for name, limits in _limits(parent).items():
             found.setdefault(name, []).extend(limits)
-    for check in (node for node in cls.node.body if isinstance(node, ast.FunctionDef) and node.name == "__post_init__"):
+    for check in _checks(cls):
         loops = [node for node in ast.walk(check) if isinstance(node, ast.For)]
         names = {ast.unparse(loop.target): loop.iter for loop in loops if isinstance(loop.iter, ast.Tuple)}
         for call in (node for node in ast.walk(check) if isinstance(node, ast.Call)):
             for name, limit in _demands(call, names):
                 found.setdefault(name, []).append(limit)
     return found
+
+
+def _checks(cls: Class) -> list[ast.FunctionDef]:
+    """``__post_init__``, and the methods that it calls."""
+    methods = {node.name: node for node in cls.node.body if isinstance(node, ast.FunctionDef)}
+    if "__post_init__" not in methods:
+        return []
+    first = methods["__post_init__"]
+    called = (ast.unparse(node.func) for node in ast.walk(first) if isinstance(node, ast.Call))
+    return [first, *(methods[name[5:]] for name in called if name.startswith("self.") and name[5:] in methods)]
 
 
 def _demands(call: ast.Call, loops: dict[str, ast.Tuple]) -> Iterator[tuple[str, str]]:
@@ -219,7 +229,9 @@ def _demands(call: ast.Call, loops: dict[str, ast.Tuple]) -> Iterator[tuple[str,
         texts = message.values if isinstance(message, ast.JoinedStr) else [message]
         if not texts or not isinstance(texts[0], ast.Constant):
             return
-        text = re.sub(r", got $", "", str(texts[0].value))
+        text = str(texts[0].value).removesuffix(", got ")
+        if len(texts) > 1 and text == texts[0].value:
+            return  # a sentence that only values complete
         fields = loops[field.id].elts if isinstance(field, ast.Name) and field.id in loops else [field]
         for name in fields:
             if isinstance(name, ast.Constant):

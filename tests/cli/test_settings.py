@@ -67,6 +67,9 @@ def test_types_limits_and_sources() -> None:
     assert "must be a share below 1 or a whole number of steps" in warmup.limits
     assert found_for("task.n_train", "image").limits == ("must be greater than zero",)
     assert found_for("model.d_model", "").limits == ("must be greater than zero", "must be divisible by heads")
+    assert found_for("model.score_profile_shuffle", "").limits[-1] == "must not be negative"  # said in another method
+    assert "must exceed min_length by 2 or more" in found_for("task.max_length", "listops").limits
+    assert not found_for("model.causal", "").limits  # what depends on the mixer is said when it is refused
     assert found_for("engine.attention", "").values == ("auto", "cudnn", "flash", "efficient", "math")
     assert found_for("model.init", "").source == "published code"
     assert found_for("task.side", "fashion-mnist").default == 28

@@ -38,7 +38,10 @@ class Grammar:
         require(self.max_args >= 2, "max_args", f"must be at least 2, got {self.max_args}")
         require(self.min_length >= 0, "min_length", f"must not be negative, got {self.min_length}")
         room = self.max_length - self.min_length
-        require(room > 1, "max_length", f"must exceed min_length {self.min_length} by 2 or more, got {self.max_length}")
+        require(
+            room > 1, "max_length",
+            f"must exceed min_length by 2 or more, got {self.max_length} and {self.min_length}",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
