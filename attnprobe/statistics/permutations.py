@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln
 
-from attnprobe.statistics.intervals import weighted_means
+from attnprobe.statistics.intervals import Band, weighted_means
 
 
 def permutation_p_value(
@@ -43,6 +43,17 @@ def rank_p_value(
     """
     middle = centre(np.concatenate([np.asarray(observed)[None], null]), axis=0)
     return permutation_p_value(observed - middle, null - middle)
+
+
+def null_band(null: np.ndarray, *, level: float, n: int) -> Band:
+    """Where a statistic lies with the probability ``level`` if the null (replicate, ...) holds, around its mean.
+
+    Plain quantiles: a null is drawn itself, not estimated from the ``n`` units as a bootstrap is. NaN where any
+    replicate is.
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(null, [tail, 1 - tail], axis=0)
+    return Band(estimate=null.mean(0), low=low, high=high, level=level, n=n)
 
 
 def least_draws(level: float) -> int:

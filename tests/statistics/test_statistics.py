@@ -237,6 +237,16 @@ def test_a_p_value_counts_itself_and_its_ties() -> None:
     assert np.isnan(permutations.permutation_p_value(np.nan, null))
 
 
+def test_the_band_of_a_null_holds_a_new_draw_as_often_as_its_level_says_however_few_the_units() -> None:
+    g = np.random.default_rng(14)
+    new, null = g.exponential(size=20_000), g.exponential(size=(199, 20_000))
+    band = permutations.null_band(null, level=0.9, n=3)
+    assert np.mean((band.low <= new) & (new <= band.high)) == pytest.approx(0.9, abs=0.015)
+    assert band.n == 3
+    null[0, 0] = np.nan
+    assert np.isnan(permutations.null_band(null, level=0.9, n=3).low[0])
+
+
 def test_false_discovery_rate_by_hand_and_with_gaps() -> None:
     p = np.array([[0.01, np.nan], [0.04, 0.03]])
     assert permutations.false_discovery_rate(p) == pytest.approx(np.array([[0.03, np.nan], [0.04, 0.04]]), nan_ok=True)

@@ -25,8 +25,8 @@ from attnprobe.probes.score_gradients import trace
 from attnprobe.probes.sequences import Progress, batches, part_of
 from attnprobe.scores.directions import Direction, Projector, ScoreSpace
 from attnprobe.scores.distance_profiles import random_phases
-from attnprobe.statistics.intervals import Interval, band_from_replicates
-from attnprobe.statistics.permutations import rank_p_value
+from attnprobe.statistics.intervals import Interval
+from attnprobe.statistics.permutations import null_band, rank_p_value
 from attnprobe.streams import stream
 
 
@@ -158,7 +158,7 @@ def null_rows(
     projection = projection[..., [names.index(name) for name in null.names]]
     observed, k, n = projection.mean(0), len(null.means), len(projection)
     p_values = rank_p_value(observed, null.means, centre=np.mean)
-    band = band_from_replicates(null.ts.mean(0), null.ts, level=settings.level, n=n)
+    band = null_band(null.ts, level=settings.level, n=n)
     difference = projection - null.average
     parts = difference.var(0, ddof=1) / n, null.means.var(0, ddof=1) / k
     degrees = ratio((parts[0] + parts[1]) ** 2, parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (k - 1))

@@ -12,7 +12,7 @@ from attnprobe.scores.directions import BLOCK, ScoreSpace
 from attnprobe.scores.offset_sums import pair_counts
 from attnprobe.statistics.cosines import noise_corrected_cosine_from_products
 from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, bootstrap, drawn_counts
-from attnprobe.statistics.permutations import permutation_p_value
+from attnprobe.statistics.permutations import null_band, permutation_p_value
 
 COLUMNS = 2**16
 
@@ -77,7 +77,7 @@ def cosine_rows(gathered: dict[str, Gathered], labels: np.ndarray, settings: Set
             raw = float(ratio(products[2].mean(), size))
             unknown = dataclasses.replace(corrected, estimate=raw, low=math.nan, high=math.nan)
             drawn = ratio(null[:, layer, head] * (n / (n - 1)), size)  # as group means are scaled
-            band = band_from_replicates(drawn.mean(0), drawn, level=settings.level, n=n).interval(unit="cosine")
+            band = null_band(drawn, level=settings.level, n=n).interval(unit="cosine")
             row = AlignmentRow(
                 layer=layer, head=head, quantity=f"cosine.{where}", interval=corrected,
                 p_value=float(p_values[layer, head]),

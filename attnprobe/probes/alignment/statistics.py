@@ -12,8 +12,8 @@ from attnprobe.probes.alignment.mean_gradients import cosine_rows, share_rows
 from attnprobe.probes.alignment.rows import AlignmentRow, Settings, scaled
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.statistics.detection import detection_prices
-from attnprobe.statistics.intervals import band_from_replicates, bootstrap
-from attnprobe.statistics.permutations import permutation_p_value, sign_flip_p_value
+from attnprobe.statistics.intervals import bootstrap
+from attnprobe.statistics.permutations import null_band, permutation_p_value, sign_flip_p_value
 from attnprobe.statistics.ratios import ratio_bounds
 
 
@@ -91,7 +91,7 @@ def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], setting
     dependent = label_dependence(g, labels)
     null_mean, null_t = shuffled_labels(logits, g, labels, settings)
     p_values = permutation_p_value(dependent.mean(0), null_mean)
-    null = band_from_replicates(null_t.mean(0), null_t, level=settings.level, n=len(labels))
+    null = null_band(null_t, level=settings.level, n=len(labels))
     rows = direction_rows(gathered.projection, "label", names, settings)
     rows = [row for row in rows if row.quantity != "label.sequences"]  # more data only resolves the untrained readout
     rows += direction_rows(dependent, "label.dependent", names, settings, p_values=p_values)

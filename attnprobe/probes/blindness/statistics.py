@@ -9,8 +9,8 @@ import numpy as np
 
 from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_means
 from attnprobe.probes.rows import Measurement
-from attnprobe.statistics.intervals import Band, Interval, band_from_replicates, bootstrap
-from attnprobe.statistics.permutations import family_wise_p_values, permutation_p_value
+from attnprobe.statistics.intervals import Band, Interval, bootstrap
+from attnprobe.statistics.permutations import family_wise_p_values, null_band, permutation_p_value
 from attnprobe.statistics.ratios import simultaneous_ratio_bounds
 from attnprobe.streams import stream
 
@@ -123,7 +123,7 @@ def quantity_rows(
         loss: bootstrap(getattr(found, loss), level=settings.level, generator=generator)
         for loss in ("label", "reconstruction")
     }
-    null = band_from_replicates(found.null.mean(0), found.null, level=settings.level, n=len(found.label))
+    null = null_band(found.null, level=settings.level, n=len(found.label))
     ratios = ratio_band(places, found, settings)
     rows = []
     for number, place in enumerate(places):
