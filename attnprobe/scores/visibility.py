@@ -38,5 +38,12 @@ class Visibility:
         return self.mask(slice(0, length), slice(0, length), device)
 
 
+def as_mask(visible: Tensor | None, offset: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What a kernel is given: who sees whom; or the ``offset`` that is added to the scores, -inf where nobody looks."""
+    if offset is None:
+        return visible
+    return (offset if visible is None else torch.where(visible, offset, -torch.inf)).to(dtype)
+
+
 def _both(mask: Tensor | None, more: Tensor) -> Tensor:
     return more if mask is None else mask & more

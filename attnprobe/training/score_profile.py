@@ -5,7 +5,6 @@ It is measured once, when a run starts: the mean row-centred score at each offse
 every checkpoint of the run holds it; an interrupted run takes it from its own, and nobody needs the donor again.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from attnprobe.capture import ours
 from attnprobe.capture.offset_profile import mean_profile
 from attnprobe.errors import ConfigError
-from attnprobe.files import reading
+from attnprobe.files import checksum, reading
 from attnprobe.models import Transformer, TransformerConfig
 from attnprobe.run import RunConfig
 from attnprobe.scores.directions import DENSE_LIMIT
@@ -96,7 +95,7 @@ def described(config: RunConfig, load: Callable[[Task], Data]) -> dict[str, Any]
     if path is None:
         return {}
     with reading(path):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = checksum(path)
     there = len(load(load_checkpoint(path).task).train)
     how = {"sequences": min(SEQUENCES, there), "split": "train", "seed": SEED}
     settings = {"dose": config.model.score_profile_dose, "shuffle": config.model.score_profile_shuffle}

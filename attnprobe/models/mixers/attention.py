@@ -13,7 +13,7 @@ from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
 from attnprobe.models.parts import Initial
 from attnprobe.models.positions import Rotary, take_positions
 from attnprobe.scores.call import AttentionCall, Observer
-from attnprobe.scores.visibility import Visibility
+from attnprobe.scores.visibility import Visibility, as_mask
 
 
 class Attention(Mixer):
@@ -76,10 +76,8 @@ class Attention(Mixer):
         elif score_offset is None and valid is None:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
         else:
-            mask = Visibility(causal=self.causal, valid=valid).whole(x.shape[1], x.device)
-            if score_offset is not None:
-                mask = score_offset if mask is None else torch.where(mask, score_offset, -torch.inf)
-                mask = mask.to(q.dtype)
+            visible = Visibility(causal=self.causal, valid=valid).whole(x.shape[1], x.device)
+            mask = as_mask(visible, score_offset, q.dtype)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         if observe is not None:
             visibility = Visibility(causal=self.causal, valid=valid)

@@ -12,7 +12,7 @@ from attnprobe.models.dropout import Dropout
 from attnprobe.models.mixers.attention import Attention
 from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
 from attnprobe.scores.call import AttentionCall, Observer
-from attnprobe.scores.visibility import Visibility
+from attnprobe.scores.visibility import Visibility, as_mask
 
 
 class BlockLocal(Attention):
@@ -65,7 +65,7 @@ class BlockLocal(Attention):
         batch, length, size = len(q), q.shape[-2], self.window
         if length <= size:  # a single window
             mask = visibility.whole(length, q.device)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=_with_offset(mask, offset, q), scale=scale)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=as_mask(mask, offset, q.dtype), scale=scale)
         windows = -(-length // size)
         fill = windows * size - length
         queries = F.pad(q, (0, 0, 0, fill)).unflatten(2, (windows, size))
@@ -74,7 +74,7 @@ class BlockLocal(Attention):
         added = None if offset is None else self._offset_in_windows(offset, batch, windows, fill)
         folded = (t.transpose(1, 2).flatten(0, 1) for t in (queries, keys, values))
         mask = mask.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]  # (batch * window, 1, query, key)
-        mixed = F.scaled_dot_product_attention(*folded, attn_mask=_with_offset(mask, added, q), scale=scale)
+        mixed = F.scaled_dot_product_attention(*folded, attn_mask=as_mask(mask, added, q.dtype), scale=scale)
         return mixed.unflatten(0, (batch, windows)).transpose(1, 2).flatten(2, 3)[..., :length, :]
 
     def _context(self, x: Tensor, axis: int) -> Tensor:
@@ -105,13 +105,6 @@ class BlockLocal(Attention):
         context = self._context(rows, 4)  # (batch, head, window, size, window, key)
         own = context.diagonal(dim1=2, dim2=4).movedim(-1, 1)  # (batch, window, head, size, key)
         return own.flatten(0, 1)
-
-
-def _with_offset(mask: Tensor | None, offset: Tensor | None, like: Tensor) -> Tensor | None:
-    """What is added to scores, or a bool mask, or nothing."""
-    if offset is None:
-        return mask
-    return (offset if mask is None else torch.where(mask, offset, -torch.inf)).to(like.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attnprobe.run import Precision
-from attnprobe.scores.visibility import Visibility
+from attnprobe.scores.visibility import Visibility, as_mask
 
 ROWS = 256
 REMAINDERS, TILE = (32, 64, 96), 128
@@ -55,9 +55,7 @@ class Case(NamedTuple):
         visible = None
         if self.valid is not None or (self.causal and self.bias is not None):
             visible = Visibility(causal=self.causal, valid=self.valid).whole(self.q.shape[2], self.q.device)
-        if self.bias is None or visible is None:
-            return visible if self.bias is None else self.bias
-        return torch.where(visible, self.bias, -torch.inf)
+        return as_mask(visible, self.bias, self.q.dtype)
 
 
 def lengths_to_check(length: int, *, masked: bool) -> list[int]:

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from attnprobe.errors import ConfigError
 from attnprobe.machine import synchronise
 from attnprobe.run import AttentionKernel, Engine, Phase, Precision, RunConfig
-from attnprobe.scores.visibility import Visibility
+from attnprobe.scores.visibility import Visibility, as_mask
 from attnprobe.tasks import Data
 from attnprobe.training.updates import attention_check
 from attnprobe.training.updates.arithmetic import check_precision, process_settings
@@ -191,8 +191,7 @@ def _attention(shape: Shape, device: torch.device) -> Callable[[int], float]:
         for _ in range(times):
             visibility = Visibility(causal=shape.causal, valid=valid)
             mask = visibility.whole(shape.length, device) if shape.masked or shape.biased else None
-            if bias is not None:
-                mask = (bias if mask is None else torch.where(mask, bias, -torch.inf)).to(shape.dtype)
+            mask = as_mask(mask, bias, shape.dtype)
             causal = shape.causal and mask is None
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).backward(gradient)
         synchronise(device)
