@@ -19,7 +19,7 @@ from attnprobe.capture import Subject
 from attnprobe.capture.ours import attentions
 from attnprobe.probes import alignment, blindness, interventions, proximity
 from attnprobe.probes.alignment.labels import label_dependence
-from attnprobe.probes.blindness.statistics import RATIO
+from attnprobe.probes.blindness.rows import RATIO
 from attnprobe.probes.interventions.profiles import score_offsets
 from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.capture.subject import Subject
-from attnprobe.probes.alignment.inner import MeanGradient, weight_gradients
+from attnprobe.probes.alignment.inner_products import MeanGradient, weight_gradients
 from attnprobe.probes.alignment.memory import Plan
 from attnprobe.probes.score_gradients import trace
 from attnprobe.probes.sequences import Progress

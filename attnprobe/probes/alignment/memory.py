@@ -10,7 +10,7 @@ import torch
 from attnprobe.capture.footprint import peak_bytes
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import ConfigError, NotApplicableError
-from attnprobe.probes.alignment.inner import movement
+from attnprobe.probes.alignment.inner_products import movement
 from attnprobe.probes.memory import most_padded
 from attnprobe.probes.score_gradients import Method, trace
 from attnprobe.scores.directions import DENSE_LIMIT

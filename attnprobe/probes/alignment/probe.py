@@ -17,10 +17,10 @@ from attnprobe.capture.subject import Subject
 from attnprobe.probes.alignment.arrangement import comparable, project_null
 from attnprobe.probes.alignment.checks import check_enough, check_labels, check_options, check_varying
 from attnprobe.probes.alignment.gather import Gathered, gather
-from attnprobe.probes.alignment.inner import MeanGradient
+from attnprobe.probes.alignment.inner_products import MeanGradient
 from attnprobe.probes.alignment.memory import Plan, fitting_groups, make_plan
+from attnprobe.probes.alignment.projections import all_rows
 from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings
-from attnprobe.probes.alignment.statistics import all_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method
 from attnprobe.probes.sequences import Progress, part_of

@@ -19,7 +19,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels
 from attnprobe.probes.blindness.derivatives import Along, Stepper, along, slopes, targets_of
 from attnprobe.probes.blindness.directions import QUANTITIES, Claim, default_claims
-from attnprobe.probes.blindness.statistics import BlindnessRow, Place, Settings, all_rows
+from attnprobe.probes.blindness.rows import BlindnessRow, Place, Settings, all_rows
 from attnprobe.probes.interventions.profiles import dense_space
 from attnprobe.probes.memory import most_padded, sequences_at_once
 from attnprobe.probes.sequences import Progress, batches

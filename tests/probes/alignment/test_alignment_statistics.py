@@ -10,11 +10,11 @@ from scipy import stats
 
 from attnprobe.capture import ours
 from attnprobe.probes.alignment.gather import Gathered, gather
-from attnprobe.probes.alignment.inner import MeanGradient
+from attnprobe.probes.alignment.inner_products import MeanGradient
 from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_labels, shuffled_means
 from attnprobe.probes.alignment.mean_gradients import chance_share, cosine_rows
 from attnprobe.probes.alignment.memory import Plan
-from attnprobe.probes.alignment.statistics import label_rows
+from attnprobe.probes.alignment.projections import label_rows
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.scores.layout import Layout
 from attnprobe.statistics.permutations import permutation_p_value
