@@ -111,10 +111,12 @@ def override(table: Table, assignments: Iterable[str]) -> Table:
         if not equals or not all(keys) or len(keys) > DEEPEST:
             raise ConfigError(f"cannot read the setting {shown(assignment)}", hint="write -s section.key=value")
         target = result
-        for part in keys[:-1]:
+        for number, part in enumerate(keys[:-1], 1):
+            if isinstance(target.get(part), str):
+                target[part] = {"name": target[part]}  # a choice may be written as its name alone
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
-                hint = f"write -s {part}=... to change that"
+                hint = f"write -s {'.'.join(keys[:number])}=... to change that"
                 raise ConfigError(f"{dotted} is not a setting: {part} holds a single value", hint=hint)
         value = _parse_value(keys, text.strip())
         if keys[-1] == "name" and target.get("name") != value:

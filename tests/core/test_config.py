@@ -86,6 +86,17 @@ def test_mistakes_name_the_key(table: dict, message: str, hint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_choice_made_by_its_name_alone_takes_settings() -> None:
+    table = {"model": {"mixer": {"name": "attention"}}}
+    assert override(table, ["model.mixer=s4", "model.mixer.states=6"]) == {
+        "model": {"mixer": {"name": "s4", "states": 6}}
+    }
+    assert override(table, ["model.mixer=s4", "model.mixer.name=dlr"]) == {"model": {"mixer": {"name": "dlr"}}}
+    with pytest.raises(ConfigError, match="layers holds a single value") as error:
+        override({"model": {"layers": 2}}, ["model.layers.many=3"])
+    assert error.value.hint == "write -s model.layers=... to change that"
+
+
 def test_overrides_read_toml_values_and_bare_words() -> None:
     table = {"part": {"width": 5}, "chosen": {"name": "part", "width": 9}}
     changed = override(table, ["part.rate=1e-3", "kind=b", "names=['x', 'y']", "flag=true", "chosen.name=other"])

@@ -49,7 +49,7 @@ class BigBird(Projected):
 
 def draw_table(blocks: int, random: int, layer: int) -> np.ndarray:
     """(block, 4 + random) int64: the blocks that each block sees, none twice in a row; -1: none."""
-    rows = []
+    rows, random = [], min(random, blocks)
     for block in range(blocks):
         row = list(dict.fromkeys(b for b in (block - 1, block, block + 1, 0) if 0 <= b < blocks))
         drawn = stream(layer, "random blocks", str(block)).permutation(blocks).tolist()
