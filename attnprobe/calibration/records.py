@@ -81,7 +81,8 @@ class Records:
             try:
                 yield Record.read(line)
             except (TypeError, ValueError, KeyError) as error:
-                raise ArtifactError(f"{path} holds a line that is no record: {error}") from None
+                hint = "give another file, or take this one away"
+                raise ArtifactError(f"{path} holds a line that is no record: {error}", hint) from None
 
     def _append(self, text: str) -> None:
         assert self.path is not None

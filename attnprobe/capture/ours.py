@@ -158,9 +158,10 @@ class Ours(Subject):
         if not names:
             return super().redrawn(seed)
         model = copy.deepcopy(self.model, _all_but(self.model, names))
-        own = self.model.get_parameter(min(names)).detach().float().cpu().numpy()  # so that models share no draws
-        digest = hashlib.blake2b(own.tobytes(), digest_size=7).digest()
-        redraw(model, names, seed ^ int.from_bytes(digest, "little"))
+        digest = hashlib.blake2b(digest_size=7)  # of what they were, so that models share no draws
+        for name in sorted(names):
+            digest.update(self.model.get_parameter(name).detach().float().cpu().numpy().tobytes())
+        redraw(model, names, seed ^ int.from_bytes(digest.digest(), "little"))
         return self._with(model)
 
     def double(self) -> "Ours":

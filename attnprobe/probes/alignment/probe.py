@@ -147,16 +147,19 @@ def measure(
         told = None if progress is None else lambda done, _: progress(2 * len(order) + done, whole)
         drawn = project_null(subject, order, compared, null, plan, orders=orders, seed=seed, progress=told)
     settings = Settings(level=level, power=power, shuffles=shuffles, seed=seed)
-    rows = controls_apart(all_rows(gathered, labels, projector.names, drawn, space, settings), directions)
+    rows = in_families(all_rows(gathered, labels, projector.names, drawn, space, settings), directions)
     profiles = {name: gathered[name].profile_t() for name in LOSSES}
     return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
 
 
-def controls_apart(rows: Sequence[AlignmentRow], directions: Sequence[Direction]) -> list[AlignmentRow]:
-    """Rows of control directions in families of their own."""
-    controls = {d.name for d in directions if d.role == "control"}
+def in_families(rows: Sequence[AlignmentRow], directions: Sequence[Direction]) -> list[AlignmentRow]:
+    """Rows of single offsets, which are many, and of controls, which are no questions, in families of their own."""
+    names = {"offset": "single offsets", "control": "controls"}
+    apart = {d.name: names[d.role] for d in directions if d.role in names}
     return [
-        dataclasses.replace(row, family=f"{row.quantity}, controls") if row.direction in controls else row
+        row
+        if row.direction not in apart
+        else dataclasses.replace(row, family=f"{row.quantity}, {apart[row.direction]}")
         for row in rows
     ]
 

@@ -15,7 +15,7 @@ Null = Literal["positions", "phase", "none"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AlignmentRow(Measurement):
     direction: str | None = None  # None: about the gradient as a whole
-    family: str | None = None  # of controls: adjusted apart from what is asked
+    family: str | None = None  # of single offsets and of controls: adjusted apart from what is asked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
