@@ -41,7 +41,7 @@ class TransformerConfig:
     label_head: Literal["linear", "mlp"] = "linear"  # pairs of sequences always have their own head
     # identity: the features of a position are the logits of its token, as the published code does on Text and Retrieval
     reconstruction_head: Literal["linear", "identity"] = "linear"
-    norm: Norm = "layer"  # within every position, or over samples and positions of a batch
+    norm: Norm = "layer"  # within every position, or over all of a training batch, what follows in a causal one too
     # before every mixer and every MLP and once at the end, or after the output of each was added
     norm_place: Literal["before", "after"] = "before"
     causal: bool = False  # a position sees only itself and those before it

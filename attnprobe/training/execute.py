@@ -15,6 +15,7 @@ from attnprobe.models import Transformer, make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
 from attnprobe.run import Phase, RunConfig
+from attnprobe.tasks import Data
 from attnprobe.training.execution import Execution, Moment
 from attnprobe.training.loop import Trainer, Training, alone, evaluate_phase
 from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -95,16 +96,7 @@ def _run_phase(
     if execution.resumed is not None and name in execution.resumed["finished"]:
         return load_checkpoint(path).make_model().to(execution.device)
     data = execution.data(config.task_of(phase))
-    model = make_model(
-        config.model, data.spec, run.reconstruction_target(config, data.spec, execution.pretrain), seed=config.seed
-    )
-    install(model, execution.profile)
-    if source is not None:
-        carried = transfer(model, source, phase.transfer)
-        execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")
-        if carried.unfit:
-            execution.monitor.message(f"{name}: heads of another size start fresh: {_list(carried.unfit)}")
-    freeze(model, phase.freeze)
+    model = _untrained(execution, name, phase, data, source)
     common = {
         "run": config,
         "task": config.task_of(phase),
@@ -139,6 +131,24 @@ def _run_phase(
     best = trainer.progress
     numbers, epoch = best.best_numbers, best.best_epoch + 1
     save_checkpoint(path, Checkpoint(phase=name, epoch=epoch, numbers=numbers, state=state_on_cpu(model), **common))
+    return model
+
+
+def _untrained(
+    execution: Execution, name: str, phase: Phase, data: Data, source: dict[str, Tensor] | None
+) -> Transformer:
+    """The model of a phase with all it takes over, before its first update; on the CPU."""
+    config = execution.config
+    model = make_model(
+        config.model, data.spec, run.reconstruction_target(config, data.spec, execution.pretrain), seed=config.seed
+    )
+    install(model, execution.profile)
+    if source is not None:
+        carried = transfer(model, source, phase.transfer)
+        execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")
+        if carried.unfit:
+            execution.monitor.message(f"{name}: heads of another size start fresh: {_list(carried.unfit)}")
+    freeze(model, phase.freeze)
     return model
 
 
