@@ -49,6 +49,8 @@ def read_document(path: Path, expected_format: str, newest_version: int) -> dict
         hint = f"try {inside[-1]}" if inside else "give the path of a .pt file"
         raise ArtifactError(f"{path} is a folder, not a checkpoint", hint=hint)
     with reading(path, FOREIGN):
+        if path.exists() and not path.is_file():  # opening a pipe would wait for whoever writes into it
+            raise ArtifactError(f"{path} is no regular file and was not opened", hint="copy it to a file first")
         if not zipfile.is_zipfile(path):
             with path.open("rb") as file:
                 start = file.read(4)

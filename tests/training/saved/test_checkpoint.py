@@ -1,3 +1,4 @@
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -33,6 +34,10 @@ def test_missing_truncated_foreign_and_newer_files(checkpoint: Path, tmp_path: P
         load_checkpoint(tmp_path / "none.pt")
     with pytest.raises(ArtifactError, match="is a folder, not a checkpoint"):
         load_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / "pipe.pt")  # which nobody writes into: opening it would wait forever
+    for what in (tmp_path / "pipe.pt", Path("/dev/null")):
+        with pytest.raises(ArtifactError, match="is no regular file"):
+            load_checkpoint(what)
     content = checkpoint.read_bytes()
     for size in (0, 10, len(content) // 2, len(content) - 1):
         cut = tmp_path / "cut.pt"
