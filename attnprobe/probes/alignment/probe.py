@@ -9,11 +9,12 @@ recombination, exactly.
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from attnprobe.capture.subject import Subject
+from attnprobe.config import require
 from attnprobe.probes.alignment.arrangement import comparable, project_null
 from attnprobe.probes.alignment.checks import check_enough, check_labels, check_options, check_varying
 from attnprobe.probes.alignment.gather import Gathered, gather
@@ -120,6 +121,7 @@ def measure(
     """
     layers, heads = subject.shape
     space = subject.space
+    require(null in get_args(Null), "null", f"must be {', '.join(get_args(Null))}, got {null!r}")
     draws = {"shuffles": shuffles} | ({} if null == "none" else {"orders": orders})
     check_options(space.length, method=method, power=power, level=level, draws=draws)
     samples = subject.draw(n, seed)

@@ -164,6 +164,8 @@ def test_draws_that_could_never_reach_the_level_are_refused() -> None:
         with pytest.raises(ConfigError, match=r"no p-value could be as small as 0.0[15]"):
             measure(subject, **few)
     measure(subject, shuffles=19, null="none", orders=3, groups=1)
+    with pytest.raises(ConfigError, match="null must be positions, phase, none, got 'position'"):
+        measure(subject, shuffles=19, null="position", groups=1)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_subject_that_cannot_be_reordered_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
