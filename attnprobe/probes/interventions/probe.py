@@ -111,6 +111,7 @@ def dose_response(
     controls, whose draw nothing would be known about, or if memory_limit is too small.
     """
     require(controls >= 2, "controls", f"must be at least 2, or their draw has no error; got {controls}")
+    require(len(doses) > 0 and bool(np.isfinite(doses).all()), "doses", f"must be finite numbers, got {list(doses)}")
     space, samples = dense_space(subject), subject.draw(n, seed)
     where = selection(subject, layers, heads)
     own = offset_profile(subject, samples, memory_limit=memory_limit)
@@ -231,11 +232,18 @@ def swap_response(
 def evaluate(
     subject: Subject, samples: np.ndarray, loss: str, *, offsets: ScoreOffsets | None = None, batch: int
 ) -> dict[str, np.ndarray]:
-    """Of every sample "loss" (n,) and, where something can be right, "accuracy" (n,)."""
+    """Of every sample "loss" (n,) and, where something can be right, "accuracy" (n,).
+
+    NotApplicableError if a loss is not finite: then accuracy says nothing either.
+    """
     results: dict[str, list[Tensor]] = {}
     for _, part in batches(samples, batch):
         found = subject.loss(loss, part, score_offsets=offsets)
         results.setdefault("loss", []).append(found.value)
         if found.accuracy is not None:
             results.setdefault("accuracy", []).append(found.accuracy)
-    return {name: torch.cat(values).double().cpu().numpy() for name, values in results.items()}
+    outcome = {name: torch.cat(values).double().cpu().numpy() for name, values in results.items()}
+    if not np.isfinite(outcome["loss"]).all():
+        hint = "choose smaller doses; without any, the training may have diverged"
+        raise NotApplicableError("with these scores the loss is NaN or infinite", hint)
+    return outcome

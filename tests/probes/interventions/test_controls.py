@@ -1,6 +1,7 @@
 """A profile against its shuffled controls: what the interval holds, what the p-value asks, and an injected profile."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -149,6 +150,11 @@ def test_what_has_no_spread_is_refused() -> None:
     for controls in (0, 1):
         with pytest.raises(ConfigError, match=f"controls must be at least 2, .*got {controls}"):
             dose_response(subject, controls=controls)
+    for doses in ((), (1.0, math.nan), (math.inf,)):
+        with pytest.raises(ConfigError, match="doses must be finite numbers"):
+            dose_response(subject, doses=doses)
+    with pytest.raises(NotApplicableError, match="the loss is NaN or infinite"):
+        dose_response(subject, doses=(1e308,), controls=2)
     split = subject.split
     same = dataclasses.replace(
         split, inputs=split.inputs[:1].expand(23, -1, -1), labels=torch.zeros(23, dtype=torch.int64)
