@@ -1,5 +1,6 @@
 """Plain queries and keys as the subject of a probe: no model, no task, no losses."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,14 +83,29 @@ def arrays(
         if one.dim() != 4 or one.shape != other.shape or (one.shape[0], one.shape[2]) != (first[0], first[2]):
             reason = f"layer {number}: q {tuple(one.shape)} and k {tuple(other.shape)} do not fit"
             raise ConfigError(reason, hint=f"both have axes {AXES}, with the same sequences and length in every layer")
-    if grid is not None and grid[0] * grid[1] != first[2]:
-        raise ConfigError(f"a grid of {grid[0]} x {grid[1]} has not {first[2]} positions", hint="give (height, width)")
+    if not queries[0].numel():
+        raise ConfigError(f"q and k are empty: {tuple(first)}", hint=f"they have axes {AXES}")
+    check_grid(grid, first[2])
     mask = None if valid is None else torch.as_tensor(valid, dtype=torch.bool)
     if mask is not None and mask.shape != (first[0], first[2]):
         raise ConfigError(f"valid has shape {tuple(mask.shape)}", hint="it has axes (sequence, length)")
     return Arrays(list(zip(queries, keys, strict=True)), grid=grid, causal=causal, valid=mask, scale=scale)
 
 
+def check_grid(grid: Any, length: int) -> None:
+    """ConfigError unless it is None or the height and width of so many positions."""
+    if grid is None:
+        return
+    whole = isinstance(grid, list | tuple) and all(isinstance(side, int | np.integer) and side > 0 for side in grid)
+    if not whole or len(grid) != 2 or math.prod(grid) != length:
+        raise ConfigError(f"a grid of {grid!r} has not {length} positions", hint="give (height, width)")
+
+
 def _tensor(x: Any) -> Tensor:
-    x = torch.as_tensor(x)
+    try:
+        x = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"q and k must be arrays of numbers, not {type(x).__name__}", hint=AXES) from error
+    if x.is_complex():
+        raise ConfigError("q and k are complex; scores are real", hint="give real and imaginary parts as channels")
     return x if x.is_floating_point() else x.float()

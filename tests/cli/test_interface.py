@@ -82,6 +82,14 @@ def test_arrays_that_do_not_fit() -> None:
         lambda: ap.arrays([q, q], [q]),
         lambda: ap.arrays([], []),
         lambda: ap.arrays(q, q, grid=(2, 3)),
+        lambda: ap.arrays(q, q, grid=(-1, -5)),
+        lambda: ap.arrays(q, q, grid=(1.0, 5.0)),
+        lambda: ap.arrays(q, q, grid=5),
+        lambda: ap.arrays(q, q, grid="1x5"),
+        lambda: ap.arrays(q[:0], q[:0]),
+        lambda: ap.arrays(q.to(torch.complex64), q),
+        lambda: ap.arrays("q", "k"),
+        lambda: ap.arrays(None, None),
         lambda: ap.arrays(q, q, valid=np.ones((2, 4))),
     ):
         with pytest.raises(ConfigError) as caught:
