@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnprobe.models import Transformer, make_model
+from attnprobe.models import Transformer, TransformerConfig, make_model
 from attnprobe.models.mixers.state_space.layer import LongConvolution, StateSpaceSettings
 from attnprobe.scores.layout import Layout
 
@@ -37,7 +37,12 @@ def layout(model: Transformer) -> Layout:
 
 def at_the_start(model: Transformer, seed: int) -> Transformer:
     """The same, untrained, with the method's own structured start (Amos et al. 2023, figure 4, compares with it)."""
-    mixer = model.config.mixer
-    if isinstance(mixer, StateSpaceSettings):
-        mixer = dataclasses.replace(mixer, start="structured")
-    return make_model(dataclasses.replace(model.config, mixer=mixer), model.spec, model.target, seed=seed)
+    return make_model(structured(model.config), model.spec, model.target, seed=seed)
+
+
+def structured(config: TransformerConfig) -> TransformerConfig:
+    """The same with the method's own structured start, if it is a state-space model."""
+    mixer = config.mixer
+    if not isinstance(mixer, StateSpaceSettings):
+        return config
+    return dataclasses.replace(config, mixer=dataclasses.replace(mixer, start="structured"))

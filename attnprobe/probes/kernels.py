@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +54,9 @@ def measure(
     radius = (GRID_RADIUS if grid else SEQUENCE_RADIUS) if radius is None else radius
     require(radius >= 0, "radius", f"must not be negative, got {radius}")
     require(0 < level < 1, "level", f"must lie between 0 and 1, got {level}")
+    reach = math.hypot(*(side - 1 for side in layout.shape))
+    if radius >= reach:
+        raise NotApplicableError(f"no pair of positions lies beyond radius {radius:g}", hint="change radius")
     if not kernels:
         raise NotApplicableError("this model has no long convolutions", hint="choose one with state-space mixers")
     units = {"near_mass": "x uniform", "distance": "pixels" if grid else "positions", "entropy": "nats"}

@@ -13,10 +13,12 @@ MOST_COLUMNS = 3
 
 
 def draw_kernels(results: Mapping[str, Kernels], stem: Path) -> list[Path]:
-    """Largest |K| of a channel by offset, a panel per layer; the start that others are compared with is grey."""
+    """Largest |K| of a channel by offset, a panel per layer; starts that others are compared with are grey."""
     layers = max(len(result.largest) for result in results.values())
     columns = min(layers, MOST_COLUMNS)
-    colors = checkpoint_colors([name for name in results if name != START]) | {START: (0.6, 0.6, 0.6)}
+    starts = [name for name in results if name.startswith(START)]
+    colors = checkpoint_colors([name for name in results if name not in starts])
+    colors |= dict.fromkeys(starts, (0.6, 0.6, 0.6))
     with figure_style():
         figure, grid = panel_grid(-(-layers // columns), columns, panel=(2.9, 1.9))
         panels = [panel for row in grid for panel in row]
@@ -24,7 +26,7 @@ def draw_kernels(results: Mapping[str, Kernels], stem: Path) -> list[Path]:
             for name, result in results.items():
                 if layer < len(result.largest):
                     offset = np.arange(1 - result.layout.length, result.layout.length)
-                    behind = name == START
+                    behind = name in starts
                     panel.plot(
                         offset, result.largest[layer], color=colors[name], label=name, linewidth=0.9,
                         linestyle="--" if behind else "-", zorder=1 if behind else 2,

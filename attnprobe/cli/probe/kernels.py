@@ -7,6 +7,7 @@ import typer
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval
+from attnprobe.cli.screen.output import finite
 
 TABLE = Table(
     title="locality of kernels, mean over channels",
@@ -25,7 +26,12 @@ def kernels(
     checkpoints: Checkpoints,
     radius: Annotated[
         float | None,
-        typer.Option(min=0, help="What counts as near: 3 positions, or 1.5 pixels, by default.", show_default=False),
+        typer.Option(
+            min=0,
+            callback=finite,
+            help="What counts as near: 3 positions, or 1.5 pixels, by default.",
+            show_default=False,
+        ),
     ] = None,
 ) -> Findings:
     """Say how local the kernels of state-space models are, in the measures of attention patterns, and draw them.
@@ -36,8 +42,8 @@ def kernels(
 
         attnprobe probe kernels runs/s4/checkpoints/finetuned.pt --radius 8 --csv kernels.csv
 
-    Beside the checkpoints stands the structured start of the method. Intervals are over the channels of a layer. The
-    data set is not needed.
+    Beside the checkpoints stands the structured start of their method, one for each kind of model. Intervals are over
+    the channels of a layer. The data set is not needed.
     """
     from attnprobe.capture import convolutions
     from attnprobe.opening import labels, origin
@@ -56,12 +62,15 @@ def kernels(
         )  # fmt: skip
         records.extend(origin | record for record in rows_to_records(results[label].rows, path))
 
-    for path, label in zip(checkpoints, labels(checkpoints), strict=True):
-        checkpoint = load_checkpoint(path)
-        add(label, str(path), checkpoint.make_model(), origin(checkpoint))
-        if START not in results:
-            start = convolutions.at_the_start(checkpoint.make_model(), request.seed)
-            add(START, START, start, {"seed": request.seed, "phase": "init", "epoch": 0})
+    loaded = [load_checkpoint(path) for path in checkpoints]
+    starts = [(convolutions.structured(checkpoint.run.model), checkpoint.spec) for checkpoint in loaded]
+    for number, (path, label) in enumerate(zip(checkpoints, labels(checkpoints), strict=True)):
+        model = loaded[number].make_model()
+        add(label, str(path), model, origin(loaded[number]))
+        if starts[number] not in starts[:number]:
+            name = START if starts.count(starts[0]) == len(starts) else f"{START} of {label}"
+            start = convolutions.at_the_start(model, request.seed)
+            add(name, name, start, {"seed": request.seed, "phase": "init", "epoch": 0})
     return Findings(
         records=records,
         table=TABLE,
