@@ -17,7 +17,7 @@ from attnprobe.capture.subject import Subject
 from attnprobe.errors import ArtifactError
 from attnprobe.files import parse_json, reading
 from attnprobe.launch.arms import settings_of
-from attnprobe.launch.trajectory import TrajectoryWriter, read_runs
+from attnprobe.launch.trajectory import read_runs, writer_for
 from attnprobe.machine import choose_device
 from attnprobe.probes import alignment as alignment_probe
 from attnprobe.probes import blindness, decomposition, interventions
@@ -232,7 +232,7 @@ def train(
     config = run.from_table(settings_of(preset, settings, pretrain=pretrain, pretrained=pretrained))
     watch = None
     if probe_every is not None:
-        watch = TrajectoryWriter(seed=config.seed, folder=Path(out), factor=probe_every, sequences=probe_sequences)
+        watch = writer_for(config, Path(out), factor=probe_every, sequences=probe_sequences)
     result = execute(
         config,
         Path(out),

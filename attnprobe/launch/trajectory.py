@@ -11,6 +11,7 @@ from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from attnprobe.capture.ours import Ours
+    from attnprobe.run import RunConfig
     from attnprobe.training.execution import Moment
 
 Record = dict[str, Any]
@@ -44,6 +45,14 @@ class TrajectoryWriter:
         directory = RunDirectory(self.folder)
         place = {"run": str(self.folder), "seed": self.seed, "phase": moment.phase, "step": moment.step}
         directory.append(directory.trajectory, [place | record for record in found])
+
+
+def writer_for(config: "RunConfig", folder: Path, *, factor: float, sequences: int) -> TrajectoryWriter:
+    """That of one run; ConfigError if its model has no scores, so that nothing could be recorded."""
+    if not config.model.mixer.layer.has_scores:
+        message = "probe_every records attention scores, which models of this mixer have not"
+        raise ConfigError(message, hint="leave out --probe-every, or choose model.mixer=attention")
+    return TrajectoryWriter(seed=config.seed, folder=folder, factor=factor, sequences=sequences)
 
 
 def read_runs(folders: Sequence[Path], *, warn: Callable[[str], None]) -> list[Record]:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from attnprobe import presets, run
 from attnprobe.capture import ours
-from attnprobe.launch.trajectory import TrajectoryWriter
+from attnprobe.config import override
+from attnprobe.errors import ConfigError
+from attnprobe.launch.trajectory import TrajectoryWriter, writer_for
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes import memory
 from attnprobe.probes.alignment import memory as alignment_memory
@@ -36,3 +39,10 @@ def test_memory_is_planned_once_a_phase(monkeypatch: pytest.MonkeyPatch, tmp_pat
     subject = ours.of(model, data.validation, seed=3)
     fresh = memory.pass_bytes(subject, subject.draw(16, 3))
     assert fresh in writer.subjects["finetuned"].footprints.values()
+
+
+def test_models_without_scores_are_told_before_they_train(tmp_path) -> None:
+    config = run.from_table(override(presets.read_table("textures"), ["model.mixer=s4d"]))
+    with pytest.raises(ConfigError, match="have not") as caught:
+        writer_for(config, tmp_path, factor=2.0, sequences=16)
+    assert "--probe-every" in caught.value.hint

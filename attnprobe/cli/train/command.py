@@ -121,10 +121,10 @@ def train(
         return
     watches = None
     if probe_every is not None:
-        from attnprobe.launch.trajectory import TrajectoryWriter
+        from attnprobe.launch.trajectory import writer_for
 
         watches = [
-            TrajectoryWriter(seed=config.seed, folder=folder, factor=probe_every, sequences=probe_sequences)
+            writer_for(config, folder, factor=probe_every, sequences=probe_sequences)
             for config, folder in zip(configs, folders, strict=True)
         ]
     results = train_all(
