@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attnprobe.probes.rows import Measurement, rows_to_records
+from attnprobe.statistics import cosines
 from attnprobe.statistics import intervals as s
 
 DATA_SETS = 1000
