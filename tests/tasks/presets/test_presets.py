@@ -51,7 +51,7 @@ def first_step(config: RunConfig, phase: Phase, data: Data) -> None:
     assert 0 < after < before
 
 
-OF_NO_PAPER = {"textures", "textures-10x10", "fashion-mnist"}
+OF_NO_PAPER = {"textures", "textures-10x10", "textures-shortcut", "fashion-mnist"}
 
 
 def test_every_published_data_set_has_a_run_for_small_machines() -> None:

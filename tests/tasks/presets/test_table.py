@@ -9,6 +9,7 @@ VALUES = read_values()
 OURS_ALONE = {
     "textures",
     "textures-10x10",
+    "textures-shortcut",
     "fashion-mnist",
 }  # of no paper, like those for small machines
 
