@@ -11,8 +11,11 @@ import numpy as np
 import torch
 
 from attnprobe.config import require, require_positive
+from attnprobe.errors import ConfigError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
 from attnprobe.tasks.subset import TrainingSubset
+
+MOST = 1e6  # a pixel's size, in standard deviations: far more, and float32 overflows in the model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class Textures(TrainingSubset):
     def _spec(self) -> Spec:
         return Spec(length=self.side**2, classes=self.classes, grid=(self.side, self.side))
 
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is refused
     def _split(self, n: int, patterns: np.ndarray, generator: np.random.Generator) -> Split:
         """patterns: (classes, side * side), what every class adds to its patches."""
         labels = generator.permutation(np.arange(n) % self.classes)
@@ -66,6 +70,9 @@ class Textures(TrainingSubset):
         pixels = field.reshape(n, -1) + patterns[labels]
         if self.pixel_order is not None:
             pixels = pixels[:, np.random.default_rng(self.pixel_order).permutation(self.side**2)]
+        if not np.abs(pixels).max() < MOST:  # nor NaN, where the correlation leaves nothing that varies
+            reason = "pixels are infinite or alike with this task.along, task.across or task.shortcut"
+            raise ConfigError(reason, hint="choose correlation lengths within the image, and a shortcut of about 1")
         inputs = torch.from_numpy(pixels[..., None].astype(np.float32))
         return Split(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
 

@@ -118,3 +118,10 @@ IMPOSSIBLE = [
 def test_impossible_settings(setting: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         Textures(**setting)
+
+
+@pytest.mark.parametrize("setting", [{"along": 1e300}, {"shortcut": 1e30}, {"shortcut": 1e300}])
+@pytest.mark.filterwarnings("error")
+def test_pixels_that_no_model_could_see_are_refused(setting: dict) -> None:
+    with pytest.raises(ValueError, match=rf"pixels are infinite or alike .*task\.{next(iter(setting))}"):
+        Textures(side=5, n_train=8, n_validation=4, n_test=4, **setting).load()
