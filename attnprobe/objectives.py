@@ -134,7 +134,7 @@ class MaskedReconstruction:
     def check_span(self, spec: Spec) -> None:
         fits = self.span == 1 or spec.length * self.ratio >= self.span
         message = f"is longer than the {self.ratio:.0%} of {spec.length} positions that are to be hidden: {self.span}"
-        require(fits, "objective.span", message)
+        require(fits, "objective.span", message, hint="take a shorter span or a larger objective.ratio")
 
     def losses(
         self, model: Transformer, batch: Batch, *, seed: int, epoch: int | Tensor, training: bool = False

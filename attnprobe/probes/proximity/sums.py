@@ -118,8 +118,11 @@ class ProximitySums:
         return sums.index_add_(-1, self.rings.flatten(), t.flatten(-2))
 
     def check_scores(self) -> None:
-        """NotApplicableError if no head's scores vary, or if several samples are all alike to every head."""
+        """NotApplicableError if scores are not finite, do not vary, or if several samples are alike to every head."""
         squares = self.per_head["squares"]
+        if not np.isfinite(squares).all():
+            reason = "queries and keys are so large that their scores are not finite"
+            raise NotApplicableError(reason, hint="the training may have diverged")
         if not squares.any():
             reason = "in every head all scores of a query are equal, so there is nothing that could prefer near keys"
             raise NotApplicableError(reason, hint="choose a checkpoint whose W_Q and W_K are not zero")

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from attnprobe.capture import ours
+from attnprobe.capture.arrays import arrays
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
 from attnprobe.probes.proximity.probe import Proximity, measure
@@ -189,6 +190,12 @@ def test_constant_scores_have_no_bias_but_a_pattern(null: str) -> None:
         model.blocks[0].attention.k.weight.zero_()
     with pytest.raises(NotApplicableError, match="in every head all scores of a query are equal"):
         run(model, split, null=null)
+
+
+def test_scores_that_overflow_are_refused() -> None:
+    q, k = np.random.default_rng(0).standard_normal((2, 7, 3, 11, 5)) * 1e200
+    with pytest.raises(NotApplicableError, match="their scores are not finite"):
+        measure(arrays(q, k), null="none")
 
 
 def test_copies_of_one_sequence_are_refused() -> None:
