@@ -21,6 +21,7 @@ from attnprobe.cli.screen.output import (
 )
 from attnprobe.errors import ConfigError
 from attnprobe.files.outputs import check_outputs, figure_files
+from attnprobe.files.ownership import one_writer_of
 
 if TYPE_CHECKING:
     from attnprobe.calibration.records import Key, Records
@@ -69,8 +70,9 @@ def calibrate(
     if figure is not None:
         outputs.append(("--figure", "figure", figure_files(figure)))
     check_outputs(outputs)  # pyright: ignore[reportArgumentType]
-    wanted, kept = prepare(replicas, cells or [], probe or [], power, records, seed)
-    complete = measure(wanted, kept, seed=seed, jobs=jobs, quiet=quiet or json)
+    with one_writer_of(records):
+        wanted, kept = prepare(replicas, cells or [], probe or [], power, records, seed)
+        complete = measure(wanted, kept, seed=seed, jobs=jobs, quiet=quiet or json)
     rows = judged(wanted, kept)
     document = write(rows, wanted, kept, records=records, out=out, csv=csv, figure=figure) if rows else {}
     if json:

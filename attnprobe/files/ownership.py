@@ -86,6 +86,23 @@ def one_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def one_writer_of(file: Path) -> Iterator[None]:
+    """The same of a single file, by a hidden lock beside it."""
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(file.with_name(f".{file.name}.lock"))
+        try:
+            lock.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 10)
+        except filelock.Timeout:
+            hint = "wait for it, stop it, or give another name"
+            raise ConfigError(f"a process is writing to {file}", hint=hint) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_no_writer(folder: Path) -> None:
     """ConfigError if another process writes to this folder; nothing is made."""
     if is_plain(folder / LOCK) and os.access(folder / LOCK, os.W_OK):

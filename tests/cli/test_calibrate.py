@@ -104,3 +104,14 @@ def test_what_was_finished_is_shown_when_it_is_stopped(attnprobe, monkeypatch: p
     again = attnprobe(*SMALL, "--probe", "control", "--no-power")
     assert again.code == 0
     assert len(calls) == 9
+
+
+def test_two_at_once_do_not_write_into_one_file(attnprobe) -> None:
+    from attnprobe.files.ownership import one_writer_of
+
+    with one_writer_of(Path("kept.jsonl")):
+        outcome = attnprobe(*SMALL, "--probe", "control", "--records", "kept.jsonl")
+    assert outcome.code == 2
+    outcome.complains("a process is writing to kept.jsonl")
+    assert not Path("kept.jsonl").exists()
+    assert attnprobe(*SMALL, "--probe", "control", "--no-power", "--records", "kept.jsonl").code == 0
