@@ -97,14 +97,14 @@ def rows_for(claims: list[str] | None, length: int, dim: int, seed: int, *, quie
 
 def check_figures(folder: Path) -> None:
     """Before the long work: may the figures be written there, and replace what stands there?"""
-    from theory.figures import FIGURES
+    from theory.drawing.figures import FIGURES
 
     check_outputs([("--figure", "figure", [file for name in FIGURES for file in figure_files(folder / name)])])
 
 
 def draw(folder: Path, length: int, dim: int, seed: int) -> list[Path]:
     from attnprobe.files import writing
-    from theory.figures import draw as draw_figures
+    from theory.drawing.figures import draw as draw_figures
 
     with writing(folder):
         return draw_figures(folder, length=length, dim=dim, seed=seed)

@@ -18,10 +18,10 @@ from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.pooling import require_downsample, shorten
+from attnprobe.tasks.derived.pooling import require_downsample, shorten
+from attnprobe.tasks.derived.subset import Subset
 from attnprobe.tasks.sources.catalogue import BIDMC_PARTS
 from attnprobe.tasks.sources.copies import find
-from attnprobe.tasks.subset import Subset
 
 LENGTH, CHANNELS = 4000, 2
 PREPARED = "reshuffle"  # folder of a target's split copy

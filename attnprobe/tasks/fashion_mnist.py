@@ -11,10 +11,10 @@ import torch
 from attnprobe.errors import ArtifactError
 from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.pooling import require_side, shorten
+from attnprobe.tasks.derived.pooling import require_side, shorten
+from attnprobe.tasks.derived.subset import Subset, nested_prefix
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from attnprobe.tasks.sources.copies import SYSTEM_FOLDER, find
-from attnprobe.tasks.subset import Subset, nested_prefix
 
 SIDE, CLASSES = 28, 10
 N_TRAIN, N_TEST, N_VALIDATION = 60_000, 10_000, 5_000

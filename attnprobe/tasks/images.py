@@ -12,11 +12,11 @@ import torch
 from attnprobe.errors import ArtifactError
 from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.pooling import require_side, shorten
+from attnprobe.tasks.derived.pooling import require_side, shorten
+from attnprobe.tasks.derived.subset import Subset
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from attnprobe.tasks.sources.copies import find
 from attnprobe.tasks.sources.pickles import read_batch
-from attnprobe.tasks.subset import Subset
 
 SIDE, CLASSES = 32, 10
 PER_BATCH, TRAIN_BATCHES = 10_000, 5

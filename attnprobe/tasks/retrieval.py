@@ -15,9 +15,9 @@ from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabulary
 from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.derived.subset import Subset
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from attnprobe.tasks.sources.copies import find, read_rows
-from attnprobe.tasks.subset import Subset
 
 CLASSES = 2
 COLUMNS = ("label", "first id", "second id", "first text", "second text")

@@ -17,10 +17,10 @@ from attnprobe.config import require
 from attnprobe.errors import ArtifactError
 from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.pooling import require_downsample, shorten
+from attnprobe.tasks.derived.pooling import require_downsample, shorten
+from attnprobe.tasks.derived.subset import Subset
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from attnprobe.tasks.sources.copies import files_of, find, require_inside
-from attnprobe.tasks.subset import Subset
 
 RATE = LENGTH = 16_000
 BITS = 16

@@ -12,9 +12,9 @@ from attnprobe.errors import ArtifactError
 from attnprobe.files import reading
 from attnprobe.tasks.characters import Vocabulary, count_characters, make_vocabulary
 from attnprobe.tasks.data import Data, Spec, Split
+from attnprobe.tasks.derived.subset import Subset
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from attnprobe.tasks.sources.copies import files_of, find
-from attnprobe.tasks.subset import Subset
 
 LABELS = ("neg", "pos")
 PER_CLASS = 12_500  # reviews of each split

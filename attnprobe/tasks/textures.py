@@ -13,7 +13,7 @@ import torch
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ConfigError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.derived.subset import TrainingSubset
 
 MOST = 1e6  # a pixel's size, in standard deviations: far more, and float32 overflows in the model
 

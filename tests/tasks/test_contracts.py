@@ -11,8 +11,8 @@ import torch
 from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks import MASK_ID, TASKS, Data, Split, Task
+from attnprobe.tasks.derived.subset import Subset, nested_prefix
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
-from attnprobe.tasks.subset import Subset, nested_prefix
 from tests.tasks.true_formats import FEW, in_published_formats
 
 READ = [name for name in TASKS if name in TASK_SOURCES]

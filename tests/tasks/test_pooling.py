@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnprobe.errors import ConfigError
-from attnprobe.tasks.pooling import require_downsample, require_side, shorten
+from attnprobe.tasks.derived.pooling import require_downsample, require_side, shorten
 
 
 @given(st.integers(1, 17), st.integers(1, 5), st.sampled_from(["uint8", "int16", "float32"]), st.data())

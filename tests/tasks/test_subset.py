@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from attnprobe.errors import ConfigError
 from attnprobe.tasks.data import Data, Spec, Split
-from attnprobe.tasks.subset import Subset, nested_prefix, noisy_labels
+from attnprobe.tasks.derived.subset import Subset, nested_prefix, noisy_labels
 
 
 def make_split(n: int, classes: int = 5) -> Split:

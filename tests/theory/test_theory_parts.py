@@ -8,7 +8,7 @@ import torch
 
 from theory import beyond, exact, flows, random_start
 from theory import measurements as measure
-from theory.figures import FIGURES, draw
+from theory.drawing.figures import FIGURES, draw
 from theory.setting import (
     Setting,
     centre_rows,

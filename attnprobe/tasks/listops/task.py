@@ -14,12 +14,12 @@ import torch
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
+from attnprobe.tasks.derived.subset import TrainingSubset
 from attnprobe.tasks.listops.grammar import EOS_ID, PAD_ID, VOCABULARY, Expressions, Grammar, draw
 from attnprobe.tasks.listops.published import read_published
 from attnprobe.tasks.sources.catalogue import LISTOPS_FILES, PUBLISHED_SOURCES
 from attnprobe.tasks.sources.copies import find
 from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, read_kept
-from attnprobe.tasks.subset import TrainingSubset
 
 CLASSES = 10
 BLOCK = 1000  # expressions

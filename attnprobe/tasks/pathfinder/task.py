@@ -13,12 +13,12 @@ import torch
 from attnprobe.config import require, require_positive
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
+from attnprobe.tasks.derived.pooling import shorten
+from attnprobe.tasks.derived.subset import TrainingSubset
 from attnprobe.tasks.pathfinder.paddles import Seeding
 from attnprobe.tasks.pathfinder.published import read_published
 from attnprobe.tasks.pathfinder.scenes import Scene, draw_scenes
-from attnprobe.tasks.pooling import shorten
 from attnprobe.tasks.sources.generated import LARGE, in_blocks, keep, read_kept
-from attnprobe.tasks.subset import TrainingSubset
 
 BLOCK = 64  # images
 VERSION = 2  # raise it when the same settings begin to give other data

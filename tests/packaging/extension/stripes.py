@@ -7,7 +7,7 @@ import torch
 
 from attnprobe.config import require_positive
 from attnprobe.tasks.data import Data, Outline, Spec, Split
-from attnprobe.tasks.subset import TrainingSubset
+from attnprobe.tasks.derived.subset import TrainingSubset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

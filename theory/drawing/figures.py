@@ -11,8 +11,8 @@ from torch import Tensor
 from theory import flows, predictions
 from theory import measurements as measure
 from theory.claims import blind_subspace, detection, invariance, proximity_ray
-from theory.code_figure import position_codes_figure
-from theory.figure_style import GREY, LABEL, METADATA, RECONSTRUCTION, STYLE, THIRD
+from theory.drawing.code_figure import position_codes_figure
+from theory.drawing.figure_style import GREY, LABEL, METADATA, RECONSTRUCTION, STYLE, THIRD
 from theory.gaussian_classes import GaussianClasses
 from theory.rows import Array
 from theory.setting import (

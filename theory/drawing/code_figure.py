@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from theory import measurements as measure
 from theory import predictions
 from theory.coded_scores import CORRELATION, data, factor_gradient, label_losses, step
-from theory.figure_style import GREY, LABEL, RECONSTRUCTION, THIRD
+from theory.drawing.figure_style import GREY, LABEL, RECONSTRUCTION, THIRD
 from theory.setting import Setting, decaying, position_codes
 
 
