@@ -148,6 +148,9 @@ def _untrained(
         execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")
         if carried.unfit:
             execution.monitor.message(f"{name}: heads of another size start fresh: {_list(carried.unfit)}")
+        left = tuple(sorted(source.keys() - model.state_dict().keys()))
+        if left:  # a fixed score profile, for one
+            execution.monitor.message(f"{name}: stays behind, for it has no place in this model: {_list(left)}")
     freeze(model, phase.freeze)
     return model
 

@@ -153,3 +153,13 @@ def test_kernels_are_tried_and_checked_with_what_is_added(small, donor) -> None:
         for kernel in ("flash", "math"):
             assert deviation(kernel, shape, CPU) < 1e-4
         assert has_known_fault("cudnn", shape)
+
+
+def test_a_profile_that_stays_behind_is_told(small, monitor, donor, tmp_path) -> None:
+    quick = "pretrain.epochs=1", "finetune.epochs=1"
+    execute(small(*changes(donor), *quick), tmp_path / "given", device=CPU, monitor=monitor)
+    assert not [text for text in monitor.messages if "stays behind" in text]
+    source = tmp_path / "given" / "checkpoints" / "finetuned.pt"
+    plain = dataclasses.replace(small("seed=5", *quick), pretrain=None, pretrained=source)
+    execute(plain, tmp_path / "plain", device=CPU, monitor=monitor)
+    assert [text for text in monitor.messages if "stays behind" in text and "score_profile.values" in text]
