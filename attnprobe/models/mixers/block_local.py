@@ -79,11 +79,11 @@ class BlockLocal(Attention):
 
     def _context(self, x: Tensor, axis: int) -> Tensor:
         """Axis ``axis`` of windows * size keys -> two, window and the keys it may see; zeros where there is none."""
-        x, size = x.movedim(axis, -1), self.window
-        reach = size if self.causal else 2 * size  # how far beyond the first key of the window before
-        padded = F.pad(x, (size, reach - size))
-        windows = padded.unfold(-1, size + reach, size)
-        return windows.movedim((-2, -1), (axis, axis + 1))
+        size, behind = self.window, 0 if self.causal else 1
+        windows = x.shape[axis] // size
+        padded = F.pad(x, (*(0, 0) * (x.dim() - 1 - axis), size, behind * size)).unflatten(axis, (-1, size))
+        # Copies, because attention is slow on views whose channels do not lie side by side.
+        return torch.cat([padded.narrow(axis, first, windows) for first in range(2 + behind)], axis + 1)
 
     def _mask(self, visibility: Visibility, windows: int, length: int, device: torch.device) -> Tensor:
         """(batch or 1, window, query or 1, key) bool; a query that sees nothing, as padding may, is let see all."""
