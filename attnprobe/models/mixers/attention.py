@@ -21,6 +21,7 @@ class Attention(Mixer):
 
     obeys = frozenset({"causal", "heads", "rotary", "attention_dropout", "tied"})
     has_scores = selects = True
+    called: ClassVar[str] = "attention"  # in the names of its calls
     parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"qk": ("q.*", "k.*"), "attention": ("*",)}
 
     def __init__(
@@ -68,26 +69,33 @@ class Attention(Mixer):
             q, k = self.rotary(q, at), self.rotary(k)
         if score_offset is not None and at is not None:
             score_offset = _rows(score_offset, at)
-        scale = q.shape[-1] ** -0.5
+        scale, visibility = q.shape[-1] ** -0.5, self.visibility(valid)
         if dropout is not None and self.dropout > 0:
-            mask = Visibility(causal=self.causal, valid=valid).whole(x.shape[1], x.device)
-            pattern = _pattern(q @ k.mT * scale, mask, score_offset)
+            pattern = _pattern(q @ k.mT * scale, visibility.whole(x.shape[1], x.device), score_offset)
             mixed = dropout.pattern(pattern, self.dropout, attention_site(self.layer), at) @ v
-        elif score_offset is None and valid is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
         else:
-            visible = Visibility(causal=self.causal, valid=valid).whole(x.shape[1], x.device)
-            mask = as_mask(visible, score_offset, q.dtype)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            mixed = self.attend(q, k, v, scale, visibility, score_offset)
         if observe is not None:
-            visibility = Visibility(causal=self.causal, valid=valid)
-            name = f"blocks.{self.layer}.attention"
+            name = f"blocks.{self.layer}.{self.called}"
             observe(
                 AttentionCall(
                     layer=self.layer, name=name, q=q, k=k, v=v, output=mixed, scale=scale, visibility=visibility
                 )
             )
         return self.o(mixed.transpose(1, 2).flatten(2))
+
+    def visibility(self, valid: Tensor | None) -> Visibility:
+        """Who sees whom among positions of which ``valid`` (batch, length) are real."""
+        return Visibility(causal=self.causal, valid=valid)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, visibility: Visibility, offset: Tensor | None
+    ) -> Tensor:
+        """(batch, head, query, d_head), keys and values of all positions -> the pattern times v, of q's shape."""
+        if offset is None and visibility.valid is None:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
+        mask = as_mask(visibility.whole(k.shape[-2], k.device), offset, q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnprobe.config import require_positive
-from attnprobe.models.dropout import Dropout
 from attnprobe.models.mixers.attention import Attention
 from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
-from attnprobe.scores.call import AttentionCall, Observer
 from attnprobe.scores.visibility import Visibility, as_mask
 
 
@@ -23,6 +21,7 @@ class BlockLocal(Attention):
 
     obeys = Attention.obeys - {"attention_dropout"}
     masks, selects = True, False
+    called = "block_local"
 
     def __init__(self, site: Site, window: int) -> None:
         super().__init__(
@@ -30,38 +29,13 @@ class BlockLocal(Attention):
         )
         self.window = window
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        valid: Tensor | None = None,
-        score_offset: Tensor | None = None,
-        observe: Observer | None = None,
-        at: Tensor | None = None,
-        dropout: Dropout | None = None,
-    ) -> Tensor:
-        """As ``Attention.forward``, but never with ``at`` or ``dropout``; score offsets are read at visible pairs."""
-        assert at is None, "not declared"
-        assert dropout is None, "not declared"
-        q, k, v = (self._split_heads(t) for t in (self.q(x), self.k(x), self.v(x)))
-        if self.rotary is not None:
-            q, k = self.rotary(q), self.rotary(k)
-        scale = q.shape[-1] ** -0.5
-        visibility = Visibility(causal=self.causal, valid=valid, block=self.window)
-        mixed = self._attend(q, k, v, scale, visibility, score_offset)
-        if observe is not None:
-            observe(
-                AttentionCall(
-                    layer=self.layer, name=f"blocks.{self.layer}.block_local", q=q, k=k, v=v, output=mixed,
-                    scale=scale, visibility=visibility,
-                )
-            )  # fmt: skip
-        return self.o(mixed.transpose(1, 2).flatten(2))
+    def visibility(self, valid: Tensor | None) -> Visibility:
+        return Visibility(causal=self.causal, valid=valid, block=self.window)
 
-    def _attend(
+    def attend(
         self, q: Tensor, k: Tensor, v: Tensor, scale: float, visibility: Visibility, offset: Tensor | None
     ) -> Tensor:
-        """(batch, head, length, d_head) -> the same; windows are folded into the batch axis."""
+        """Windows are folded into the batch axis; an offset is read at visible pairs."""
         batch, length, size = len(q), q.shape[-2], self.window
         if length <= size:  # a single window
             mask = visibility.whole(length, q.device)
