@@ -141,6 +141,31 @@ class SampledSettings(StateSpaceSettings):
         return lambda tensor, generator: tensor.uniform_(low, high, generator=generator)
 
 
+class SampledConvolution(LongConvolution):
+    """Of systems with the eigenvalues -exp(log_decay) + i frequency, each for as many channels as share it."""
+
+    system: ClassVar[tuple[str, ...]] = ("log_decay", "frequency", "input")  # the system's own parameters
+
+    def __init__(self, site: Site, settings: SampledSettings) -> None:
+        super().__init__(site)
+        systems, half = settings.systems(site.d_model), settings.states // 2
+        self.log_step = nn.Parameter(torch.empty(site.d_model))
+        self.log_decay = nn.Parameter(torch.empty(systems, half))
+        self.frequency = nn.Parameter(torch.empty(systems, half))
+        self.input = nn.Parameter(torch.empty(systems, half, 2))  # B
+        self.output = nn.Parameter(torch.empty(self.directions, site.d_model, half, 2))  # C
+        self.declared_updates = settings.updates(*self.system)
+
+    def updates(self) -> Mapping[str, Update]:
+        return self.declared_updates
+
+    def of_channels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Step ([member,] channel, 1); eigenvalue and B ([member,] channel, state), complex."""
+        eigenvalue = torch.complex(-self.log_decay.exp(), self.frequency)
+        eigenvalue, given = (for_channels(x, self.channels) for x in (eigenvalue, complex_of(self.input)))
+        return self.log_step.exp()[..., None], eigenvalue, given
+
+
 def for_channels(x: Tensor, channels: int, axes: int = 2) -> Tensor:
     """([member,] system, state[, 2]) -> ([member,] channel, ...): channel c has system c modulo their number.
 

@@ -9,33 +9,30 @@ from torch import Tensor, nn
 from attnprobe.models.mixers.contract import Site
 from attnprobe.models.mixers.state_space.hippo import diagonal_plus_low_rank
 from attnprobe.models.mixers.state_space.layer import (
-    LongConvolution,
+    SampledConvolution,
     SampledSettings,
     complex_normal,
     complex_of,
     for_channels,
 )
-from attnprobe.models.parts import Derived, Initial, Update, constant, normal
+from attnprobe.models.parts import Derived, Initial, constant, normal
 
 LEAST_DECAY = 1e-3  # at the start, of the eigenvalues' real parts
 # Of an eigenvalue and its conjugate only the first is kept; sums over both are twice the real part.
 
 
-class S4Convolution(LongConvolution):
+class S4Convolution(SampledConvolution):
     """K_l = C A^l B of the LegS system after the bilinear rule, by its generating function at the roots of unity.
 
     ``output`` is C (1 - A^length): only with it is the generating function that of the cut kernel (S4, appendix C.3).
     """
 
+    system = (*SampledConvolution.system, "low_rank")
+
     def __init__(self, site: Site, settings: "S4Settings") -> None:
-        super().__init__(site)
-        self.settings, systems, half = settings, settings.systems(site.d_model), settings.states // 2
-        self.log_step = nn.Parameter(torch.empty(site.d_model))
-        self.log_decay = nn.Parameter(torch.empty(systems, half))  # the real part is -exp of it
-        self.frequency = nn.Parameter(torch.empty(systems, half))
-        self.low_rank = nn.Parameter(torch.empty(systems, half, 2))  # P
-        self.input = nn.Parameter(torch.empty(systems, half, 2))  # B
-        self.output = nn.Parameter(torch.empty(self.directions, site.d_model, half, 2))
+        super().__init__(site, settings)
+        self.settings = settings
+        self.low_rank = nn.Parameter(torch.empty_like(self.input))  # P
 
     def initial(self) -> Mapping[str, Initial]:
         eigenvalue, low_rank, given = map(torch.from_numpy, diagonal_plus_low_rank(self.settings.states))
@@ -64,14 +61,9 @@ class S4Convolution(LongConvolution):
         half = rows[..., : tensor.shape[-2]].transpose(0, 1)
         tensor.copy_(torch.view_as_real(half.resolve_conj()))
 
-    def updates(self) -> Mapping[str, Update]:
-        return self.settings.updates("log_decay", "frequency", "low_rank", "input")
-
     def kernels(self, length: int) -> Tensor:
-        step = self.log_step.exp()[..., None]  # ([member,] channel, 1)
-        eigenvalue = torch.complex(-self.log_decay.exp(), self.frequency)
-        parts = eigenvalue, complex_of(self.low_rank), complex_of(self.input)
-        eigenvalue, p, b = (for_channels(x, self.channels) for x in parts)
+        step, eigenvalue, b = self.of_channels()
+        p = for_channels(complex_of(self.low_rank), self.channels)
         angle = torch.arange(self.length // 2 + 1, device=step.device, dtype=torch.float64) * (
             -2 * torch.pi / self.length
         )

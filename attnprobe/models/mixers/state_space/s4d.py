@@ -7,33 +7,27 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnprobe.models.mixers.contract import Site
 from attnprobe.models.mixers.state_space.hippo import diagonal_plus_low_rank
 from attnprobe.models.mixers.state_space.layer import (
-    LongConvolution,
+    SampledConvolution,
     SampledSettings,
     complex_normal,
     complex_of,
-    for_channels,
 )
-from attnprobe.models.parts import Initial, Update, constant, normal
+from attnprobe.models.parts import Initial, constant, normal
 
 Spectrum = Literal["lin", "inv", "legs"]
 
 
-class S4DConvolution(LongConvolution):
+class S4DConvolution(SampledConvolution):
     """K_l = 2 Re sum_n C_n B_n z_n^l g_n, with z and g the eigenvalue and the gain after sampling by the step."""
 
     def __init__(self, site: Site, settings: "S4DSettings") -> None:
-        super().__init__(site)
-        self.settings, systems, half = settings, settings.systems(site.d_model), settings.states // 2
-        self.log_step = nn.Parameter(torch.empty(site.d_model))
-        self.log_decay = nn.Parameter(torch.empty(systems, half))  # the real part is -exp of it
-        self.frequency = nn.Parameter(torch.empty(systems, half))
-        self.input = nn.Parameter(torch.empty(systems, half, 2))  # B
-        self.output = nn.Parameter(torch.empty(self.directions, site.d_model, half, 2))  # C
+        super().__init__(site, settings)
+        self.settings = settings
 
     def initial(self) -> Mapping[str, Initial]:
         ones = torch.tensor([1.0, 0.0])
@@ -47,13 +41,8 @@ class S4DConvolution(LongConvolution):
         }
         return self.settings.starts(structured)
 
-    def updates(self) -> Mapping[str, Update]:
-        return self.settings.updates("log_decay", "frequency", "input")
-
     def kernels(self, length: int) -> Tensor:
-        step = self.log_step.exp()[..., None]  # ([member,] channel, 1)
-        eigenvalue = for_channels(torch.complex(-self.log_decay.exp(), self.frequency), self.channels)
-        given = for_channels(complex_of(self.input), self.channels)
+        step, eigenvalue, given = self.of_channels()
         scaled = step * eigenvalue
         if self.settings.discretization == "zoh":
             exponent, gain = scaled, torch.expm1(scaled) / eigenvalue
