@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Sequence
@@ -153,8 +154,13 @@ class Ours(Subject):
             targets[layer].k.load_state_dict(sources[layer].k.state_dict())
         return self._with(mixed)
 
+    @functools.cached_property
+    def _of_scores(self) -> set[str]:
+        """Names of W_Q and W_K with their biases, looked up once for all draws."""
+        return sets_of(self.model).get("qk", set())
+
     def redrawn(self, seed: int) -> "Ours":
-        names = sets_of(self.model).get("qk")
+        names = self._of_scores
         if not names:
             return super().redrawn(seed)
         model = copy.deepcopy(self.model, _all_but(self.model, names))
