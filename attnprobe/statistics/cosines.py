@@ -29,10 +29,7 @@ def noise_corrected_cosine_from_products(
 
     def cosine(weights: np.ndarray) -> np.ndarray:
         pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
-        between = [
-            (np.einsum("ri,ri->r", weights @ m, weights) - weights**2 @ np.diag(m)) / np.where(pairs > 0, pairs, np.nan)
-            for m in (xx, yy, symmetric)
-        ]
+        between = [between_different(weights, m) / np.where(pairs > 0, pairs, np.nan) for m in (xx, yy, symmetric)]
         resolved = (between[0] > 0) & (between[1] > 0)
         norms = np.sqrt(np.where(resolved, between[0] * between[1], np.nan))
         return between[2] / norms
@@ -40,3 +37,11 @@ def noise_corrected_cosine_from_products(
     estimate = cosine(np.ones((1, n)))[0]
     weights = drawn_counts(n, resamples, generator).astype(np.float64)
     return band_from_replicates(estimate, cosine(weights), level=level, n=n).interval(unit="cosine")
+
+
+def between_different(weights: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Sum of w_i w_j products_ij over different units i and j: weights (replicate, n), products (n, n) -> (replicate,).
+
+    Noise of a unit multiplies only that of others, so it adds nothing on average.
+    """
+    return np.einsum("ri,ri->r", weights @ products, weights) - weights**2 @ np.diag(products)

@@ -10,7 +10,7 @@ from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled
 from attnprobe.probes.alignment.rows import AlignmentRow, Settings, ratio
 from attnprobe.scores.directions import BLOCK, ScoreSpace
 from attnprobe.scores.offset_sums import pair_counts
-from attnprobe.statistics.cosines import noise_corrected_cosine_from_products
+from attnprobe.statistics.cosines import between_different, noise_corrected_cosine_from_products
 from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, bootstrap, drawn_counts
 from attnprobe.statistics.permutations import null_band, permutation_p_value
 
@@ -104,7 +104,7 @@ def _share_of_mean(part: np.ndarray, whole: np.ndarray, settings: Settings, loss
     """Ratio of squared norms of mean gradients from products of different groups; NaN where noise is all there is."""
 
     def share(weights: np.ndarray) -> np.ndarray:
-        of_part, of_whole = (np.einsum("ri,ij,rj->r", weights, m - np.diag(np.diag(m)), weights) for m in (part, whole))
+        of_part, of_whole = (between_different(weights, m) for m in (part, whole))
         return np.where(of_whole > 0, ratio(of_part, of_whole), np.nan)
 
     n = len(whole)
