@@ -1,0 +1,154 @@
+"""Configuration, weights and tokenizer of a Hugging Face folder or hub id, and nothing that could run code.
+
+Weights are read from safetensors only, code that comes with a model is never run, and nothing is downloaded unless the
+caller was asked for it. Everything that goes wrong is one line.
+"""
+
+import inspect
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
+from attnprobe.files import reading
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# pyright: reportMissingImports=false, reportMissingTypeStubs=false
+
+Head = Literal["none", "causal", "masked"]  # features alone, or with the language-model head on top
+Weights = Literal["pretrained", "drawn"]
+
+INSTALL = "pip install 'attnprobe[hf]'"
+SAFETENSORS = "weights must be safetensors: save_pretrained() of transformers writes them; pickled ones are not opened"
+KNOWN = "config.json must describe a model that transformers itself knows: code that comes with one is never run"
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+
+
+def load(
+    source: str,
+    *,
+    weights: Weights = "pretrained",
+    head: Head = "none",
+    seed: int = 0,
+    download: bool = False,
+    permission: str = "",
+    attention: str = "sdpa",
+) -> "PreTrainedModel":
+    """A model in float32 on the CPU, in evaluation mode. source: a folder, or the id of a model on the hub.
+
+    weights: those of the source, of which none may be missing, or new ones drawn from ``seed`` as the model's own code
+    draws them. download: whether the hub may be asked; else an id is looked for in the cache of Hugging Face only.
+    permission: what a person writes to allow that. attention: how transformers computes it ("eager", "sdpa").
+    A pooling layer is left out. ArtifactError if anything is missing, damaged or needs code of its own; ConfigError if
+    the extra is not installed.
+    """
+    config = read_config(source, download=download, permission=permission)
+    if weights == "drawn":
+        return from_config(config, head=head, seed=seed, attention=attention)
+    given = {
+        "config": config,
+        "dtype": torch.float32,
+        "attn_implementation": attention,
+        **_without_pooling(config, head),
+    }
+    with told(source, download, permission, SAFETENSORS):
+        model, found = _class(head).from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, local_files_only=not download,
+            output_loading_info=True, ignore_mismatched_sizes=True, **given,
+        )  # fmt: skip
+    parts = {name for name, _ in model.named_children()} | {model.base_model_prefix}
+    wrong = {
+        "of another shape": {name for name, *_ in found["mismatched_keys"]},
+        "missing": found["missing_keys"],
+        "without a place in the model": {n for n in found["unexpected_keys"] if n.partition(".")[0] in parts},
+    }
+    for kind, names in wrong.items():
+        if names:
+            message = f"the weights of {source} are not those of its config.json: {kind}: {_some(names)}"
+            raise ArtifactError(message, hint="was the folder copied or downloaded completely?")
+    return model.eval()
+
+
+def from_config(
+    config: "PretrainedConfig", *, head: Head = "none", seed: int = 0, attention: str = "sdpa"
+) -> "PreTrainedModel":
+    """A model of the same kind with weights drawn from ``seed``; torch's global seed is left alone."""
+    with reading(Path(config.model_type), KNOWN), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _class(head).from_config(
+            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False,
+            **_without_pooling(config, head),
+        )  # fmt: skip
+    return model.eval()
+
+
+def read_config(source: str, *, download: bool = False, permission: str = "") -> "PretrainedConfig":
+    """What kind of model it is, and its sizes."""
+    transformers = library()
+    with told(source, download, permission, KNOWN):
+        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=not download)
+
+
+def read_tokenizer(source: str, *, download: bool = False, permission: str = "") -> "PreTrainedTokenizerBase":
+    transformers = library()
+    with told(source, download, permission, "is there a tokenizer.json?"):
+        return transformers.AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False, local_files_only=not download
+        )
+
+
+def library() -> Any:
+    """The module ``transformers``, told to say nothing; ConfigError if it is not installed."""
+    try:
+        import safetensors  # noqa: F401 - as the weights are read with it
+        import transformers
+    except ImportError as error:
+        raise ConfigError("models of Hugging Face need transformers and safetensors", hint=INSTALL) from error
+    transformers.utils.logging.set_verbosity(logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+@contextmanager
+def told(source: str, download: bool, permission: str, hint: str) -> Iterator[None]:
+    """The boundary around transformers' readers: one line, and a hint of how to allow a download if that would help."""
+    path = Path(source)
+    if not path.is_dir() and (path.exists() or not HUB_ID.fullmatch(source)):
+        hint = "give a folder with config.json and model.safetensors, or an id like EleutherAI/pythia-70m"
+        raise ArtifactError(f"{source} is no folder of a Hugging Face model", hint=hint)
+    try:
+        with reading(path, hint):
+            yield
+    except AttnprobeError as error:
+        if path.is_dir() or download:
+            raise
+        message = f"{source} is no folder here, and of the hub's model of that name nothing is in the cache"
+        how = f", or allow a download: {permission}" if permission else ""
+        raise ArtifactError(message, hint=f"give a folder{how}") from error
+
+
+def _class(head: Head) -> Any:
+    transformers = library()
+    classes = {"none": "AutoModel", "causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM"}
+    return getattr(transformers, classes[head])
+
+
+def _without_pooling(config: "PretrainedConfig", head: Head) -> dict[str, bool]:
+    """The option of models that can be made without the layer that pools the first position."""
+    if head != "none":
+        return {}
+    built = library().MODEL_MAPPING.get(type(config), None)
+    built = built[0] if isinstance(built, tuple) else built
+    known = built is not None and "add_pooling_layer" in inspect.signature(built.__init__).parameters
+    return {"add_pooling_layer": False} if known else {}
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
