@@ -4,6 +4,7 @@ Nothing is guessed: a parameter that nobody declares is an error, not a draw fro
 relative to the part and may reach into its own parts ("linear.weight"); what is declared further out has the last word.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
@@ -83,6 +84,14 @@ class Part(nn.Module):
 def stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
     """One parameter with a leading axis of members, for twins."""
     return nn.Parameter(torch.stack([p.detach() for p in parameters]), requires_grad=parameters[0].requires_grad)
+
+
+def twin(layers: Sequence[Any]) -> nn.Module:
+    """A copy of the first one whose parameters, all its own, are those of ``layers`` with a leading axis of members."""
+    made = copy.deepcopy(layers[0])
+    for name, _ in layers[0].named_parameters():
+        setattr(made, name, stacked([layer.get_parameter(name) for layer in layers]))
+    return made
 
 
 def below(prefix: str, name: str) -> str:

@@ -263,9 +263,7 @@ class Block(Part):
         dropout: Dropout | None = None,
     ) -> Tensor:
         """All positions look and are looked at; with ``at`` (batch, n) only those look, and only theirs is returned."""
-        added = self._mix(
-            normed(self.norm1, x, valid) if self.norm_first else x, valid, score_offset, observe, at, dropout
-        )
+        added = self._mix(x, valid, score_offset, observe, at, dropout)
         x = x if at is None else take_positions(x, at)
         x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 1, at))
         x = x if self.norm_first else normed(self.norm1, x, valid)
@@ -276,16 +274,19 @@ class Block(Part):
         return x if self.norm_first else normed(self.norm2, x, valid)
 
     def _mix(
-        self, h: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None,
+        self, x: Tensor, valid: Tensor | None, score_offset: Tensor | None, observe: Observer | None,
         at: Tensor | None, dropout: Dropout | None,
     ) -> Tensor:  # fmt: skip
         """Ask the mixer for what it can do; the rest was refused before, or is done here."""
+        h = normed(self.norm1, x, valid) if self.norm_first else x
         mixer: Mixer = getattr(self, self.mixer_name)
         asked: dict[str, Any] = {}
         if mixer.has_scores:
             asked |= {"score_offset": score_offset, "observe": observe}
         if "attention_dropout" in mixer.obeys:
             asked["dropout"] = dropout
+        if mixer.gates:
+            asked["residual"] = x
         if mixer.selects:
             return mixer(h, valid=valid, at=at, **asked)
         mixed = mixer(h, valid=valid, **asked)

@@ -4,6 +4,7 @@ As a program, ``python -m tests.benchmarks.mixers [THREADS]`` prints the page th
 in every round; a time is that of a pass forward and backward of one layer.
 """
 
+import functools
 import math
 import sys
 import time
@@ -26,6 +27,7 @@ WIDTH, HEADS, ROUNDS = 64, 4, 7
 SIZES = {
     "block_local": {"window": 256}, "s4": {"states": 16}, "s4d": {"states": 16}, "dlr": {"states": 64},
     "performer": {"features": 64}, "linformer": {"rank": 64}, "longformer": {"window": 64}, "bigbird": {"block": 64},
+    "mega": {"chunk": 128}, "spade": {"states": 16},
 }  # fmt: skip
 
 
@@ -85,7 +87,9 @@ def growth(name: str, lengths: tuple[int, ...] = (1024, 2048, 4096)) -> dict[str
     times: dict[int, float] = {}
     for length in lengths:
         x = torch.randn(1, length, WIDTH, requires_grad=True)
-        found = take_turns({name: layer(name, length, **SIZES.get(name, {}))}, x, rounds=5)
+        made = layer(name, length, **SIZES.get(name, {}))
+        run = functools.partial(made, residual=x) if MIXERS[name].layer.gates else made
+        found = take_turns({name: run}, x, rounds=5)
         times[length] = float(np.median(found[name]))
     exponent = math.log(times[lengths[-1]] / times[lengths[0]], lengths[-1] / lengths[0])
     shown = {f"ms at {length}": f"{1000 * t:.1f}" for length, t in times.items()}

@@ -17,8 +17,8 @@ from attnprobe.tasks import Spec, Split
 WINDOW, HEADS, WIDTH, BATCH = 4, 3, 12, 5
 
 
-def layer(length: int, **settings) -> BlockLocal:
-    mixer = {"name": "block_local", "window": WINDOW}
+def layer(length: int, *, sliding: bool = False, **settings) -> BlockLocal:
+    mixer = {"name": "block_local", "window": WINDOW, "sliding": sliding}
     table = {"d_model": WIDTH, "heads": HEADS, "layers": 1, "mixer": mixer, **settings}
     model = make_model(build(TransformerConfig, table), Spec(length=length, classes=3, channels=2), "values", seed=0)
     found = model.double().blocks[0].get_submodule("block_local")
@@ -35,18 +35,20 @@ def dense(made: BlockLocal, x: torch.Tensor, valid: torch.Tensor | None, offset:
     scores = q @ k.mT / (WIDTH // HEADS) ** 0.5
     scores = scores if offset is None else scores + offset
     for i, j in itertools.product(range(length), repeat=2):
-        if abs(i // WINDOW - j // WINDOW) > 1 or (made.causal and j > i):
+        far = abs(i - j) >= WINDOW if made.sliding else abs(i // WINDOW - j // WINDOW) > 1
+        if far or (made.causal and j > i):
             scores[..., i, j] = -torch.inf
     if valid is not None:
         scores = scores.masked_fill(~valid[:, None, None], -torch.inf)
     return made.o((scores.softmax(-1).nan_to_num() @ v).transpose(1, 2).flatten(2))
 
 
+@pytest.mark.parametrize("sliding", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
 @pytest.mark.parametrize("length", [3, 4, 8, 11, 29])
-def test_it_is_dense_attention_under_its_mask(length: int, positions: str, causal: bool) -> None:
-    made = layer(length, positions=positions, causal=causal)
+def test_it_is_dense_attention_under_its_mask(length: int, positions: str, causal: bool, sliding: bool) -> None:
+    made = layer(length, positions=positions, causal=causal, sliding=sliding)
     torch.manual_seed(length)
     x = torch.randn(BATCH, length, WIDTH, dtype=torch.float64, requires_grad=True)
     padded = torch.arange(length) < torch.tensor([length, 1, 2, max(length - 4, 1), max(length // 2, 1)])[:, None]

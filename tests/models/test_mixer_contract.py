@@ -26,6 +26,7 @@ SPEC = Spec(length=LENGTH, classes=3, channels=2)
 SEVERAL_BLOCKS = {  # of these few positions
     "block_local": {"window": 3}, "longformer": {"window": 2}, "bigbird": {"block": 2, "random": 1},
     "reformer": {"chunk": 2, "buckets": 4}, "linformer": {"rank": 5}, "performer": {"features": 8},
+    "mega": {"states": 3, "d_shared": 5, "d_value": 4, "chunk": 4}, "spade": {"states": 4, "window": 3},
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ CPU = torch.device("cpu")
 SMALL = {
     "block_local": "window=3", "s4": "states=4", "s4d": "states=4", "dlr": "states=8", "performer": "features=8",
     "linformer": "rank=3", "longformer": "window=2", "bigbird": "block=2", "reformer": "chunk=4, buckets=2",
+    "mega": "states=2, d_shared=4, d_value=8, chunk=4", "spade": "states=4, window=3",
 }  # fmt: skip
 STATE_SPACE = ("s4", "s4d", "dlr")
 

@@ -10,6 +10,8 @@ from attnprobe.models.mixers.efficient.linear import LinearSettings, PerformerSe
 from attnprobe.models.mixers.efficient.linformer import LinformerSettings
 from attnprobe.models.mixers.efficient.longformer import LongformerSettings
 from attnprobe.models.mixers.efficient.reformer import ReformerSettings
+from attnprobe.models.mixers.mega import MegaSettings
+from attnprobe.models.mixers.spade import SpadeSettings
 from attnprobe.models.mixers.state_space.dlr import DLRSettings
 from attnprobe.models.mixers.state_space.s4 import S4Settings
 from attnprobe.models.mixers.state_space.s4d import S4DSettings
@@ -27,4 +29,6 @@ MIXERS: dict[str, type[MixerSettings]] = {
     "longformer": LongformerSettings,
     "bigbird": BigBirdSettings,
     "reformer": ReformerSettings,
+    "mega": MegaSettings,
+    "spade": SpadeSettings,
 }

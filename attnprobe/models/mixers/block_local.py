@@ -17,19 +17,22 @@ class BlockLocal(Attention):
     """Multi-head attention of queries in window j to the keys in windows j - 1, j and j + 1 (causal: not j + 1).
 
     As in the models for 16 000 positions and more of Amos et al. 2023. The last window may be shorter than the others.
+    Sliding: a query sees only keys less than ``window`` positions away.
     """
 
     obeys = Attention.obeys - {"attention_dropout"}
     masks, selects = True, False
     called = "block_local"
 
-    def __init__(self, site: Site, window: int) -> None:
+    def __init__(self, site: Site, window: int, *, sliding: bool = False) -> None:
         super().__init__(
             site.d_model, site.heads, layer=site.layer, causal=site.causal, rotary=site.rotary, tied=site.tied
         )
-        self.window = window
+        self.window, self.sliding = window, sliding
 
     def visibility(self, valid: Tensor | None) -> Visibility:
+        if self.sliding:
+            return Visibility(causal=self.causal, valid=valid, window=self.window - 1)
         return Visibility(causal=self.causal, valid=valid, block=self.window)
 
     def attend(
@@ -65,9 +68,12 @@ class BlockLocal(Attention):
         there = torch.arange(windows * size, device=device) < length
         valid = there[None] if visibility.valid is None else F.pad(visibility.valid, (0, windows * size - length))
         mask = self._context(valid.to(torch.uint8), 1).bool()[:, :, None]
+        query = torch.arange(size, device=device)[:, None]
+        key = torch.arange(mask.shape[-1], device=device) - size
         if self.causal:
-            query, key = torch.arange(size, device=device)[:, None], torch.arange(2 * size, device=device) - size
             mask = mask & (key <= query)
+        if self.sliding:
+            mask = mask & ((key - query).abs() < size)
         return mask | ~mask.any(-1, keepdim=True)
 
     def _offset_in_windows(self, offset: Tensor, batch: int, windows: int, fill: int) -> Tensor:
@@ -88,9 +94,10 @@ class BlockLocalSettings(MixerSettings):
     layer: ClassVar[type[Mixer]] = BlockLocal
 
     window: int = 4096  # positions
+    sliding: bool = False  # see fewer than window positions to each side; false: all of neighbouring windows
 
     def __post_init__(self) -> None:
         require_positive(self, "window")
 
     def make(self, site: Site) -> BlockLocal:
-        return BlockLocal(site, self.window)
+        return BlockLocal(site, self.window, sliding=self.sliding)

@@ -38,6 +38,7 @@ class Mixer(Part):
     obeys: ClassVar[frozenset[Obeyed]] = frozenset()  # a model that asks for another of these is refused
     has_scores: ClassVar[bool] = False  # pre-softmax scores, which can be observed and offset
     masks: ClassVar[bool] = False  # gives the attention kernel a mask even where nothing is padding
+    gates: ClassVar[bool] = False  # what it returns depends on what that is added to, its argument ``residual``
     selects: ClassVar[bool] = False  # computes only the positions ``at``; of others the block takes these afterwards
 
     def __init__(self, site: Site, settings: Any) -> None:
@@ -48,7 +49,7 @@ class Mixer(Part):
         valid position may depend on.
 
         One that has scores also takes ``score_offset`` and ``observe``, one that selects ``at``, one that obeys
-        attention_dropout ``dropout``: see ``Attention``.
+        attention_dropout ``dropout``: see ``Attention``; one that gates ``residual`` (batch, length, d_model).
         """
         raise NotImplementedError
 

@@ -1,6 +1,5 @@
 """What all state-space mixers share: long convolutions by FFT, and what is done with their output."""
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
 from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
-from attnprobe.models.parts import Fill, Initial, Part, Update, normal, stacked
+from attnprobe.models.parts import Fill, Initial, Part, Update, normal, twin
 
 RANDOM_START = 0.1  # standard deviation of the parameters that start without structure (Amos et al. 2023, table 7)
 
@@ -49,11 +48,8 @@ class LongConvolution(Part):
         return (convolved + skip * u).flatten(0, 1)
 
     @classmethod
-    def stack(cls, layers: Sequence["LongConvolution"]) -> "LongConvolution":
-        twin = copy.deepcopy(layers[0])
-        for name, _ in layers[0].named_parameters():
-            setattr(twin, name, stacked([layer.get_parameter(name) for layer in layers]))
-        return twin
+    def stack(cls, layers: Sequence["LongConvolution"]) -> nn.Module:
+        return twin(layers)
 
 
 class StateSpaceLayer(Mixer):
