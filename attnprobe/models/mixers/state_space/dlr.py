@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attnprobe.config import require, require_positive
 from attnprobe.models.mixers.contract import Site
 from attnprobe.models.mixers.state_space.layer import LongConvolution, StateSpaceSettings, complex_of
+from attnprobe.models.mixers.state_space.powers import real_powers, times
 from attnprobe.models.parts import Initial, Update, constant, normal
 
 
@@ -44,10 +45,11 @@ class DLRConvolution(LongConvolution):
         return own | {"skip": Update(decay="matrix")}
 
     def kernels(self, length: int) -> Tensor:
-        eigenvalue = torch.complex(-self.root_decay.square(), self.frequency)
-        position = torch.arange(length, device=eigenvalue.device, dtype=self.frequency.dtype)
-        powers = torch.exp(eigenvalue[..., None] * position)  # ([member,] state, length), shared by all channels
-        return (complex_of(self.output) @ powers[..., None, :, :]).real
+        weight = complex_of(self.output)
+        exponent = torch.complex(-self.root_decay.double().square(), self.frequency.double())
+        powers = real_powers(exponent, length, weight.dtype)  # shared by all channels
+        rows = times(weight.flatten(-3, -2), powers)  # one for every direction and channel
+        return rows.unflatten(-2, weight.shape[-3:-1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

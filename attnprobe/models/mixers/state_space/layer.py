@@ -155,11 +155,13 @@ class SampledConvolution(LongConvolution):
     def updates(self) -> Mapping[str, Update]:
         return self.declared_updates
 
-    def of_channels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Step ([member,] channel, 1); eigenvalue and B ([member,] channel, state), complex."""
-        eigenvalue = torch.complex(-self.log_decay.exp(), self.frequency)
-        eigenvalue, given = (for_channels(x, self.channels) for x in (eigenvalue, complex_of(self.input)))
-        return self.log_step.exp()[..., None], eigenvalue, given
+    def of_channels(self, *, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Step ([member,] channel, 1); eigenvalue and B ([member,] channel, state), complex; in float64 if exact."""
+        own = (self.log_step, self.log_decay, self.frequency, self.input)
+        log_step, log_decay, frequency, given = (p.double() if exact else p for p in own)
+        eigenvalue = torch.complex(-log_decay.exp(), frequency)
+        eigenvalue, given = (for_channels(x, self.channels) for x in (eigenvalue, complex_of(given)))
+        return log_step.exp()[..., None], eigenvalue, given
 
 
 def for_channels(x: Tensor, channels: int, axes: int = 2) -> Tensor:

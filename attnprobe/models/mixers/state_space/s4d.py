@@ -17,6 +17,7 @@ from attnprobe.models.mixers.state_space.layer import (
     complex_normal,
     complex_of,
 )
+from attnprobe.models.mixers.state_space.powers import factors, stacked_parts, times
 from attnprobe.models.parts import Initial, constant, normal
 
 Spectrum = Literal["lin", "inv", "legs"]
@@ -42,16 +43,19 @@ class S4DConvolution(SampledConvolution):
         return self.settings.starts(structured)
 
     def kernels(self, length: int) -> Tensor:
-        step, eigenvalue, given = self.of_channels()
+        step, eigenvalue, given = self.of_channels(exact=True)
         scaled = step * eigenvalue
         if self.settings.discretization == "zoh":
             exponent, gain = scaled, torch.expm1(scaled) / eigenvalue
         else:
             exponent, gain = torch.log((1 + scaled / 2) / (1 - scaled / 2)), step / (1 - scaled / 2)
-        position = torch.arange(length, device=step.device, dtype=step.dtype)
-        powers = torch.exp(exponent[..., None] * position)  # ([member,] channel, state, length)
-        weight = complex_of(self.output) * (given * gain)[..., None, :, :]
-        return 2 * (weight[..., None, :] @ powers[..., None, :, :, :]).squeeze(-2).real
+        weight = complex_of(self.output)
+        weight = weight * (2 * given * gain).to(weight.dtype)[..., None, :, :]
+        coarse, fine = factors(exponent, length, weight.dtype)
+        # Of every direction and channel a matrix (coarse, state) times one (state, fine).
+        left = weight[..., None, :] * coarse.mT[..., None, :, :, :]
+        found = times(left, stacked_parts(fine)[..., None, :, :, :])
+        return found.flatten(-2)[..., :length]
 
 
 def frequencies(spectrum: Spectrum, states: int) -> np.ndarray:
