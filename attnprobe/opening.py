@@ -70,6 +70,8 @@ class Opener:
                 check_fit(path, checkpoint, outline.spec)  # before the data are made
             self.datasets[task] = task.load(self.data_dir)
         data = self.datasets[task]
+        if task == checkpoint.task:
+            check_unchanged(path, checkpoint, data)
         check_fit(path, checkpoint, data.spec)
         return OpenedCheckpoint(
             path=path,
@@ -89,6 +91,16 @@ def check_fit(path: Path, checkpoint: "Checkpoint", spec: "Spec") -> None:
     if spec != checkpoint.spec:
         reason = f"this data does not fit the model in {path}, which was trained on inputs of another kind"
         raise ArtifactError(reason, hint="measure on the task the model was trained on")
+
+
+def check_unchanged(path: Path, checkpoint: "Checkpoint", data: "Data") -> None:
+    """ArtifactError if a person's own files are not what they were; data that are drawn may round otherwise."""
+    from attnprobe.tasks.own.source import OwnData
+
+    task, kept = checkpoint.task, checkpoint.data_sha256
+    if isinstance(task, OwnData) and kept is not None and kept != data.fingerprint():
+        reason = f"the data in {task.path} have changed since the model in {path} was trained on them"
+        raise ArtifactError(reason, hint="bring the earlier files back, or train again")
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

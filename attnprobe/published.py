@@ -12,7 +12,7 @@ from typing import Any
 from attnprobe.config import Table
 
 PHASES = ("pretrain", "finetune")
-TOKENS = ("listops", "text", "retrieval")  # tasks whose inputs are no values
+TOKENS = ("listops", "text", "retrieval", "table")  # tasks whose inputs are no values
 MASKED = ("masked", "denoising")  # objectives that hide inputs
 
 

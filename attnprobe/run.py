@@ -69,7 +69,8 @@ class Phase:
     patience: int | None = None  # stop after so many epochs without a better selection number; None = never
     evaluation: Literal["whole", "drop_last"] = "whole"  # drop_last: without the last incomplete batch, as published
     evaluation_masks: Literal["fixed", "fresh"] = "fixed"  # fresh: other ones at every evaluation, as published
-    task: Task | None = dataclasses.field(default=None, metadata={"choices": TASKS})  # other data than the run's own
+    # other data than the run's own; a section without a name is the run's own task with these settings changed
+    task: Task | None = dataclasses.field(default=None, metadata={"choices": TASKS})
     transfer: str | tuple[str, ...] = "all"  # what is carried over from the phase before: a set's name or patterns
     freeze: str | tuple[str, ...] = "none"  # what stays fixed: a set's name or patterns
 
@@ -157,7 +158,22 @@ def reconstruction_target(run: RunConfig, spec: Spec, pretrain: Phase | None) ->
 
 def from_table(table: config.Table) -> RunConfig:
     """Settings from a table; ``published = true`` in it turns on what published.py lists."""
-    return config.build(RunConfig, published.completed(table))
+    return config.build(RunConfig, published.completed(with_phase_tasks(table)))
+
+
+def with_phase_tasks(table: config.Table) -> config.Table:
+    """The task of a phase without a name is the run's own with some settings changed; one with a name is another."""
+    task = table.get("task")
+    whole = {"name": task} if isinstance(task, str) else task
+    result = dict(table)
+    for name in ("pretrain", "finetune"):
+        phase = table.get(name)
+        if not isinstance(phase, dict) or not isinstance(whole, dict):
+            continue
+        changes = phase.get("task")
+        if isinstance(changes, dict) and "name" not in changes:
+            result[name] = phase | {"task": whole | changes}
+    return result
 
 
 def to_table(run: RunConfig) -> config.Table:

@@ -12,6 +12,7 @@ PER_CLASS = 8  # images in a row of the contact sheet
 ROWS = 10  # classes shown at most
 GAP = 2  # pixels between them
 BINS = 40
+LONGEST_NAME = 16  # characters of a class's name
 
 
 def draw_sheet(data: Data, path: Path, title: str) -> None:
@@ -40,7 +41,7 @@ def contact_sheet(data: Data, grid: tuple[int, int], title: str) -> Figure:
     figure = Figure(figsize=(0.9 * PER_CLASS + 0.8, 0.9 * rows + 0.4))
     ax = figure.subplots()
     ax.imshow(canvas if data.spec.channels == 3 else canvas[..., 0], cmap="gray", vmin=0, vmax=1)
-    ax.set_yticks(np.arange(rows) * height + grid[0] / 2, [f"class {row}" for row in range(rows)])
+    ax.set_yticks(np.arange(rows) * height + grid[0] / 2, [class_name(data.spec, row) for row in range(rows)])
     ax.set_xticks([])
     ax.tick_params(length=0)
     for spine in ax.spines.values():
@@ -79,7 +80,7 @@ def signal_sheet(data: Data, title: str) -> Figure:
     else:
         firsts = [first_of_class(data.train, c, 1) for c in range(min(data.spec.classes, ROWS))]
         chosen = np.array([first[0] for first in firsts if len(first)])
-        names = [f"class {int(data.train.labels[int(i)])}" for i in chosen]
+        names = [class_name(data.spec, int(data.train.labels[int(i)])) for i in chosen]
     figure = Figure(figsize=(9, 0.9 * len(chosen) + 0.8))
     axes = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
     for ax, i, name in zip(axes, chosen, names, strict=True):
@@ -88,6 +89,14 @@ def signal_sheet(data: Data, title: str) -> Figure:
     axes[-1].set_xlabel("position")
     figure.suptitle(f"{title}: training samples")
     return figure
+
+
+def class_name(spec: Spec, label: int) -> str:
+    """As it stands beside a row; a dollar sign would begin a formula."""
+    if not spec.class_names:
+        return f"class {label}"
+    name = spec.class_names[label].replace("$", r"\$")
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def first_of_class(split: Split, label: int, count: int) -> np.ndarray:

@@ -5,6 +5,9 @@ from attnprobe.tasks.data import Task
 from attnprobe.tasks.fashion_mnist import FashionMNIST
 from attnprobe.tasks.images import Image, SequentialCIFAR
 from attnprobe.tasks.listops import ListOps
+from attnprobe.tasks.own.arrays import Arrays
+from attnprobe.tasks.own.images import ImageFolder
+from attnprobe.tasks.own.table import Table
 from attnprobe.tasks.pathfinder import Pathfinder
 from attnprobe.tasks.retrieval import Retrieval
 from attnprobe.tasks.speech import SpeechCommands
@@ -22,4 +25,7 @@ TASKS: dict[str, type[Task]] = {
     "retrieval": Retrieval,
     "speech-commands": SpeechCommands,
     "bidmc": BIDMC,
+    "arrays": Arrays,
+    "table": Table,
+    "images": ImageFolder,
 }

@@ -25,6 +25,7 @@ class Spec:
     grid: tuple[int, int] | None = None  # (height, width) if positions are the pixels of an image, row by row
     pairs: bool = False  # every sample is two sequences with one label: inputs (n, 2, length), lengths (n, 2)
     regression: bool = False  # labels are float32 numbers to be predicted, not classes
+    class_names: tuple[str, ...] = ()  # in the order of the labels; empty = classes are known by their numbers
 
     @property
     def is_tokens(self) -> bool:
@@ -91,6 +92,7 @@ class Data:
     validation: Split
     test: Split
     notes: dict[str, float] = dataclasses.field(default_factory=dict)  # measured while reading, such as truncated_share
+    remarks: tuple[str, ...] = ()  # what was understood of a person's own files, in sentences
 
     def splits(self) -> dict[str, Split]:
         return {"train": self.train, "validation": self.validation, "test": self.test}

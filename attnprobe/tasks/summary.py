@@ -18,10 +18,13 @@ def summarise(data: Data) -> dict[str, Any]:
         "length": spec.length,
         "channels": None if spec.is_tokens else spec.channels,
         "vocabulary": spec.vocabulary,
+        "grid": spec.grid,
         "classes": None if spec.regression else spec.classes,
+        "class_names": list(spec.class_names),
         "pairs": spec.pairs,
         "splits": {name: summarise_split(split, data) for name, split in data.splits().items()},
         "notes": data.notes,
+        "remarks": list(data.remarks),
         "fingerprint": data.fingerprint(),
     }
 
@@ -40,7 +43,7 @@ def summarise_split(split: Split, data: Data) -> dict[str, Any]:
         facts["class_counts"] = np.bincount(labels, minlength=data.spec.classes).tolist()
     if split.lengths is not None:
         lengths = split.lengths.numpy().ravel()
-        counts, edges = np.histogram(lengths, bins=BINS, range=(0, data.spec.length))
+        counts, edges = np.histogram(lengths, bins=min(BINS, data.spec.length), range=(0, data.spec.length))
         facts["lengths"] = five_numbers(lengths) | {"edges": edges.tolist(), "counts": counts.tolist()}
     return facts
 

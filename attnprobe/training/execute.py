@@ -103,6 +103,7 @@ def _run_phase(
         "spec": data.spec,
         "target": model.target,
         "pretrain": execution.pretrain,
+        "data_sha256": directory.read_manifest().get("data_sha256", {}).get(name),
     }
     if not directory.checkpoint("init").exists():
         initial = Checkpoint(phase="init", epoch=0, numbers={}, state=state_on_cpu(model), **common)

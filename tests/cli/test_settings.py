@@ -97,7 +97,8 @@ def test_one_setting(attnprobe) -> None:
 
 def test_a_setting_that_tasks_have_differently(attnprobe) -> None:
     found = attnprobe("settings", "task.max_length", "--json").document()["settings"]
-    assert {tuple(s["of"]): s["default"] for s in found} == {("listops",): 2000, ("text",): 4096, ("retrieval",): 4000}
+    defaults = {("listops",): 2000, ("text",): 4096, ("retrieval",): 4000, ("table",): 1024}
+    assert {tuple(s["of"]): s["default"] for s in found} == defaults
     keys = {"key", "of", "type", "default", "required", "values", "allowed", "meaning", "source", "declared_in"}
     assert set(found[0]) == keys
 

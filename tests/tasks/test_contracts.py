@@ -12,11 +12,13 @@ from attnprobe.config import build, dump
 from attnprobe.errors import ArtifactError
 from attnprobe.tasks import MASK_ID, TASKS, Data, Split, Task
 from attnprobe.tasks.derived.subset import Subset, nested_prefix
+from attnprobe.tasks.own import OWN
 from attnprobe.tasks.sources.catalogue import TASK_SOURCES
 from tests.tasks.true_formats import FEW, in_published_formats
 
 READ = [name for name in TASKS if name in TASK_SOURCES]
-GENERATED = [name for name in TASKS if name not in TASK_SOURCES]
+GENERATED = [name for name in TASKS if name not in TASK_SOURCES and name not in OWN]
+FROM_FILES = [*READ, *OWN]
 every_task = pytest.mark.parametrize("name", TASKS)
 
 
@@ -169,7 +171,7 @@ def test_data_that_are_not_there_are_one_clear_error(name: str, data_dir: Path, 
 
 @every_task
 def test_fractions_are_nested_and_leave_the_rest(name: str, data_dir: Path) -> None:
-    n_train = None if name in READ else FEW[name]["n_train"]
+    n_train = None if name in FROM_FILES else FEW[name]["n_train"]
     whole = make(name, n_train=n_train).load(data_dir)
     order = torch.from_numpy(nested_prefix(len(whole.train), len(whole.train)))
     for fraction in (0.01, 0.3, 0.5, 1.0):
@@ -179,7 +181,7 @@ def test_fractions_are_nested_and_leave_the_rest(name: str, data_dir: Path) -> N
         assert_equal(part.test, whole.test)
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", FROM_FILES)
 def test_numbers_of_samples_follow_the_same_rule(name: str, data_dir: Path) -> None:
     assert issubclass(TASKS[name], Subset)
     whole = make(name, n_train=None).load(data_dir)

@@ -16,7 +16,14 @@ from attnprobe.tasks import TASKS, Batch, Data
 from tests.tasks.true_formats import FEW, in_published_formats
 
 EXTRA = 13  # padded positions that are added
-PADDED = {"listops": {}, "text": {}, "retrieval": {}, "speech-commands": {"padding": "masked"}}
+PADDED = {
+    "listops": {},
+    "text": {},
+    "retrieval": {},
+    "speech-commands": {"padding": "masked"},
+    "arrays": {},
+    "table": {},
+}
 TOLERANCE = 1e-12  # float64
 
 MODELS: dict[str, dict[str, Any]] = {

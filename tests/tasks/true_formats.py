@@ -1,11 +1,14 @@
 """Writers of small data sets in the formats of the published ones, and the sizes that readers then expect."""
 
+import csv
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import wavfile
 
 from attnprobe.tasks import bidmc, fashion_mnist, images, speech, text
@@ -17,8 +20,8 @@ PER_CLASS = 10  # IMDb
 LENGTH = 37  # Speech Commands and BIDMC
 WORDS = ("bed", "cat", "zero")
 
-# Settings with which every task gives a few short sequences; text and retrieval have padded ones among them.
-FEW: dict[str, dict[str, int]] = {
+# Settings with which every task gives a few short sequences; those with padding have padded ones among them.
+FEW: dict[str, dict[str, Any]] = {
     "textures": {"side": 5, "n_train": 12, "n_validation": 8, "n_test": 8},
     "listops": {"min_length": 3, "max_length": 31, "max_depth": 4, "n_train": 12, "n_validation": 8, "n_test": 8},
     "pathfinder": {"contour_length": 6, "downsample": 4, "n_train": 12, "n_validation": 8, "n_test": 8},
@@ -29,6 +32,9 @@ FEW: dict[str, dict[str, int]] = {
     "retrieval": {"max_length": 101, "n_train": 6, "n_validation": 2, "n_test": 3},
     "speech-commands": {"downsample": 2, "n_train": 12, "n_validation": 3, "n_test": 3},
     "bidmc": {"downsample": 2, "n_train": 12, "n_validation": 3, "n_test": 3},
+    "arrays": {"path": "values.npz", "n_train": 12, "n_validation": 3, "n_test": 5},
+    "table": {"path": "texts.csv", "n_train": 12, "n_validation": 3, "n_test": 5},
+    "images": {"path": "photos", "n_train": 12, "n_validation": 3, "n_test": 5},
 }
 
 
@@ -58,6 +64,9 @@ def in_published_formats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_speech(data / "speech-commands")
     for target in ("HR", "RR", "SpO2"):
         write_bidmc(data / "bidmc", target)
+    write_arrays(data)
+    write_table(data / "texts.csv")
+    write_images(data / "photos")
     return data
 
 
@@ -170,3 +179,29 @@ def write_bidmc(folder: Path, target: str = "HR", n: tuple[int, int] = (14, 6)) 
     for part, chosen in (("TRAIN", lines[: n[0]]), ("TEST", lines[n[0] :])):
         (folder / f"BIDMC32{target}_{part}.ts").write_text(header + "".join(chosen))
     return signals, labels
+
+
+def write_arrays(folder: Path, n: int = 37) -> None:
+    """Values of 3 channels on a grid of 5 x 7, and tokens of up to 53 positions; both padded."""
+    generator = np.random.default_rng(13)
+    labels = np.array(["low", "high", "mid"])[generator.permutation(np.arange(n) % 3)]
+    values = generator.normal(2.0, 3.0, (n, 35, 3)).astype(np.float32)
+    lengths = generator.integers(29, 36, n)
+    np.savez(folder / "values.npz", inputs=values, labels=labels, lengths=lengths, grid=np.array([5, 7]))
+    tokens, lengths = generator.integers(0, 11, (n, 53)), generator.integers(17, 54, n)
+    np.savez_compressed(folder / "tokens.npz", inputs=tokens, labels=np.arange(n) % 2, lengths=lengths)
+
+
+def write_table(path: Path, n: int = 37) -> None:
+    """Every text is another one; those of label "b" are longer."""
+    rows = [(f"text {i}, \u00e9t\u00e9: " + "xyz"[i % 3] * (i // 2), "ab"[i % 2]) for i in range(n)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+
+
+def write_images(folder: Path, n: int = 37, side: tuple[int, int] = (5, 7)) -> None:
+    generator = np.random.default_rng(17)
+    for i in range(n):
+        (folder / "xyz"[i % 3]).mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (*side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "xyz"[i % 3] / f"{i}.png")

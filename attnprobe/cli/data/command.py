@@ -7,6 +7,7 @@ import typer
 
 from attnprobe.cli.completion import complete_sources, complete_task_setting, complete_tasks, task_names
 from attnprobe.cli.data.downloads import download, in_megabytes, known_size, megabytes
+from attnprobe.cli.data.summary import show_next, show_summary
 from attnprobe.cli.screen.output import CHECK_FAILED, DataDir, Json, Quiet, print_json, print_table, progress_bar, say
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.files.outputs import check_outputs
@@ -42,12 +43,13 @@ def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) ->
 
         attnprobe data list --json
     """
+    from attnprobe.tasks.own import OWN
     from attnprobe.tasks.sources.cache import cache_dir
     from attnprobe.tasks.sources.catalogue import PUBLISHED_SOURCES, SOURCES, TASK_SOURCES
     from attnprobe.tasks.sources.copies import status
 
     readable = TASK_SOURCES | PUBLISHED_SOURCES
-    tasks = [{"name": name, "sources": list(readable.get(name, ()))} for name in task_names()]
+    tasks = [{"name": name, "sources": list(readable.get(name, ())), "own": OWN.get(name)} for name in task_names()]
     sources = [
         {
             "name": name,
@@ -62,10 +64,11 @@ def list_(data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) ->
     if json:
         print_json({"cache": str(cache_dir()), "tasks": tasks, "sources": sources})
     elif not quiet:
-        rows = [
-            [task["name"], " or ".join([*([] if task["name"] in TASK_SOURCES else ["generated"]), *task["sources"]])]
-            for task in tasks
-        ]
+        rows = []
+        for task in tasks:
+            generated = [] if task["name"] in TASK_SOURCES or task["own"] else ["generated"]
+            own = [f"your own: {task['own']}"] if task["own"] else []
+            rows.append([task["name"], " or ".join([*generated, *own, *task["sources"]])])
         print_table("tasks", ["name", "reads"], rows, numeric_from=2)
         rows = [[s["name"], s["status"], megabytes(s["bytes"]), s["title"]] for s in sources]
         print_table("sources", ["name", "status", "download", "what it is"], rows, numeric_from=4)
@@ -127,11 +130,14 @@ def generate(
 
         attnprobe data generate listops -s n_train=20000 -s data_seed=3
     """
+    from attnprobe.tasks.own import OWN
     from attnprobe.tasks.sources.cache import cache_dir
     from attnprobe.tasks.sources.catalogue import TASK_SOURCES
     from attnprobe.tasks.summary import summarise
 
     task = make_task(name, settings or [])
+    if name in OWN:
+        raise ConfigError(f"{name} reads your own files", hint=f"see what is in them: attnprobe data describe {name}")
     if name in TASK_SOURCES:
         raise ConfigError(f"{name} is read from files, not generated", hint=f"run `attnprobe data fetch {name}`")
     say(f"generating {name}", quiet=quiet or json)
@@ -206,6 +212,10 @@ def describe(
         attnprobe data describe textures --figure textures.png
 
         attnprobe data describe text -s max_length=2048 --json
+
+        attnprobe data describe table -s path=mine.csv -s text=review -s label=stars
+
+        attnprobe data describe images -s path=photos -s 'size=[32,32]' --figure photos.png
     """
     from attnprobe.tasks.summary import summarise
 
@@ -226,6 +236,7 @@ def describe(
         show_summary(name, summary)
         if figure is not None:
             say(f"figure: {figure}")
+        show_next(name, summary, settings or [])
 
 
 def make_task(name: str, settings: list[str]) -> "Task":
@@ -242,6 +253,7 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
     """Sources by their own names or by the tasks they serve; of several versions of one the first, or all."""
     from attnprobe.config import did_you_mean
     from attnprobe.tasks import TASKS
+    from attnprobe.tasks.own import OWN
     from attnprobe.tasks.sources.catalogue import PUBLISHED_SOURCES, SOURCES, TASK_SOURCES
 
     found: list[str] = []
@@ -253,6 +265,8 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
             found += TASK_SOURCES[name] if versions else TASK_SOURCES[name][:1]
         elif name in SOURCES:
             found.append(name)
+        elif name in OWN:
+            raise ConfigError(f"{name} reads your own files", hint=f"try `attnprobe data describe {name}`")
         elif name in TASKS:
             raise ConfigError(f"{name} needs no download", hint=f"run `attnprobe data generate {name}`")
         else:
@@ -260,30 +274,3 @@ def resolve(names: list[str], *, all_sources: bool) -> list[str]:
                 f"there is no data set {name!r}", hint=did_you_mean(name, {*SOURCES, *TASK_SOURCES, *PUBLISHED_SOURCES})
             )
     return list(dict.fromkeys(found))
-
-
-def show_summary(name: str, summary: dict[str, Any]) -> None:
-    rows = []
-    for split, facts in summary["splits"].items():
-        shape = " x ".join(map(str, facts["shape"]))
-        balance = facts.get("class_counts") or [f"{value:.4g}" for value in facts["labels"].values()]
-        lengths = [f"{facts['lengths'][key]:g}" for key in ("min", "median", "max")] if "lengths" in facts else ["-"]
-        rows.append([split, shape, facts["type"], " ".join(map(str, balance)), " / ".join(lengths)])
-    last = "label quartiles" if summary["classes"] is None else "samples of each class"
-    columns = ["split", "shape", "type", last, "length min / median / max"]
-    print_table(f"{name}: {summary['kind']}", columns, rows, numeric_from=5)
-    lengths = summary["splits"]["train"].get("lengths")
-    if lengths is not None:
-        show_histogram(lengths)
-    for key, value in summary["notes"].items():
-        say(f"{key}: {value:.4g}")
-    say(f"fingerprint: {summary['fingerprint']}")
-
-
-def show_histogram(lengths: dict[str, Any]) -> None:
-    """Lengths of the training sequences as bars of text."""
-    most = max(lengths["counts"])
-    rows = []
-    for low, high, count in zip(lengths["edges"], lengths["edges"][1:], lengths["counts"], strict=False):
-        rows.append([f"{low:g} to {high:g}", str(count), "#" * round(40 * count / most)])
-    print_table("lengths (training)", ["positions", "samples", ""], rows, numeric_from=3)

@@ -38,6 +38,7 @@ class Checkpoint:
     numbers: dict[str, float]  # training and validation metrics of that epoch
     state: dict[str, Tensor]
     pretrain: Phase | None = None  # the self-pretraining behind the model: of this run, or of its --pretrained
+    data_sha256: str | None = None  # of the data the model was trained on in that phase; None before it was kept
 
     def objectives(self) -> list[Objective]:
         """What the model was or will be trained for, in order."""
@@ -69,6 +70,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "epoch": checkpoint.epoch,
         "numbers": checkpoint.numbers,
         "pretrain": None if checkpoint.pretrain is None else dump(checkpoint.pretrain),
+        "data_sha256": checkpoint.data_sha256,
         "state": state,
     }
     write_atomically(path, lambda file: torch.save(document, file))
@@ -92,6 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             numbers=document["numbers"],
             state=document["state"],
             pretrain=settings.pretrain if pretrain is None else described(Phase, pretrain),
+            data_sha256=document.get("data_sha256"),
         )
         check_checkpoint(checkpoint)
     return checkpoint
@@ -115,6 +118,8 @@ def read_spec(table: dict[str, Any]) -> Spec:
             raise ValueError(f"spec.{name} {size} is impossible")
     if {len(spec.mean), len(spec.std)} - {1, spec.channels} or not all(std > 0 for std in spec.std):
         raise ValueError("spec.mean and spec.std do not fit the channels")
+    if spec.class_names and len(spec.class_names) != spec.classes:
+        raise ValueError("spec.class_names do not fit the classes")
     if spec.grid is not None and math.prod(spec.grid) != spec.length:
         raise ValueError("spec.grid does not fit the length")
     return spec
@@ -131,6 +136,8 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
         raise ValueError(f"epoch {shown(checkpoint.epoch)} is no number of epochs")
     if not all(isinstance(n, str) and type(v) in (int, float) for n, v in numbers.items()):
         raise ValueError("its numbers are no numbers")
+    if not isinstance(checkpoint.data_sha256, str | None):
+        raise ValueError("its checksum of the data is no text")
     if checkpoint.target not in ("values", "classes"):
         raise ValueError(f"unknown target {shown(checkpoint.target)}")
     if checkpoint.target == "classes" and not checkpoint.spec.is_tokens and checkpoint.spec.levels is None:

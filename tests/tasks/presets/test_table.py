@@ -11,6 +11,10 @@ OURS_ALONE = {
     "textures-10x10",
     "textures-shortcut",
     "fashion-mnist",
+    "arrays",
+    "arrays-tokens",
+    "table",
+    "images",
 }  # of no paper, like those for small machines
 
 
