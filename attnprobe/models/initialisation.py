@@ -55,7 +55,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     | weight and bias of linear layers | uniform in +-1/sqrt(fan in), torch's default              |
     | token embedding, class token     | normal, standard deviation 1                              |
     | learned positions                | normal, standard deviation 0.02                           |
-    | layer and batch norms            | gain 1, shift 0; running mean 0, running variance 1       |
+    | layer, scale and batch norms     | gain 1, shift 0; running mean 0, running variance 1       |
     | the linear embedding of values,  | uniform in +-1/sqrt(channels): the mask channel is not    |
     | if without_mask is asked for     | counted                                                   |
     | k, v, o when ``init`` is "tied"  | copies of q (the published code clones one linear layer)  |

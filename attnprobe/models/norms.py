@@ -1,4 +1,4 @@
-"""What keeps features in size: layer norm within a position, or batch norm over samples and positions."""
+"""What keeps features in size: within a position (layer and scale norm), or over samples and positions (batch norm)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from attnprobe.models.parts import Initial, Part, constant, stacked
+from attnprobe.models.parts import Initial, Part, Update, constant, stacked, twin
 
-Norm = Literal["layer", "batch"]
+Norm = Literal["layer", "batch", "scale"]
 MOMENTUM, EPSILON = 0.1, 1e-5  # those of torch's BatchNorm1d
 
 
@@ -62,6 +62,34 @@ class BatchNorm(Part):
         return ((flat - mean) * (variance + EPSILON).rsqrt() * weight + bias).view_as(x)
 
 
+class ScaleNorm(Part):
+    """Every position's features with mean square 1, times one number (Nguyen and Salazar 2019).
+
+    The parameter of a twin of several members has one more leading axis.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.empty(1))
+
+    def initial(self) -> Mapping[str, Initial]:
+        return {"gain": constant(1)}
+
+    def updates(self) -> Mapping[str, Update]:
+        return {"gain": Update(decay="bias")}
+
+    @classmethod
+    def stack(cls, layers: Sequence[Any]) -> nn.Module:
+        return twin(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, length, d_model) -> the same."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        scaled = x * (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+        gain = self.gain.view(-1, 1, 1, 1)
+        return (scaled.unflatten(0, (len(gain), -1)) * gain).flatten(0, 1)
+
+
 def _total(x: Tensor) -> Tensor:
     """(member, positions, ...) added up over the positions, of all processes that share the batch: (member, 1, ...)."""
     own = x.sum(1, keepdim=True)
@@ -88,6 +116,8 @@ def _summed(own: Tensor) -> Tensor:
 
 
 def make_norm(kind: Norm, d_model: int) -> nn.Module:
+    if kind == "scale":
+        return ScaleNorm()
     return nn.LayerNorm(d_model) if kind == "layer" else BatchNorm(d_model)
 
 

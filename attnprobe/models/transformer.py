@@ -41,7 +41,10 @@ class TransformerConfig:
     label_head: Literal["linear", "mlp"] = "linear"  # pairs of sequences always have their own head
     # identity: the features of a position are the logits of its token, as the published code does on Text and Retrieval
     reconstruction_head: Literal["linear", "identity"] = "linear"
-    norm: Norm = "layer"  # within every position, or over all of a training batch, what follows in a causal one too
+    activation: Literal["gelu", "silu"] = "gelu"  # between the two layers of an MLP
+    # layer: mean 0 and variance 1 within every position; scale: mean square 1 there, with one gain; batch: over all of
+    # a training batch, what follows in a causal one too
+    norm: Norm = "layer"
     # before every mixer and every MLP and once at the end, or after the output of each was added
     norm_place: Literal["before", "after"] = "before"
     causal: bool = False  # a position sees only itself and those before it
@@ -247,6 +250,7 @@ class Block(Part):
         self.add_module(self.mixer_name, config.mixer.make(site))
         self.site, self.rate = attention_site(layer), config.dropout
         self.has_mlp = config.d_mlp > 0
+        self.activation = F.gelu if config.activation == "gelu" else F.silu
         if self.has_mlp:
             self.norm2 = make_norm(config.norm, config.d_model)
             self.up = nn.Linear(config.d_model, config.d_mlp)
@@ -269,7 +273,7 @@ class Block(Part):
         x = x if self.norm_first else normed(self.norm1, x, valid)
         if not self.has_mlp:
             return x
-        added = self.down(F.gelu(self.up(normed(self.norm2, x, valid) if self.norm_first else x)))
+        added = self.down(self.activation(self.up(normed(self.norm2, x, valid) if self.norm_first else x)))
         x = x + (added if dropout is None else dropout.features(added, self.rate, self.site + 2, at))
         return x if self.norm_first else normed(self.norm2, x, valid)
 
@@ -293,4 +297,4 @@ class Block(Part):
         return mixed if at is None else take_positions(mixed, at)
 
 
-BLOCK_PARTS = ("norm1", "norm2", "up", "down")  # what a mixer's name must not be
+BLOCK_PARTS = ("norm1", "norm2", "up", "down", "activation")  # what a mixer's name must not be

@@ -31,8 +31,8 @@ SIZES = {
 }  # fmt: skip
 
 
-def layer(name: str, length: int, **settings: object) -> torch.nn.Module:
-    table = {"d_model": WIDTH, "heads": HEADS, "layers": 1, "mixer": {"name": name, **settings}}
+def layer(name: str, length: int, d_model: int = WIDTH, **settings: object) -> torch.nn.Module:
+    table = {"d_model": d_model, "heads": HEADS, "layers": 1, "mixer": {"name": name, **settings}}
     model = make_model(build(TransformerConfig, table), Spec(length=length, classes=2), "values", seed=0)
     return model.blocks[0].get_submodule(name)
 

@@ -1,4 +1,4 @@
-"""Batch norm against torch's, with padding and in ensembles; norms before and after."""
+"""Batch norm against torch's, with padding and in ensembles; scale norm; norms before and after."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from attnprobe.config import build
 from attnprobe.models import Transformer, TransformerConfig, make_model
-from attnprobe.models.norms import BatchNorm
+from attnprobe.models.norms import BatchNorm, ScaleNorm
 from attnprobe.models.stacking import stack
 from attnprobe.tasks import Spec
 from attnprobe.training.transfer import freeze, transfer
@@ -50,6 +50,41 @@ def test_padding_counts_for_nothing() -> None:
     wanted = again(x[valid][:, None])[:, 0]  # every real position a sequence of its own
     assert (got[valid] - wanted).abs().max() < 1e-12
     assert torch.allclose(made.variance, again.variance, atol=1e-12)
+
+
+def test_scale_norm_is_its_formula() -> None:
+    x, made = torch.randn(BATCH, LENGTH, WIDTH, dtype=torch.float64), ScaleNorm().double()
+    torch.nn.init.constant_(made.gain, 1.7)
+    wanted = 1.7 * F.rms_norm(x, (WIDTH,), eps=1e-5)
+    assert (made(x) - wanted).abs().max() < 1e-12
+
+
+def test_models_with_scale_norm_can_be_stacked() -> None:
+    config = build(
+        TransformerConfig, {"d_model": WIDTH, "heads": 2, "layers": 2, "norm": "scale", "activation": "silu"}
+    )
+    models = [make_model(config, SPEC, "values", seed=seed).double() for seed in (1, 2)]
+    for number, model in enumerate(models):
+        for name, parameter in model.named_parameters():
+            if name.endswith("gain"):
+                torch.nn.init.constant_(parameter, 1 + number)
+    x = torch.randn(2 * BATCH, LENGTH, 2, dtype=torch.float64)
+    alone = torch.cat([model(part) for model, part in zip(models, x.chunk(2), strict=True)])
+    assert (stack(models)(x) - alone).abs().max() < 1e-12
+    assert not torch.allclose(alone[:BATCH], models[1](x[:BATCH]))
+
+
+def test_the_mlp_has_its_activation() -> None:
+    outputs = {}
+    for name in ("gelu", "silu"):
+        config = build(TransformerConfig, {"d_model": WIDTH, "heads": 2, "layers": 1, "activation": name})
+        block = make_model(config, SPEC, "values", seed=1).double().blocks[0]
+        x = torch.randn(BATCH, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        after = x + block.attention(block.norm1(x))
+        wanted = after + block.down(getattr(F, name)(block.up(block.norm2(after))))
+        outputs[name] = block(x, None, None, None)
+        assert (outputs[name] - wanted).abs().max() < 1e-12
+    assert (outputs["gelu"] - outputs["silu"]).abs().max() > 1e-3
 
 
 def shared_batch(share: slice) -> list[torch.Tensor]:

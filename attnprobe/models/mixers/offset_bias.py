@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnprobe.models.parts import Initial, Part, normal, twin
+from attnprobe.models.parts import Initial, Part, Update, normal, twin
 from attnprobe.models.positions import BASE
 
 START = 0.02  # standard deviation at the start
@@ -29,6 +29,9 @@ class OffsetBias(Part):
     def forward(self, length: int) -> Tensor:
         """(member, query, key)."""
         return self.of_offsets(length).unfold(-1, length, 1).flip(-2)
+
+    def updates(self) -> Mapping[str, Update]:
+        return {name: Update(decay="bias") for name, _ in self.named_parameters()}
 
     @classmethod
     def stack(cls, layers: Sequence[Any]) -> nn.Module:
