@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         train,
         trajectory,
         verify,
+        watch,
     )
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "train",
     "trajectory",
     "verify",
+    "watch",
 ]
 
 

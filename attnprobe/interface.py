@@ -14,6 +14,8 @@ from attnprobe import opening, run
 from attnprobe.capture import convolutions
 from attnprobe.capture.arrays import arrays as arrays
 from attnprobe.capture.subject import Subject
+from attnprobe.capture.watching import ForeignLoss as ForeignLoss
+from attnprobe.capture.watching import watch as watch
 from attnprobe.errors import ArtifactError
 from attnprobe.files import parse_json, reading
 from attnprobe.launch.arms import settings_of

@@ -62,6 +62,26 @@ class Rotation(Protocol):
         ...
 
 
+@dataclasses.dataclass(kw_only=True)
+class Capture:
+    """How a foreign model was watched, and how well that gives what its own kernels gave."""
+
+    way: str  # AttentionInterface, functions, or both
+    calls: int  # of attention in every pass
+    error: float  # largest difference of pattern times values from the output so far, as a share of the largest value
+    allowed: float  # what rounding explains
+    leak: float | None  # causal models: change of earlier outputs when the last input changes; None: not tested
+
+    def note(self, error: float, allowed: float) -> None:
+        """Of one more call."""
+        self.error, self.allowed = max(self.error, error), max(self.allowed, allowed)
+
+    def __str__(self) -> str:
+        text = f"{self.calls} calls seen by {self.way}; pattern times values equals their output up to {self.error:.1e}"
+        text += f" of the largest value (allowed: {self.allowed:.1e})"
+        return text if self.leak is None else f"{text}; no look ahead (up to {self.leak:.1e})"
+
+
 class Subject(abc.ABC):
     """A model with sequences to run it on. ``run`` and the fields are needed, all else if a probe asks for it.
 
@@ -73,6 +93,7 @@ class Subject(abc.ABC):
     per_sample: int = 1  # sequences in a sample: two of a pair are run side by side, and their sums added
     labels: np.ndarray | None = None  # (samples,) int64 classes, negative = none; or float numbers
     rotation: Rotation | None = None  # None: queries and keys enter the scores as they were projected
+    capture: Capture | None = None  # of a foreign model: how it was watched
 
     @abc.abstractmethod
     def run(

@@ -131,6 +131,9 @@ class _Means:
         self.counts = torch.zeros(self.number, subject.space.length)
 
     def add(self, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
+        if call.softcap is not None or not call.projected:
+            reason = f"the scores of layer {call.layer} were not seen as products of queries and keys"
+            raise NotApplicableError(reason, hint="only such scores have a position and a content part")
         channels = torch.stack(position_channels(self.subject, call), 1)  # (sequence, 2, head, length, d_head)
         if self.rotation is not None:
             if call.bias is not None:

@@ -64,7 +64,7 @@ class Trace:
 
     @torch.no_grad()
     def _check(self, call: AttentionCall, values: Tensor, of_output: Tensor, queries: slice) -> None:
-        scale = of_output[..., queries, :].norm(dim=-1) * call.v.norm(dim=-1).amax(-1, keepdim=True)
+        scale = of_output[..., queries, :].norm(dim=-1) * call.values.norm(dim=-1).amax(-1, keepdim=True)
         tolerance = ROW_SUM_TOLERANCE[call.output.dtype]
         worst = float((values.sum(-1).abs() - tolerance * scale).amax())
         if not worst <= 0:  # also catches NaN
@@ -87,7 +87,7 @@ class Trace:
 def trace(subject: Subject, samples: np.ndarray, loss: str, *, method: Method) -> Trace:
     """Run ``loss`` with gradients and keep what ``Trace.gradients`` needs; parameters may be frozen.
 
-    Raises NotApplicableError naming layer and head if a query, key, value or output is not finite.
+    Raises NotApplicableError naming layer and head if a query, key, value or output is not finite, and under sinks.
     """
     space, offsets = subject.space, None
     calls: list[AttentionCall] = []
@@ -113,4 +113,7 @@ def trace(subject: Subject, samples: np.ndarray, loss: str, *, method: Method) -
         )
     for call in calls:
         check_call(subject, call)
+        if call.sinks is not None:
+            reason = f"layer {call.layer} has sinks, so a constant added to all scores of a query changes its pattern"
+            raise NotApplicableError(reason, hint="gradients of scores are taken where it does not; try proximity")
     return Trace(space=space, loss=found, calls=calls, offsets=offsets, valid=seen(subject, calls[0]))

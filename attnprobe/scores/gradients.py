@@ -25,9 +25,6 @@ class GradientBlock:
 def streamed_gradient(call: AttentionCall, of_output: Tensor, queries: slice) -> Tensor:
     """dS = P o (dO V^T - rowsum(dO o O)) at some queries: (target, batch, head, query, d_head) -> (..., rows, key)."""
     dtype = torch.promote_types(call.q.dtype, torch.float32)
-    v, output = call.v.to(dtype), call.output[..., queries, :].to(dtype)
+    v, output = call.values.to(dtype), call.output[..., queries, :].to(dtype)
     gradient = of_output[..., queries, :].to(dtype)
-    scores = call.scores_of(queries)
-    visible = call.visible_to(queries)
-    pattern = (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1)
-    return pattern * (gradient @ v.mT - (gradient * output).sum(-1, keepdim=True))
+    return call.pattern_of(queries) * (gradient @ v.mT - (gradient * output).sum(-1, keepdim=True))
