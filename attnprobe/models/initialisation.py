@@ -17,7 +17,7 @@ from attnprobe.errors import RunError
 from attnprobe.models.heads import ReconstructionTarget
 from attnprobe.models.parts import Derived, Fill, Initial, below, gather
 from attnprobe.models.torch_layers import initial_of
-from attnprobe.models.transformer import Block, Transformer, TransformerConfig
+from attnprobe.models.transformer import Transformer, TransformerConfig
 from attnprobe.tasks import Spec
 
 GIBIBYTE = 2**30
@@ -25,25 +25,26 @@ GIBIBYTE = 2**30
 
 def make_model(config: TransformerConfig, spec: Spec, target: ReconstructionTarget, *, seed: int) -> Transformer:
     """Build a model on the CPU and initialise it; RunError if this machine could never hold it."""
-    check_size(config)
+    check_size(config, spec, target)
     with torch.random.fork_rng(devices=[]):  # torch's own draws, overwritten below, leave the global seed alone
         model = Transformer(config, spec, target)
     initialise(model, seed)
     return model
 
 
-def check_size(config: TransformerConfig) -> None:
+def check_size(config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> None:
     """Refuse what would not fail but be killed: systems promise more memory than they have."""
     try:
         with torch.device("meta"):  # shapes without memory
-            block = Block(config, 0, 1, None)
-        weights = config.layers * parameter_count(block)
+            short = Transformer(dataclasses.replace(config, layers=min(config.layers, 2)), spec, target)
+        held = [sum(t.numel() for t in part.state_dict().values()) for part in (short, short.blocks[-1])]
+        weights = held[0] + (config.layers - len(short.blocks)) * held[1]
     except RuntimeError:  # not even the number of weights fits an integer
         weights = math.inf
     needed, there = 4 * weights / GIBIBYTE, machine.memory() / GIBIBYTE
     if needed > there:
         message = f"not enough memory: the model's weights alone take {needed:,.0f} GiB, this machine has {there:,.0f}"
-        raise RunError(message, hint="choose a smaller model.d_model, model.d_mlp or model.layers")
+        raise RunError(message, hint="choose a smaller model.d_model, model.d_mlp, model.layers or sizes of the mixer")
 
 
 @torch.no_grad()

@@ -87,6 +87,11 @@ class BlockLocal(Attention):
         return own.flatten(0, 1)
 
 
+def squares_of_windows(length: int, window: int) -> tuple[int, int]:
+    """As ``MixerSettings.squares``: three windows of queries see as many keys each as all three are."""
+    return max(1, length // (3 * window)), min(length, 3 * window)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockLocalSettings(MixerSettings):
     """Softmax attention within windows and between neighbouring ones, for long sequences."""
@@ -98,6 +103,9 @@ class BlockLocalSettings(MixerSettings):
 
     def __post_init__(self) -> None:
         require_positive(self, "window")
+
+    def squares(self, length: int) -> tuple[int, int]:
+        return squares_of_windows(length, self.window)
 
     def make(self, site: Site) -> BlockLocal:
         return BlockLocal(site, self.window, sliding=self.sliding)

@@ -73,5 +73,11 @@ class MixerSettings:
     def check(self, d_model: int) -> None:
         """ConfigError, which names the field as mixer.<field>, if these do not fit the width of a model."""
 
+    def squares(self, length: int) -> tuple[int, int]:
+        """How many squares (queries, keys) of which side its attention to a sequence is as much work as: what kernels
+        of attention are tried on.
+        """
+        return 1, length
+
     def make(self, site: Site) -> Mixer:
         return self.layer(site, self)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
-from attnprobe.models.mixers.block_local import BlockLocal
+from attnprobe.models.mixers.block_local import BlockLocal, squares_of_windows
 from attnprobe.models.mixers.contract import Mixer, Site
 from attnprobe.models.mixers.state_space.s4 import S4Settings
 
@@ -54,6 +54,9 @@ class SpadeSettings(S4Settings):
         super().__post_init__()
         require_positive(self, "window")
         require(self.augmented >= 0, "augmented", f"must not be negative, got {self.augmented}")
+
+    def squares(self, length: int) -> tuple[int, int]:
+        return squares_of_windows(length, self.window)
 
     def make(self, site: Site) -> Spade:
         return Spade(site, self)

@@ -70,10 +70,11 @@ class KernelChoice(NamedTuple):
 def shape_of(config: RunConfig, phase: Phase, data: Data, processes: int = 1) -> Shape:
     """What a phase's layers compute on their longest batches."""
     model, spec = config.model, data.spec
+    squares, length = model.mixer.squares(spec.length + (model.readout == "token"))
     return Shape(
-        sequences=min(phase.batch_size, len(data.train)) // processes * (2 if spec.pairs else 1),
+        sequences=min(phase.batch_size, len(data.train)) // processes * (2 if spec.pairs else 1) * squares,
         heads=model.heads,
-        length=spec.length + (model.readout == "token"),
+        length=length,
         d_head=model.d_model // model.heads,
         precision=config.engine.precision,
         masked=model.mixer.layer.masks or (data.train.lengths is not None and model.padding == "masked"),

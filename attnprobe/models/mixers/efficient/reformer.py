@@ -14,6 +14,7 @@ from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
 from attnprobe.models.mixers.efficient.projected import Projected
 from attnprobe.models.parts import Initial, normal
 
+MOST_ROUNDS = 64  # each is a pass of its own over the sequence
 TO_ITSELF = -1e5  # the score of a position with itself, which it takes only where it sees nothing else
 
 
@@ -98,4 +99,5 @@ class ReformerSettings(MixerSettings):
 
     def __post_init__(self) -> None:
         require_positive(self, "buckets", "chunk", "rounds")
+        require(self.rounds <= MOST_ROUNDS, "rounds", f"must be at most {MOST_ROUNDS}, got {self.rounds:,}")
         require(self.buckets == 1 or self.buckets % 2 == 0, "buckets", f"must be even or 1, got {self.buckets}")

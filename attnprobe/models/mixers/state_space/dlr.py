@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnprobe.config import require, require_positive
 from attnprobe.models.mixers.contract import Site
-from attnprobe.models.mixers.state_space.layer import LongConvolution, StateSpaceSettings, complex_of
+from attnprobe.models.mixers.state_space.layer import LongConvolution, StateSpaceSettings, check_steps, complex_of
 from attnprobe.models.mixers.state_space.powers import real_powers, times
 from attnprobe.models.parts import Initial, Update, constant, normal
 
@@ -63,7 +63,7 @@ class DLRSettings(StateSpaceSettings):
 
     def __post_init__(self) -> None:
         require_positive(self, "states", "step_low")
-        require(self.step_high >= self.step_low, "step_high", "must not be below step_low")
+        check_steps(self.step_low, self.step_high)
         require(self.lr >= 0, "lr", "must not be negative")
 
     def convolution(self, site: Site) -> DLRConvolution:

@@ -1,5 +1,7 @@
 """The LegS matrices: a state that holds the Legendre coefficients of all the past (Gu et al. 2020, HiPPO)."""
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ def legs(states: int) -> tuple[np.ndarray, np.ndarray]:
     return -np.tril(np.outer(root, root), -1) - np.diag(n + 1.0), root
 
 
+@functools.lru_cache(maxsize=2)
 def diagonal_plus_low_rank(states: int) -> tuple[Complex, Complex, Complex]:
     """eigenvalues, P, B (states / 2 each, complex128): A = V (diag(eigenvalues) - P P^*) V^* with V unitary.
 

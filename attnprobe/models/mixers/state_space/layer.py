@@ -13,6 +13,8 @@ from attnprobe.config import require, require_positive
 from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
 from attnprobe.models.parts import Fill, Initial, Part, Update, normal, twin
 
+MOST_STATES = 1024  # their matrix is diagonalised at the start of every layer
+MOST_STEP = 1e4  # float32 holds what it is multiplied with
 RANDOM_START = 0.1  # standard deviation of the parameters that start without structure (Amos et al. 2023, table 7)
 
 
@@ -109,7 +111,8 @@ class SampledSettings(StateSpaceSettings):
     def __post_init__(self) -> None:
         require_positive(self, "states", "step_low")
         require(self.states % 2 == 0, "states", f"must be even, since they come in pairs, got {self.states}")
-        require(self.step_high >= self.step_low, "step_high", "must not be below step_low")
+        require(self.states <= MOST_STATES, "states", f"must be at most {MOST_STATES}, got {self.states:,}")
+        check_steps(self.step_low, self.step_high)
         require(self.copies is None or self.copies > 0, "copies", f"must be at least 1, got {self.copies}")
         for name in ("lr", "step_lr"):
             require(getattr(self, name) >= 0, name, "must not be negative")
@@ -162,6 +165,11 @@ class SampledConvolution(LongConvolution):
         eigenvalue = torch.complex(-log_decay.exp(), frequency)
         eigenvalue, given = (for_channels(x, self.channels) for x in (eigenvalue, complex_of(given)))
         return log_step.exp()[..., None], eigenvalue, given
+
+
+def check_steps(low: float, high: float) -> None:
+    require(high >= low, "step_high", "must not be below step_low")
+    require(high <= MOST_STEP, "step_high", f"must be at most {MOST_STEP:g}, got {high:g}")
 
 
 def for_channels(x: Tensor, channels: int, axes: int = 2) -> Tensor:

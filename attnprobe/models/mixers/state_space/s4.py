@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from attnprobe.config import require
 from attnprobe.models.mixers.contract import Site
 from attnprobe.models.mixers.state_space.hippo import diagonal_plus_low_rank
 from attnprobe.models.mixers.state_space.layer import (
@@ -17,6 +18,7 @@ from attnprobe.models.mixers.state_space.layer import (
 )
 from attnprobe.models.parts import Derived, Initial, constant, normal
 
+MOST_WORK = 2**33  # channels x states^3: a minute or two for the start of a layer
 LEAST_DECAY = 1e-3  # at the start, of the eigenvalues' real parts
 # Of an eigenvalue and its conjugate only the first is kept; sums over both are twice the real part.
 
@@ -106,6 +108,11 @@ def bilinear(eigenvalue: Tensor, low_rank: Tensor, step: Tensor) -> Tensor:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class S4Settings(SampledSettings):
     """A state-space model with the LegS matrix."""
+
+    def check(self, d_model: int) -> None:
+        super().check(d_model)
+        message = f"{self.states:,} make the start of {d_model:,} channels too long: its time grows like their cube"
+        require(d_model * self.states**3 <= MOST_WORK, "mixer.states", message, hint="published ones have 64 to 256")
 
     def convolution(self, site: Site) -> S4Convolution:
         return S4Convolution(site, self)
