@@ -130,7 +130,7 @@ def alignment(subject: Subject, **options: Any) -> Answer:
     """Do labels pull the scores where reconstruction pulls them? options: of ``attnprobe.probes.alignment.measure``."""
     found = alignment_probe.measure(subject, **options)
     draw = functools.partial(alignment_figures.draw_alignments, {"subject": found})
-    return _answer("gradients along the scores", found.rows, ("direction", "family"), verdicts.alignment, found, draw)
+    return _answer("gradients along the scores", found.rows, alignment_probe.FIELDS, verdicts.alignment, found, draw)
 
 
 def intervene(subject: Subject, **options: Any) -> Answer:

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 
 import torch
 
-from attnprobe.calibration.checks import CHECKS
+from attnprobe.calibration.checks import ASKED, CHECKS
 from attnprobe.calibration.outcomes import Outcome
 from attnprobe.calibration.planted import PLANTED, planted_name
 from attnprobe.calibration.records import Key, Record, Records
@@ -41,9 +41,11 @@ def keys(cells: Sequence[Cell], probes: Sequence[str], replicas: int, *, power: 
 
 
 def asks(cell: str, probe: str) -> bool:
-    """Planted effects are for one probe each."""
+    """Planted effects are for one probe each, and some probes for some cells."""
     effect = cell.split(" ")[0]
-    return effect not in PLANTED or PLANTED[effect].probe == probe
+    if effect in PLANTED:
+        return PLANTED[effect].probe == probe
+    return probe not in ASKED or ASKED[probe](Cell.named(cell))
 
 
 def run(

@@ -15,8 +15,19 @@ from attnprobe.calibration.outcomes import Outcome
 from attnprobe.calibration.worlds import CLASSES, LENGTH, POPULATION, N, real_images
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.files import parse_json, reading, to_json, writing
+from attnprobe.training.saved.manifest import git_commit
 
-CODE = ("calibration", "capture", "models", "probes", "scores", "statistics", "objectives.py", "masking.py")
+CODE = (
+    "calibration",
+    "capture",
+    "models",
+    "probes",
+    "scores",
+    "statistics",
+    "objectives.py",
+    "masking.py",
+    "streams.py",
+)
 # the rooms whose code the numbers come from
 Key = tuple[str, int, str]  # cell, number of the replica, probe
 
@@ -28,6 +39,7 @@ class Record:
     probe: str
     outcomes: tuple[Outcome, ...]
     seconds: float  # of processor time
+    commit: str | None = None  # of the source tree that measured it; None outside git
 
     @property
     def key(self) -> Key:
@@ -48,7 +60,7 @@ class Records:
 
     def __init__(self, path: Path | None, *, seed: int) -> None:
         """path: None keeps nothing. ConfigError if the file is another's, or of other settings."""
-        self.path, self.heading = path, heading(seed)
+        self.path, self.heading, self.commit = path, heading(seed), git_commit()
         self.known: dict[Key, Record] = {}
         if path is None:
             return
@@ -58,12 +70,20 @@ class Records:
             self._append(to_json({"calibration": self.heading}, indent=None) + "\n")
 
     def add(self, records: Sequence[Record]) -> None:
+        """Those that were just measured, by this source tree."""
+        records = [dataclasses.replace(record, commit=self.commit) for record in records]
         self.known |= {record.key: record for record in records}
         if self.path is not None:
             self._append("".join(record.line() for record in records))
 
     def chosen(self, keys: Sequence[Key]) -> list[Record]:
         return [self.known[key] for key in keys if key in self.known]
+
+    def commits(self, keys: Sequence[Key]) -> list[str]:
+        """Those at which the records of these keys were measured, in the order of their first appearance: several where
+        work went on after a commit that did not touch the code the numbers come from.
+        """
+        return list(dict.fromkeys(record.commit for record in self.chosen(keys) if record.commit is not None))
 
     def _read(self, path: Path) -> Iterator[Record]:
         with reading(path, "give --records another name"):

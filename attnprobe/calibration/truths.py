@@ -89,9 +89,26 @@ class Scores:
         return rotation.turn(plain.expand(1, *x.shape[1:]))
 
 
+def masses(patterns: np.ndarray, shape: tuple[int, ...], *, causal: bool) -> dict[str, np.ndarray]:
+    """What the kernels probe says of patterns (kernel, query, key) whose rows sum to 1, (kernel,) each."""
+    away = between(shape).numpy()
+    seen = np.tril(np.ones_like(away)) if causal else np.ones_like(away)
+    near = (away <= (1.5 if len(shape) == 2 else 3.0)) * seen
+    logarithms = np.log(patterns, out=np.zeros_like(patterns), where=patterns > 0)
+    return {
+        "near_mass": (patterns * near).sum((-2, -1)) / (near.sum(-1) / seen.sum(-1)).sum(),
+        "distance": (patterns * away).sum(-1).mean(-1),
+        "entropy": -(patterns * logarithms).sum(-1).mean(-1),
+    }
+
+
 def distances(subject: Subject) -> Tensor:
     """(length, length) |offset| on a line, Euclidean on a grid."""
-    shape = subject.space.layout.shape
+    return between(subject.space.layout.shape)
+
+
+def between(shape: tuple[int, ...]) -> Tensor:
+    """``distances`` of positions in this shape."""
     axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in shape), indexing="ij")
     places = torch.stack([axis.flatten() for axis in axes], -1)
     return (places[:, None] - places).square().sum(-1).sqrt()

@@ -100,7 +100,10 @@ def prepare(
     if unknown:
         raise ConfigError(f"nothing is known of a probe {unknown[0]!r}", hint=f"choose from {', '.join(CHECKS)}")
     chosen = [name for name in CHECKS if not probes or name in probes]
-    return keys(chosen_cells(cells), chosen, replicas, power=power), Records(path, seed=seed)
+    wanted = keys(chosen_cells(cells), chosen, replicas, power=power)
+    if not wanted:
+        raise ConfigError("nothing is asked of these probes in these cells", hint="leave out --cells, or --probe")
+    return wanted, Records(path, seed=seed)
 
 
 def measure(wanted: "list[Key]", kept: "Records", *, seed: int, jobs: int | None, quiet: bool) -> bool:
@@ -152,7 +155,9 @@ def write(
     command = shlex.join(["attnprobe", "calibrate", *typed])
     if out is not None:
         where = surroundings(torch.device("cpu"))
-        write_text(out, page(rows, command=command, where=where, settings=kept.heading, seconds=seconds))
+        commits = kept.commits(wanted)
+        text = page(rows, command=command, commits=commits, where=where, settings=kept.heading, seconds=seconds)
+        write_text(out, text)
     if csv is not None:
         write_csv(csv, plain, kind="calibration")
     figures = draw_calibration(rows, figure) if figure is not None else []
@@ -160,6 +165,7 @@ def write(
         "passed": not any(row.miscalibrated for row in rows),
         "verdict": verdict(rows),
         "settings": kept.heading,
+        "commits": kept.commits(wanted),
         "seconds": seconds,
         "records": records,
         "rows": plain,

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from attnprobe.errors import ConfigError
-from attnprobe.statistics.intervals import Interval
-from attnprobe.statistics.student import student_interval
+from attnprobe.statistics.intervals import Interval, student_interval
 
 Result = dict[str, Any]
 AVERAGED = ("train_accuracy", "validation_accuracy", "test_accuracy", "seconds")

@@ -13,6 +13,7 @@ from attnprobe.probes import alignment, proximity
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.scores.directions import Direction
 from attnprobe.scores.distance_profiles import contrast_profile
+from attnprobe.scores.named import MAIN_RADIUS, kernel_name
 
 QUANTITIES = ("label.t", "label.t.null", "label.dependent.mean", "label.dependent.t", "reconstruction.t")
 
@@ -30,7 +31,7 @@ class Trajectory:
     """What is measured at every step of the grid: ``sequences`` samples, always the same ones."""
 
     sequences: int = 32
-    radius: float = 2.0  # of the contrast direction that gradients are projected on
+    radius: float = MAIN_RADIUS  # of the contrast direction that gradients are projected on
     shuffles: int = 99
     seed: int = 0
 
@@ -54,7 +55,7 @@ class Trajectory:
 
     def _alignment(self, subject: Subject) -> list[dict[str, Any]]:
         profile = contrast_profile(subject.space.layout, self.radius)
-        direction = Direction(name=f"contrast r={self.radius:g}", profile=profile)
+        direction = Direction(name=kernel_name("contrast", self.radius), profile=profile)
         found = alignment.measure(
             subject,
             n=self.sequences,

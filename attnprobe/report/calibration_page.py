@@ -11,8 +11,8 @@ HOW = """{replicas} replicas in every cell. A replica is a new untrained model (
 {sequences} sequences of {length} positions. Heads of one model are not independent, so one head of each counts, drawn
 at random; quantities over all heads count once a model. Where an interval is judged, the truth is the value of the same
 model on {population} other sequences, by dense formulas that share no code with the probe (means over shuffled
-profiles: by 300 shuffles). Real data: {real data}, the positions in an order drawn anew for every replica. Rates
-stand with exact 95 % intervals (Clopper and Pearson).
+profiles: by 300 shuffles; of kernels: the mean of 4000 other channels). Real data: {real data}, the positions in an
+order drawn anew for every replica. Rates stand with exact 95 % intervals (Clopper and Pearson).
 Wanted are false positives at .05 between .03 and .07 and intervals of 95 % that cover between .93 and .97. A cell is
 *outside* (set in bold) if its own interval misses that, which chance does now and then; it is *miscalibrated* if that
 stays so after Holm's adjustment for all {rows} rows."""
@@ -20,18 +20,28 @@ stays so after Holm's adjustment for all {rows} rows."""
 
 UNJUDGED = """Not judged, because no truth is known here or because they say nothing new: cosines and their intervals
 where labels carry nothing (the mean gradient they divide by is zero; their p-values are judged), offset shares of mean
-gradients, prices of detection (functions of means that are judged), bands under a null, profiles by offset and shares
-by frequency, the intervals of pooled seeds other than what is beyond their null, exchanged W_Q and W_K, trajectories,
-and the phase null, whose own hypothesis (a gradient that is a stationary field) no small model offers."""
+gradients, t and prices of detection (functions of means that are judged), bands under a null, profiles by offset and
+shares by frequency, the intervals of pooled seeds other than the mean bias and what is beyond their null, the interval
+of the largest head (which leaves out that it was chosen, and says so), accuracies and their changes (shares of few
+sequences), exchanged W_Q and W_K, q-values among random orders (19 of them cannot give a small one), and the phase
+null, whose own hypothesis (a gradient that is a stationary field) no small model offers."""
 
 
-def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: dict[str, Any], seconds: float) -> str:
-    """seconds: of processor time, of all replicas."""
+def page(
+    rows: Sequence[Row],
+    *,
+    command: str,
+    commits: Sequence[str],
+    where: dict[str, Any],
+    settings: dict[str, Any],
+    seconds: float,
+) -> str:
+    """commits: those at which the replicas were measured; seconds: of processor time, of all replicas."""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     judged = sum(row.kind != "power" and row.replicas > 0 for row in rows)
     parts = [
-        f"`{command}`, {where['date']}, {where['cpu']}, Python {where['python']}, {versions}, "
-        f"{seconds / 60:.0f} minutes of processor time.",
+        f"`{command}`, {where['date']}, {at(commits)}code {settings['code']}, {where['cpu']}, "
+        f"Python {where['python']}, {versions}, {seconds / 60:.0f} minutes of processor time.",
         "# Calibration: nominal against actual",
         HOW.format(replicas=_replicas(rows), rows=judged, **settings),
         verdict(rows),
@@ -47,6 +57,12 @@ def page(rows: Sequence[Row], *, command: str, where: dict[str, Any], settings: 
         parts += ["## Refused", table(["probe", "what", "cells", "reason"], refusals)]
     parts += ["## Every cell", *_by_probe(rows), "## Not judged", UNJUDGED]
     return "\n\n".join(parts) + "\n"
+
+
+def at(commits: Sequence[str]) -> str:
+    """Nothing outside git."""
+    text = f"at commit{'s' if len(commits) > 1 else ''} {' and '.join(commits)}, " if commits else ""
+    return text.replace("+", " with changes that were not committed")
 
 
 def _replicas(rows: Sequence[Row]) -> str:

@@ -4,13 +4,14 @@ Every function takes tidy records (with q_value; ``checkpoint`` may be any short
 rest on estimates with their intervals, on redrawn W_Q and W_K, on label shuffles and on random orders of the positions.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
+from attnprobe.scores.named import MAIN_DIRECTIONS
+
 Record = dict[str, Any]
 Head = tuple[int | None, int | None]
-
-MAIN_DIRECTIONS = ("contrast r=2", "proximity r=2")  # the first that was measured
 
 
 def proximity(records: list[Record]) -> str:
@@ -27,9 +28,10 @@ def proximity(records: list[Record]) -> str:
     beyond = known(records, "proximity_bias.max_beyond_null")
     for row in (r for r in largest if r["checkpoint"] not in single):
         where = "the model" if row["layer"] is None else f"layer {row['layer']}"
-        text = f"{row['checkpoint']}, {where}: its largest head has {measured(row, '+.2f')} sd on average"
+        number = measured(row, "+.2f", over="seeds")
+        text = f"{row['checkpoint']}, {where}: its largest head has {number} sd on average"
         more = [r for r in beyond if same(r, row) and r["null"] == "init"]
-        text += "".join(f", {measured(r, '+.2f', n=False)} beyond that of W_Q and W_K drawn anew" for r in more)
+        text += "".join(f", {measured(r, '+.2f', over=None)} beyond that of W_Q and W_K drawn anew" for r in more)
         texts.append(text + ("" if more else beside_null(row)))
     limits = (
         "Each is the largest of its heads, which alone makes it larger than a typical one: its interval leaves that "
@@ -55,30 +57,36 @@ def alignment(records: list[Record]) -> str:
     measured_along = {r.get("direction") for r in records}
     direction = next((d for d in MAIN_DIRECTIONS if d in measured_along), MAIN_DIRECTIONS[0])
     texts = []
-    for name, rows in by_checkpoint([r for r in records if r.get("direction") == direction]).items():
+    for name, every in by_checkpoint(records).items():
+        rows = [r for r in every if r.get("direction") == direction]
         tested = [r for r in rows if r["quantity"] == "label.dependent.mean" and r["q_value"] is not None]
+        ordered = [r for r in known(rows, "reconstruction.positions") if r["q_value"] is not None]
         pulls = known(rows, "reconstruction.t")
         if not tested or not pulls:
             continue
         level, largest = round(1 - tested[0]["level"], 9), max(pulls, key=lambda r: abs(r["estimate"]))
-        heard = sum(r["q_value"] <= level for r in tested)
+        heard = sum(stands_out(r, level) for r in tested)
         texts.append(
             f"{name}, along {direction}: in {heard} of {len(tested)} heads the label gradient differs from that "
             f"of shuffled labels (q <= {level:.2g}, n = {tested[0]['n']}); the reconstruction "
             f"gradient is strongest in {place(largest)}, t = {measured(largest, '+.1f')}"
-            f"{unheard(rows, tested, level)}{arranged(rows, level)}"
+            f"{unheard(rows, tested, level)}{arranged(ordered, level)}"
+            f"{out_of_reach(every, tested, level, 'shuffles')}{out_of_reach(every, ordered, level, 'orders')}"
         )
     limits = (
-        "A head where no difference is seen may still have one that more sequences would show, or more shuffles and "
-        "orders: of few, q cannot be small where few of many tests stand out. A large t says that the gradient is not "
-        "zero on average, not that it favours near keys over other patterns."
+        "A head where no difference is seen may still have one that more sequences would show. A large t says "
+        "that the gradient is not zero on average, not that it favours near keys over other patterns."
     )
     return sentences(texts, limits, f"nothing was measured along {direction}")
 
 
+def stands_out(record: Record, level: float) -> bool:
+    return round(record["q_value"], 9) <= level  # p is a fraction of whole numbers: q may be just the level
+
+
 def unheard(rows: list[Record], tested: list[Record], level: float) -> str:
     """How large the labels' part could be where none is seen."""
-    silent = {(r["layer"], r["head"]) for r in tested if r["q_value"] > level}
+    silent = {(r["layer"], r["head"]) for r in tested if not stands_out(r, level)}
     bounds = [r["high"] for r in known(rows, "label_to_reconstruction") if (r["layer"], r["head"]) in silent]
     finite = [bound for bound in bounds if bound is not None]
     if not bounds:
@@ -88,21 +96,38 @@ def unheard(rows: list[Record], tested: list[Record], level: float) -> str:
     without = f", but for {len(bounds) - len(finite)} without a bound" if len(finite) < len(bounds) else ""
     return (
         f"; where none is seen, the labels' part is at most {max(finite):.2g} times that of reconstruction "
-        f"({100 * (1 - level):g} % bound of each head{without})"
+        f"({100 * (1 - level):g} % bound of all heads together{without})"
     )
 
 
-def arranged(rows: list[Record], level: float) -> str:
+def arranged(tested: list[Record], level: float) -> str:
     """In how many heads the order of the data drives reconstruction, and which way."""
-    tested = [r for r in known(rows, "reconstruction.positions") if r["q_value"] is not None]
     if not tested:
         return ""
-    driven = [r for r in tested if r["q_value"] <= level]
+    driven = [r for r in tested if stands_out(r, level)]
     near = sum(r["estimate"] < 0 for r in driven)
     which = f", {near} of them towards near keys" if driven else ""
     return (
         f", and in {len(driven)} of {len(tested)} heads the arrangement of the data along the positions drives it "
         f"(q <= {level:.2g} among random orders){which}"
+    )
+
+
+def out_of_reach(every: list[Record], tested: list[Record], level: float, drawn: str) -> str:
+    """That so few draws let no test of the family stand out alone. q is p times the tests over its rank, and the least
+    p is 1 / (draws + 1).
+    """
+    if not tested:
+        return ""
+    family = sum(r["family"] == tested[0]["family"] for r in every if r["p_value"] is not None)
+    draws = tested[0]["draws"]
+    if family <= round(level * (draws + 1), 9):
+        return ""
+    together = math.ceil(round(family / (draws + 1) / level, 9))
+    return (
+        f". With {draws} {drawn} q <= {level:.2g} cannot be reached by fewer than {together} of the family's {family} "
+        f"tests together, nor q below {family / (draws + 1):.2g} by one alone; "
+        f"{math.ceil(round(family / level, 9)) - 1} {drawn} would let one reach it"
     )
 
 
@@ -139,8 +164,8 @@ def against_shuffled(changes: list[Record], kind: str, control: str, quantity: s
     least = ", the least that so many shuffles can give" if pair["p_value"] * (number + 1) < 1.5 else ""
     return (
         f"{did} changes {quantity} by {measured(one, '+.3f')}; the same values shuffled over the offsets ({number} "
-        f"shuffles) change it by {measured(shuffled, '+.3f', n=False)}. The difference, profile minus shuffled, is "
-        f"{measured(pair, '+.3f', n=False)}, p = {pair['p_value']:.2g}{least}"
+        f"shuffles) change it by {measured(shuffled, '+.3f', over=None)}. The difference, profile minus shuffled, is "
+        f"{measured(pair, '+.3f', over=None)}, p = {pair['p_value']:.2g}{least}"
     )
 
 
@@ -247,11 +272,10 @@ def place(record: Record) -> str:
     return f"layer {record['layer']}, head {record['head']}"
 
 
-def measured(record: Record, digits: str, *, n: bool = True) -> str:
-    """The estimate and its interval, in words."""
+def measured(record: Record, digits: str, *, over: str | None = "sequences") -> str:
+    """The estimate and its interval, in words, with how many of what it is ``over`` (None: that was said already)."""
     low, high = ("?" if record[key] is None else format(record[key], digits) for key in ("low", "high"))
-    units = "seeds" if record["head"] is None and record.get("kind") is None else "sequences"
-    counted = f", {record['n']} {units}" if n else ""
+    counted = f", {record['n']} {over}" if over else ""
     return f"{format(record['estimate'], digits)} ({100 * record['level']:g} % interval {low} to {high}{counted})"
 
 

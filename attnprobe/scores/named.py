@@ -16,6 +16,14 @@ PROFILES: dict[Along, Callable[[Layout, float], Tensor]] = {
     "contrast": contrast_profile,
     "proximity": proximity_profile,
 }
+MAIN_RADIUS = 2.0  # of the direction that tables and verdicts speak of
+
+
+def kernel_name(along: Along, radius: float) -> str:
+    return f"{along} r={radius:g}"
+
+
+MAIN_DIRECTIONS = tuple(kernel_name(along, MAIN_RADIUS) for along in PROFILES)  # the first that was measured
 
 
 def named_directions(
@@ -46,7 +54,7 @@ def named_directions(
     near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if len(layout.shape) == 1 else 3)
     directions = [_single_offset(index, offsets) for index in (near & layout.reachable()).nonzero()]
     for radius in radii:
-        directions.append(Direction(name=f"{along} r={radius:g}", profile=PROFILES[along](layout, radius)))
+        directions.append(Direction(name=kernel_name(along, radius), profile=PROFILES[along](layout, radius)))
     for name, key in _key_positions(space).items():
         directions.append(Direction(name=f"key {name}", factors=(torch.ones_like(key), key)))
     for name in (f"random {i + 1}" for i in range(controls)):

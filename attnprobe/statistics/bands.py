@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 
 from attnprobe.statistics.intervals import Band
+from attnprobe.statistics.student import margin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,5 +52,5 @@ class RatioBands:
             residual = np.maximum(self.xx - 2 * ratio * self.xc + ratio**2 * self.cc, 0.0)
             error = np.sqrt(residual * self.m / (self.m - 1)) / self.c
         degrees = np.where(self.m > 1, self.m - 1, np.nan)
-        margin = np.where(self.m > 1, stats.t.isf((1 - level) / 2, degrees) * error, np.nan)
-        return Band(estimate=ratio, low=ratio - margin, high=ratio + margin, level=level, n=n)
+        half = np.where(self.m > 1, margin(error, degrees, level=level), np.nan)
+        return Band(estimate=ratio, low=ratio - half, high=ratio + half, level=level, n=n)

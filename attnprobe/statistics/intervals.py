@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+from attnprobe.statistics.student import margin
+
 Statistic = Callable[..., np.ndarray]  # means of the samples, each (replicate, ...) -> statistic (replicate, ...)
 
 RESAMPLES = 2000
@@ -196,8 +198,19 @@ def band_over_seeds(
     if seeds == 1:
         return unknown_band(per_seed[0], level, seeds)
     estimate = per_seed.mean(0)
-    margin = stats.t.isf((1 - level) / 2, seeds - 1) * per_seed.std(0, ddof=1) / math.sqrt(seeds)
-    return Band(estimate=estimate, low=estimate - margin, high=estimate + margin, level=level, n=seeds)
+    half = margin(per_seed.std(0, ddof=1), seeds - 1, level=level) / math.sqrt(seeds)
+    return Band(estimate=estimate, low=estimate - half, high=estimate + half, level=level, n=seeds)
+
+
+def student_interval(values: Sequence[float], *, level: float = 0.95, unit: str) -> Interval:
+    """The mean of few, nearly normal numbers, as differences between runs of the same seed are, by Student's t; of a
+    single value it has no bounds (NaN).
+    """
+    x = np.asarray(values, dtype=np.float64)
+    estimate, half = float(x.mean()), math.nan
+    if len(x) > 1:
+        half = float(margin(x.std(ddof=1) / math.sqrt(len(x)), len(x) - 1, level=level))
+    return Interval(estimate=estimate, low=estimate - half, high=estimate + half, level=level, n=len(x), unit=unit)
 
 
 def drawn_counts(n: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
@@ -225,10 +238,10 @@ def band_from_replicates(estimate: np.ndarray, replicates: np.ndarray, *, level:
     tail = (1 - level) / 2
     undefined = np.isnan(estimate) | (np.isnan(replicates).mean(0) > tail)
     usable = np.where(undefined, 0.0, replicates)
-    student = stats.t.isf(tail, n - 1) * math.sqrt(n / (n - 1))  # in bootstrap standard errors
+    student = margin(math.sqrt(n / (n - 1)), n - 1, level=level)  # in bootstrap standard errors
     if n < FEW:
-        margin = student * np.nanstd(usable, axis=0)
-        low, high = estimate - margin, estimate + margin
+        half = student * np.nanstd(usable, axis=0)
+        low, high = estimate - half, estimate + half
     else:
         outside = float(stats.norm.sf(student))
         low, high = _quantiles(usable, [outside, 1 - outside])

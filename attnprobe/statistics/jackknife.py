@@ -1,9 +1,9 @@
 """Error bars of statistics that are no functions of plain means over sequences: leave a group out, compute again."""
 
 import numpy as np
-from scipy import stats
 
 from attnprobe.statistics.intervals import Band
+from attnprobe.statistics.student import margin
 
 GROUPS = 10  # more cost time; with 20, intervals would be 8 % narrower (Student's t of groups - 1)
 
@@ -19,8 +19,8 @@ def grouped_jackknife(whole: np.ndarray, without: np.ndarray, sizes: np.ndarray,
     pseudo = whole / share - (1 / share - 1) * without
     estimate = (share * pseudo).sum(0)
     variance = (np.square(pseudo - estimate) / (1 / share - 1)).mean(0)
-    margin = float(stats.t.isf((1 - level) / 2, groups - 1)) * np.sqrt(variance)
-    return Band(estimate=estimate, low=estimate - margin, high=estimate + margin, level=level, n=n)
+    half = margin(np.sqrt(variance), groups - 1, level=level)
+    return Band(estimate=estimate, low=estimate - half, high=estimate + half, level=level, n=n)
 
 
 def dealt(n: int) -> np.ndarray:

@@ -1,18 +1,9 @@
-"""How large is one mean beside another at most? Upper bounds of ratios of means, one at a time or all together."""
+"""How large is one mean beside another at most? Upper bounds of ratios of means that hold all together."""
 
 import numpy as np
 from scipy import stats
 
 from attnprobe.statistics.intervals import RESAMPLES, Band, drawn_counts, weighted_means
-
-
-def ratio_bounds(numerator: np.ndarray, denominator: np.ndarray, *, level: float) -> Band:
-    """|mean of one| / |mean of the other| of paired samples (n, ...), from 0 to an upper bound of each at this level.
-
-    The bound is the largest size in the set of ratios that a t test does not reject on either side at 1 - level each:
-    it covers the true size with at least the level, and with just the level where the ratio is resolved from zero.
-    """
-    return _band(numerator, denominator, float(stats.t.isf(1 - level, len(numerator) - 1)), level)
 
 
 def simultaneous_ratio_bounds(
@@ -23,27 +14,25 @@ def simultaneous_ratio_bounds(
     resamples: int = RESAMPLES,
     generator: np.random.Generator,
 ) -> Band:
-    """As ``ratio_bounds``, of samples (n, ratio), but all bounds hold together with the probability ``level``.
+    """|mean of one| / |mean of the other| of paired samples (n, ratio, ...), from 0 to upper bounds which hold with the
+    probability ``level`` for all ratios together; each entry of further axes is a question of its own.
 
     They stand off by the quantile of the largest of all ratios' studentised statistics over bootstrap resamples (Romano
-    and Wolf 2005, section 4), so correlated ratios cost little.
+    and Wolf 2005, section 4), so correlated ratios cost little. Both sides count, of which only one harms where the
+    sign of a ratio is resolved: a single such ratio is covered with (1 + level) / 2.
     """
     means = numerator.mean(0), denominator.mean(0)
     ratio = np.divide(*means, out=np.zeros_like(means[0]), where=means[1] != 0)
     critical = largest_deviation(numerator - ratio * denominator, level, resamples, generator)
-    return _band(numerator, denominator, critical, level)
-
-
-def _band(numerator: np.ndarray, denominator: np.ndarray, critical: float, level: float) -> Band:
     top, bottom = (np.abs(x.mean(0)) for x in (numerator, denominator))
     ratio = np.divide(top, bottom, out=np.full_like(top, np.inf), where=bottom > 0)
     high = fieller_bounds(numerator, denominator, critical)
     return Band(estimate=ratio, low=np.zeros_like(high), high=high, level=level, n=len(numerator))
 
 
-def fieller_bounds(numerator: np.ndarray, denominator: np.ndarray, critical: float) -> np.ndarray:
+def fieller_bounds(numerator: np.ndarray, denominator: np.ndarray, critical: np.ndarray | float) -> np.ndarray:
     """The largest |r| for which mean(numerator - r denominator) is at most ``critical`` standard errors from zero (n,
-    ...) -> (...) (Fieller 1954). Infinite where the denominator's own mean is no further from zero than that.
+    ratio, ...) -> (ratio, ...) (Fieller 1954). Infinite where the denominator's own mean is no further from zero.
 
     Ratios of both signs count: where the numerator's mean may be zero, its sign is not known.
     """
@@ -57,8 +46,9 @@ def fieller_bounds(numerator: np.ndarray, denominator: np.ndarray, critical: flo
     return np.divide(np.abs(b) + root, a, out=np.full_like(a, np.inf), where=a > 0)
 
 
-def largest_deviation(samples: np.ndarray, level: float, resamples: int, generator: np.random.Generator) -> float:
-    """Quantile ``level`` of the largest of all means' deviations (n, mean), in standard errors, over resamples.
+def largest_deviation(samples: np.ndarray, level: float, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Quantile ``level`` of the largest of all means' deviations, in standard errors, over resamples: (n, mean, ...) to
+    (...).
 
     Never below that of a single normal mean. Where a resample has no spread it says nothing.
     """
@@ -70,4 +60,4 @@ def largest_deviation(samples: np.ndarray, level: float, resamples: int, generat
     largest = np.sqrt((centred**2).mean(0))
     deviation = np.divide(np.abs(shift), spread, out=np.zeros_like(shift), where=spread > 1e-9 * largest)
     alone = float(stats.t.isf(1 - level, n - 1))
-    return max(alone, float(np.quantile(deviation.max(1), level)))
+    return np.maximum(alone, np.quantile(deviation.max(1), level, axis=0))

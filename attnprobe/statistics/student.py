@@ -1,18 +1,12 @@
-"""Means of few, nearly normal numbers, as differences between runs of the same seed are."""
+"""How far a mean of normal numbers may be from the truth, from a standard error that is itself estimated."""
 
-import math
-from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 from scipy import stats
 
-from attnprobe.statistics.intervals import Interval
 
-
-def student_interval(values: Sequence[float], *, level: float = 0.95, unit: str) -> Interval:
-    """The mean and its interval by Student's t; a single value has no bounds (NaN)."""
-    x = np.asarray(values, dtype=np.float64)
-    low = high = math.nan
-    if len(x) > 1:
-        low, high = stats.ttest_1samp(x, 0.0).confidence_interval(level)
-    return Interval(estimate=float(x.mean()), low=float(low), high=float(high), level=level, n=len(x), unit=unit)
+def margin(error: Any, degrees: Any, *, level: float) -> Any:
+    """Half the two-sided Student's t interval at ``level`` around an estimate with this standard error, whose variance
+    has so many degrees of freedom; arrays are taken entry by entry.
+    """
+    return stats.t.isf((1 - level) / 2, degrees) * error

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from attnprobe.statistics.intervals import Interval
+from attnprobe.statistics.student import margin
 
 
 def two_way_interval(values: np.ndarray, *, level: float, unit: str) -> Interval:
@@ -33,5 +33,5 @@ def two_way_interval(values: np.ndarray, *, level: float, unit: str) -> Interval
     if variance == 0:
         return Interval(estimate=estimate, low=estimate, high=estimate, level=level, n=n, unit=unit)
     degrees = variance**2 / (np.square(squares / (n * k)) / freedom).sum()
-    margin = float(stats.t.isf((1 - level) / 2, degrees)) * math.sqrt(variance)
-    return Interval(estimate=estimate, low=estimate - margin, high=estimate + margin, level=level, n=n, unit=unit)
+    half = float(margin(math.sqrt(variance), degrees, level=level))
+    return Interval(estimate=estimate, low=estimate - half, high=estimate + half, level=level, n=n, unit=unit)

@@ -34,17 +34,18 @@ def measured(probe: str, replicas: int, *, cells=FEW, power: bool = False) -> li
 def test_the_numbers_of_an_exact_test_lie_in_its_interval() -> None:
     """Sign flips of Gaussian numbers: the harness has nothing else to get wrong here than itself."""
     rows = measured("control", 100)
-    assert len(rows) == 2 * (len(FEW) + 1)
+    assert len(rows) == 3 * (len(FEW) + 1)
     for row in rows:
-        assert row.verdict == "ok"
-        assert row.low <= row.nominal <= row.high
+        assert row.verdict == row.outside == "ok"
+        assert row.low <= row.nominal <= row.high or row.cell != EVERY_CELL  # one cell in twenty is off by chance
 
 
 @pytest.mark.parametrize("probe", [name for name in checks.CHECKS if name != "control"])
 def test_a_small_grid_of_every_probe(probe: str) -> None:
     """Fifteen replicas see only gross errors; the recorded grid sees the rest."""
-    rows = measured(probe, 5)
-    assert {row.cell for row in rows} == {EVERY_CELL, *(cell.name for cell in FEW)}
+    cells = [cell for cell in FEW if grid.asks(cell.name, probe)] or chosen_cells(["positions=none", "data=white"])
+    rows = measured(probe, 5, cells=cells)
+    assert {row.cell for row in rows} == {EVERY_CELL, *(cell.name for cell in cells)}
     assert all(row.replicas + row.refused == 5 for row in rows if row.cell != EVERY_CELL)
     assert not [row for row in rows if row.miscalibrated]
 

@@ -30,7 +30,7 @@ def test_a_small_calibration_writes_everything(attnprobe) -> None:
     planted = [row["cell"] for row in document["rows"] if row["kind"] == "power"]
     assert planted == ["shift 0.2", "shift 0.4", "shift 0.6"]
     page = Path("page.md").read_text()
-    assert page.startswith("`attnprobe calibrate`, ")
+    assert page.startswith("`attnprobe calibrate`, 20")
     assert "| control | mean, Gaussian: covers | .950 |" in page
     with Path("rates.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -62,6 +62,7 @@ def test_the_table_fits_80_columns(attnprobe, monkeypatch: pytest.MonkeyPatch) -
         (("--cells", "positions=fourier"), ("no positions ['fourier']", "sinusoidal")),
         (("--cells", "colour=red"), ("no axis 'colour'",)),
         (("--probe", "nothing"), ("probe 'nothing'", "proximity")),
+        (("--probe", "trajectory", "--cells", "visibility=causal"), ("nothing is asked of these probes", "--cells")),
         (("--records", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),
         (("--out", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),
         (("--csv", "foreign.txt"), ("foreign.txt exists and is no calibration file",)),
@@ -104,6 +105,20 @@ def test_what_was_finished_is_shown_when_it_is_stopped(attnprobe, monkeypatch: p
     again = attnprobe(*SMALL, "--probe", "control", "--no-power")
     assert again.code == 0
     assert len(calls) == 9
+
+
+def test_every_commit_that_measured_is_named(attnprobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnprobe.calibration.records.git_commit", lambda: "abc")
+    assert attnprobe(*SMALL[:2], 1, *SMALL[3:], "--probe", "control", "--no-power", "-q").code == 0
+    monkeypatch.setattr("attnprobe.calibration.records.git_commit", lambda: "def+")
+    files = ("--probe", "control", "--no-power", "--out", "page.md")
+    assert attnprobe(*SMALL, *files).code == 0
+    page = Path("page.md").read_text()
+    assert ", at commits abc and def with changes that were not committed, code " in page.splitlines()[0]
+    # What the second one measured is not asked for here.
+    document = attnprobe(*SMALL[:2], 1, *SMALL[3:], *files, "--json").document()
+    assert document["commits"] == ["abc"]
+    assert ", at commit abc, code " in Path("page.md").read_text().splitlines()[0]
 
 
 def test_two_at_once_do_not_write_into_one_file(attnprobe) -> None:

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from attnprobe.report import blindness_verdict, verdicts
+from attnprobe.statistics.permutations import false_discovery_rate
 
 
 def row(quantity: str, estimate: float, **other: Any) -> dict[str, Any]:
     return {
         "checkpoint": "init", "layer": 0, "head": 0, "quantity": quantity, "estimate": estimate, "low": estimate - 0.1,
-        "high": estimate + 0.1, "level": 0.9, "n": 37, "unit": "", "p_value": None, "q_value": None,
+        "high": estimate + 0.1, "level": 0.9, "n": 37, "unit": "", "p_value": None, "q_value": None, "family": quantity,
+        "draws": None if quantity.endswith(".t") else 39,
     } | other  # fmt: skip
 
 
@@ -54,7 +56,6 @@ def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
     assert "in 2 of 3 heads the label gradient differs from that of shuffled labels (q <= 0.1" in text
     assert "strongest in layer 0, head 1, t = -7.0 (90 % interval -7.1 to -6.9" in text
     assert "may still have one" in text
-    assert "q cannot be small where few of many tests stand out" in text
     assert "arrangement" not in text
     for head, (q, mean) in enumerate(((0.04, -2.0), (0.1, 7.0), (0.2, 3.0))):
         rows.append(row("reconstruction.positions", mean, head=head, direction="proximity r=2", q_value=q))
@@ -63,12 +64,37 @@ def test_alignment_counts_heads_after_adjustment_along_one_direction() -> None:
     assert "random orders), 1 of them towards near keys" in text
     for head, high in enumerate((9.0, 0.24, None)):
         rows.append(row("label_to_reconstruction", 0.1, head=head, direction="proximity r=2") | {"high": high})
-    assert "where none is seen, the labels' part is at most 0.24 times that of reconstruction (90 % bound of each" in (
+    assert "where none is seen, the labels' part is at most 0.24 times that of reconstruction (90 % bound of all" in (
         verdicts.alignment(rows)
     )
     unbound = [r | {"high": None} for r in rows if r["quantity"] == "label_to_reconstruction"]
     rows = [r for r in rows if r["quantity"] != "label_to_reconstruction"]
     assert "cannot be said, reconstruction is not resolved" in verdicts.alignment([*rows, *unbound])
+
+
+def test_alignment_says_what_so_few_draws_cannot_resolve() -> None:
+    """Twelve tests of which one direction is spoken of, at a level of .1."""
+    rows = []
+    for head in range(4):
+        for direction in ("contrast r=2", "contrast r=4", "key row"):
+            for quantity, draws in (("label.dependent.mean", 999), ("reconstruction.positions", 39)):
+                p = {"p_value": 0.025, "q_value": 0.3, "draws": draws}
+                rows.append(row(quantity, 0.0, head=head, direction=direction, **p))
+        rows.append(row("reconstruction.t", 1.0, head=head, direction="contrast r=2"))
+    # Benjamini and Hochberg: two at 1 / 40 have q = .025 * 12 / 2 = .15, three have .1
+    text = verdicts.alignment(rows)
+    assert "With 39 orders q <= 0.1 cannot be reached by fewer than 3 of the family's 12 tests together" in text
+    assert "nor q below 0.3 by one alone; 119 orders would let one reach it" in text
+    assert "shuffles q" not in text
+    for some, reached in ((2, False), (3, True)):
+        q = false_discovery_rate([1 / 40] * some + [1.0] * (12 - some))
+        assert (round(q.min(), 9) <= 0.1) == reached
+    assert (
+        false_discovery_rate([1 / 120] + [1.0] * 11).min() <= 0.1 < false_discovery_rate([1 / 119] + [1.0] * 11).min()
+    )
+    for r in rows:
+        r["draws"] = 119
+    assert "cannot be reached" not in verdicts.alignment(rows)
 
 
 def test_intervene_sets_a_profile_beside_shuffled_ones() -> None:

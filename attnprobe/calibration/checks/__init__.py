@@ -2,9 +2,18 @@
 
 from collections.abc import Callable
 
-from attnprobe.calibration.checks import alignment, blindness, control, decomposition, interventions, proximity
+from attnprobe.calibration.checks import (
+    alignment,
+    blindness,
+    control,
+    decomposition,
+    interventions,
+    kernels,
+    proximity,
+    trajectory,
+)
 from attnprobe.calibration.outcomes import Outcome
-from attnprobe.calibration.worlds import Replica
+from attnprobe.calibration.worlds import Cell, Replica
 
 Check = Callable[[Replica], list[Outcome]]
 
@@ -15,4 +24,8 @@ CHECKS: dict[str, Check] = {
     "alignment": alignment.check,
     "certify": blindness.check,
     "intervene": interventions.check,
+    "kernels": kernels.check,
+    "trajectory": trajectory.check,
 }
+
+ASKED: dict[str, Callable[[Cell], bool]] = {"kernels": kernels.asked, "trajectory": trajectory.asked}  # else everywhere

@@ -2,10 +2,12 @@
 
 from attnprobe.calibration.outcomes import Outcome, covers, p_value, row_of
 from attnprobe.calibration.truths import offset_share, on_real_pairs, projected, score_gradients
+from attnprobe.calibration.verdicts import ALPHA
 from attnprobe.calibration.worlds import RADIUS, Replica
 from attnprobe.probes import alignment
+from attnprobe.probes.rows import with_q_values
 from attnprobe.scores.directions import Direction
-from attnprobe.scores.named import Along, named_directions
+from attnprobe.scores.named import Along, kernel_name, named_directions
 from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
 
@@ -28,10 +30,13 @@ def check(replica: Replica) -> list[Outcome]:
     fitted = on_real_pairs(replica.population, replica.along)
     truth = {loss: float(projected(g, fitted)[:, head].mean()) for loss, g in replica.gradients.items()}
     truth["label.dependent"] = 0.0  # labels are drawn apart from the inputs
-    along = [row for row in found.rows if row.direction == f"proximity r={RADIUS:g}"]
+    along = [row for row in found.rows if row.direction == kernel_name("proximity", RADIUS)]
     means = {name: row_of(along, f"{name}.mean", head) for name in truth}
     outcomes = [covers(f"{name}.mean", means[name].interval, value) for name, value in truth.items()]
     outcomes.append(p_value("label.dependent.mean", means["label.dependent"].p_value))
+    tested = [r for r in with_q_values(found.records("")) if r["quantity"] == "label.dependent.mean"]
+    seen = any(r["q_value"] <= ALPHA + 1e-12 for r in tested)
+    outcomes.append(Outcome(quantity="label.dependent.mean, any q <= .05", kind="verdict", value=float(seen)))
     for where in ("scores", "offsets", "W_Q", "W_K"):
         outcomes.append(p_value(f"cosine.{where}", row_of(found.rows, f"cosine.{where}", head).p_value))
     for loss, gradients in replica.gradients.items():
@@ -51,5 +56,5 @@ def check(replica: Replica) -> list[Outcome]:
 
 
 def direction(replica: Replica, kernel: Along = "proximity") -> Direction:
-    name = f"{kernel} r={RADIUS:g}"
+    name = kernel_name(kernel, RADIUS)
     return next(d for d in named_directions(replica.subject.space, along=kernel, radii=(RADIUS,)) if d.name == name)

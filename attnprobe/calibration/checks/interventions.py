@@ -22,7 +22,7 @@ def check(replica: Replica) -> list[Outcome]:
     found = interventions.dose_response(
         replica.subject, doses=(DOSE,), given=given, controls=controls, seed=replica.seed
     )
-    truth = changes(replica, found.profile, controlled=given is not None)
+    truth = changes(replica, found.profile, given)
     rows = {(row.kind, row.quantity): row for row in found.rows}
     outcomes = [covers(f"{kind} {name}", rows[kind, name].interval, value) for (kind, name), value in truth.items()]
     if given is not None:
@@ -38,9 +38,9 @@ def noise(replica: Replica) -> Tensor:
 
 
 @torch.no_grad()
-def changes(replica: Replica, profile: Tensor, *, controlled: bool) -> dict[tuple[str, str], float]:
-    """What the profile, as it was measured on the sample, does to the population; and its shuffles, a few sequences
-    each.
+def changes(replica: Replica, profile: Tensor, given: Tensor | None) -> dict[tuple[str, str], float]:
+    """What the profile, as it was measured on the sample, does to the population; and one that was given, and the
+    shuffles of the own one, a few sequences each.
     """
     population, samples = replica.population, np.arange(replica.population.samples)
 
@@ -49,7 +49,9 @@ def changes(replica: Replica, profile: Tensor, *, controlled: bool) -> dict[tupl
 
     alone, moved = loss(None), loss(score_offsets(population, DOSE * profile))
     truth = {("own", "loss"): float(moved.mean()), ("own", "loss.change"): float((moved - alone).mean())}
-    if controlled:
+    if given is not None:
+        injected = loss(score_offsets(population, DOSE * given))
+        truth["injected", "loss.change"] = float((injected - alone).mean())
         space = population.space
         shuffled = torch.cat(shuffled_profiles(space, profile, SHUFFLES, replica.seed + 1))
         every = DOSE * space.expand(shuffled.float(), slice(0, space.length))  # (shuffle, head, query, key)

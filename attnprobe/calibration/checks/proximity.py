@@ -40,7 +40,9 @@ def _of_one_model(replica: Replica, *, include_self: bool) -> list[Outcome]:
 
 
 def _of_seeds(replica: Replica) -> list[Outcome]:
-    """Several untrained models on the same data: nothing is beyond their nulls."""
+    """Several untrained models on the same data: nothing is beyond their nulls, and as W_Q and -W_Q are as likely, the
+    bias is zero on average over models.
+    """
     models = [replica_like(replica, number) for number in range(SEEDS)]
     pooled = proximity.pool(
         [proximity.measure(one.subject, n=N, null="init", draws=DRAWS, seed=one.seed) for one in models],
@@ -49,6 +51,7 @@ def _of_seeds(replica: Replica) -> list[Outcome]:
     rows = {row.quantity: row for row in pooled if row.layer == 0}
     return [
         p_value("proximity_bias.max, pooled seeds", rows["proximity_bias.max"].p_value),
+        covers("proximity_bias.mean, pooled seeds", rows["proximity_bias.mean"].interval, 0.0),
         covers("proximity_bias.max_beyond_null", rows["proximity_bias.max_beyond_null"].interval, 0.0),
     ]
 

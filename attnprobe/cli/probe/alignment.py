@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from attnprobe.probes.sequences import Progress
 
 BOUNDS = ("estimate", "low", "high")
-MAIN = ("contrast r=2", "proximity r=2", "change", "change by offset")  # the directions that are shown without --full
 
 
 class NullName(StrEnum):
@@ -47,6 +46,13 @@ def bound(row: Record) -> str:
     return "no bound" if row["high"] is None else f"<= {row['high']:.2g}"
 
 
+def is_main(row: Record) -> bool:
+    """Whether its direction is shown without --full."""
+    from attnprobe.scores.named import MAIN_DIRECTIONS
+
+    return row["direction"] in (*MAIN_DIRECTIONS, "change", "change by offset")
+
+
 def column(heading: str, quantity: str, text: Callable[[Record], str], *, full: bool = False) -> Column:
     return Column(heading=heading, where={"quantity": quantity}, text=text, full=full)
 
@@ -70,7 +76,7 @@ TABLE = Table(
         column("null t", "reconstruction.t.null", band, full=True),
         column("reconstruction: sequences to detect", "reconstruction.sequences", price, full=True),
     ),
-    wanted=lambda row: row["direction"] in MAIN,
+    wanted=is_main,
     ranked_by="reconstruction.t",
 )
 
@@ -106,11 +112,13 @@ def alignment(
         attnprobe probe alignment runs/textures-s0/checkpoints/*.pt --null phase --csv alignment.csv
 
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
-    gradient's null under shuffled labels, how large its part that depends on labels could be beside reconstruction,
-    how many sequences it takes to detect the direction, and whether the arrangement of the data along the positions
-    drives the reconstruction gradient: its rank among --orders random orders of the positions, of the same model on
-    the same data.
+    gradient's null under shuffled labels, how large its part that depends on labels could be beside reconstruction (in
+    all heads along a direction at once), how many sequences it takes to detect the direction, and whether the
+    arrangement of the data along the positions drives the reconstruction gradient: its rank among --orders random
+    orders of the positions, of the same model on the same data. Few orders give a small q only where many heads and
+    directions stand out together; the verdict says how many it takes, and with how many orders one would be enough.
     """
+    from attnprobe.probes.alignment import FIELDS
     from attnprobe.report import verdicts
     from attnprobe.report.alignment_figures import draw_alignments
 
@@ -119,7 +127,7 @@ def alignment(
         checkpoints, lambda opened, report: measure_alignment(request, opened, change_to, along, options, report)
     )
     return Findings(
-        records=found.records("direction", "family"),
+        records=found.records(*FIELDS),
         table=TABLE,
         verdict=verdicts.alignment,
         results=found.results,

@@ -10,12 +10,18 @@ from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval, number
 from attnprobe.opening import SplitName
 
-MAIN = "contrast r=2"  # the direction that is shown without --full
 RATIO = "label / reconstruction"
 
 
 def null(row: Record) -> str:
     return f"[{number(row['null_low'], '+.1e')}, {number(row['null_high'], '+.1e')}]"
+
+
+def is_main(row: Record) -> bool:
+    """Whether its direction is shown without --full."""
+    from attnprobe.scores.named import MAIN_DIRECTIONS
+
+    return row["direction"] in MAIN_DIRECTIONS
 
 
 def agreement(row: Record) -> str:
@@ -50,7 +56,7 @@ TABLE = Table(
     title="the label-dependent part along directions of the scores",
     keys=("checkpoint", "direction", "layer", "head"),
     columns=(*columns("slope"), *columns("curvature")),
-    wanted=lambda row: row["direction"] == MAIN,
+    wanted=is_main,
 )
 
 

@@ -2,3 +2,4 @@
 
 from attnprobe.probes.alignment.probe import Alignment as Alignment
 from attnprobe.probes.alignment.probe import measure as measure
+from attnprobe.probes.alignment.rows import FIELDS as FIELDS

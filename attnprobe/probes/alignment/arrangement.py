@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from scipy import stats
 
 from attnprobe.capture.subject import Subject
 from attnprobe.probes.alignment.memory import Plan
@@ -27,6 +26,7 @@ from attnprobe.scores.directions import Direction, Projector, ScoreSpace
 from attnprobe.scores.distance_profiles import random_phases
 from attnprobe.statistics.intervals import Interval
 from attnprobe.statistics.permutations import null_band, rank_p_value
+from attnprobe.statistics.student import margin
 from attnprobe.streams import stream
 
 
@@ -162,19 +162,19 @@ def null_rows(
     difference = projection - null.average
     parts = difference.var(0, ddof=1) / n, null.means.var(0, ddof=1) / k
     degrees = ratio((parts[0] + parts[1]) ** 2, parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (k - 1))
-    margin = stats.t.isf((1 - settings.level) / 2, degrees) * np.sqrt(parts[0] + parts[1])
+    halves = margin(np.sqrt(parts[0] + parts[1]), degrees, level=settings.level)
     rows = []
     for layer, head, d in np.ndindex(observed.shape):
-        estimate, half = float(difference.mean(0)[layer, head, d]), float(margin[layer, head, d])
+        estimate, half = float(difference.mean(0)[layer, head, d]), float(halves[layer, head, d])
         interval = Interval(
             estimate=estimate, low=estimate - half, high=estimate + half, level=settings.level, n=n,
             unit="loss per unit score",
         )  # fmt: skip
         row = AlignmentRow(
             layer=layer, head=head, direction=null.names[d], quantity=f"reconstruction.{null.kind}",
-            interval=interval, p_value=float(p_values[layer, head, d]),
+            interval=interval, p_value=float(p_values[layer, head, d]), draws=k,
         )  # fmt: skip
         in_errors = band.interval(layer, head, d, unit="standard errors")
-        of_t = dataclasses.replace(row, quantity="reconstruction.t.null", interval=in_errors, p_value=None)
+        of_t = dataclasses.replace(row, quantity="reconstruction.t.null", interval=in_errors, p_value=None, draws=None)
         rows += [row, of_t]
     return rows

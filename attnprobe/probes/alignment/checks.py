@@ -53,22 +53,24 @@ def check_enough(labels: np.ndarray, level: float, *, flips: bool = True) -> Non
         )
 
 
-def check_varying(targets: dict[str, np.ndarray], projections: dict[str, np.ndarray]) -> None:
-    """Raise NotApplicableError if the sequences are all the same to the model, or a loss does not depend on the scores.
+def check_varying(values: dict[str, np.ndarray], slopes: dict[str, np.ndarray], *, rounding: float) -> None:
+    """Raise NotApplicableError if a loss does not depend on the scores, or the sequences are all the same to the model.
 
-    targets (n, target) and projections (n, target, ...) of each loss.
+    values: what should differ between the sequences (n, ...), by what it is called; they are the same where they differ
+    by less than ``rounding`` of their size. slopes (n, ...) of each loss.
     """
-    for loss, values in targets.items():
-        if float(np.ptp(values, axis=0).max()) <= ROUNDING * float(np.abs(values).max()):
-            what = "logits" if loss == "label" else "reconstruction loss"
-            raise NotApplicableError(
-                f"all sequences have the same {what}: they are identical, or the model does not look at them",
-                hint="measure on different sequences, or on another checkpoint",
-            )
-        if not projections[loss].any():
+    for loss, found in slopes.items():
+        if not found.any():
             raise NotApplicableError(
                 f"the {loss} loss does not depend on the scores along any of the directions",
                 hint="measure along other directions, or on another checkpoint",
+            )
+    for what, found in values.items():
+        if float(np.ptp(found, axis=0).max()) <= rounding * float(np.abs(found).max()):
+            raise NotApplicableError(
+                f"all {len(found)} sequences have the same {what}: they are identical, or the model does not look at "
+                "them",
+                hint="measure on different sequences, or on another checkpoint",
             )
 
 

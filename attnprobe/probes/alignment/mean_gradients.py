@@ -80,13 +80,13 @@ def cosine_rows(gathered: dict[str, Gathered], labels: np.ndarray, settings: Set
             band = null_band(drawn, level=settings.level, n=n).interval(unit="cosine")
             row = AlignmentRow(
                 layer=layer, head=head, quantity=f"cosine.{where}", interval=corrected,
-                p_value=float(p_values[layer, head]),
+                p_value=float(p_values[layer, head]), draws=settings.shuffles,
             )  # fmt: skip
             others = {"raw": unknown, "null": band}
             rows.append(row)
             for what, interval in others.items():
                 quantity = f"cosine.{where}.{what}"
-                rows.append(dataclasses.replace(row, quantity=quantity, interval=interval, p_value=None))
+                rows.append(dataclasses.replace(row, quantity=quantity, interval=interval, p_value=None, draws=None))
     return rows
 
 

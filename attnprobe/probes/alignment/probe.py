@@ -16,12 +16,12 @@ import numpy as np
 from attnprobe.capture.subject import Subject
 from attnprobe.config import require
 from attnprobe.probes.alignment.arrangement import comparable, project_null
-from attnprobe.probes.alignment.checks import check_enough, check_labels, check_options, check_varying
+from attnprobe.probes.alignment.checks import ROUNDING, check_enough, check_labels, check_options, check_varying
 from attnprobe.probes.alignment.gather import Gathered, gather
 from attnprobe.probes.alignment.inner_products import MeanGradient
 from attnprobe.probes.alignment.memory import Plan, fitting_groups, make_plan
 from attnprobe.probes.alignment.projections import all_rows
-from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings
+from attnprobe.probes.alignment.rows import FIELDS, AlignmentRow, Null, PricedSettings
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method
 from attnprobe.probes.sequences import Progress, part_of
@@ -47,8 +47,8 @@ class Alignment:
     |                             | ((z_level + z_power) sigma / mu)^2; infinite where the interval of the mean      |
     |                             | holds zero                                                                       |
     | label_to_reconstruction     | absolute mean of the label-dependent part over that of reconstruction; a         |
-    |                             | one-sided interval from 0: at this level it is no larger than ``high``,          |
-    |                             | infinite where reconstruction is not resolved from zero                          |
+    |                             | one-sided interval from 0: at this level none of all heads along the direction   |
+    |                             | exceeds its ``high``, infinite where reconstruction is not resolved from zero    |
     | reconstruction.mean         | projection of the reconstruction gradient; p_value against zero                  |
     | reconstruction.t            | its t                                                                            |
     | reconstruction.sequences    | how many sequences detect it, as above                                           |
@@ -69,7 +69,7 @@ class Alignment:
     LOSS is label or reconstruction, PART label.dependent or reconstruction. q-values are adjusted over all layers,
     heads and directions of a quantity; those of controls, which ask nothing, by themselves. Where k of m tests have
     the smallest p-value, 1 / (draws + 1), their q-values are up to m / k times as large: with 39 orders half of all
-    tests must for a q-value of .05.
+    tests must for a q-value of .05, and 20 m - 1 orders would let a single one have it.
     """
 
     rows: list[AlignmentRow]
@@ -78,8 +78,8 @@ class Alignment:
     profiles: dict[str, np.ndarray]  # LOSS -> t of the gradient's sum at every offset, (layer, head, *offsets)
 
     def records(self, checkpoint: str) -> list[dict[str, Any]]:
-        """Tidy records as of ``rows_to_records`` with two more keys, direction and family."""
-        return rows_to_records(self.rows, checkpoint, "direction", "family")
+        """Tidy records as of ``rows_to_records`` with three more keys, direction, family and draws."""
+        return rows_to_records(self.rows, checkpoint, *FIELDS)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays for an npz file; ``axes`` is a JSON text that names the axes of every other array."""
@@ -148,7 +148,7 @@ def measure(
         whole, plan = parts * len(order), plans["reconstruction"]
         told = None if progress is None else lambda done, _: progress(2 * len(order) + done, whole)
         drawn = project_null(subject, order, compared, null, plan, orders=orders, seed=seed, progress=told)
-    settings = Settings(level=level, power=power, shuffles=shuffles, seed=seed)
+    settings = PricedSettings(level=level, power=power, shuffles=shuffles, seed=seed)
     rows = in_families(all_rows(gathered, labels, projector.names, drawn, space, settings), directions)
     profiles = {name: gathered[name].profile_t() for name in LOSSES}
     return Alignment(rows=rows, samples=samples, space=space, profiles=profiles)
@@ -180,5 +180,9 @@ def gather_both(
         other = MeanGradient.of_groups(pulled.group_means, sizes, subject) if len(groups) > 1 else None
         label = gather(subject, groups, "label", projector, plans["label"], progress[1], other=other)
     gathered = {"label": label, "reconstruction": pulled}
-    check_varying(*({name: getattr(g, key) for name, g in gathered.items()} for key in ("targets", "projections")))
+    check_varying(
+        {"logits": label.targets, "reconstruction losses": pulled.targets},
+        {name: found.projections for name, found in gathered.items()},
+        rounding=ROUNDING,
+    )
     return gathered

@@ -9,12 +9,12 @@ from attnprobe.probes.alignment.arrangement import NullProjections, null_rows
 from attnprobe.probes.alignment.gather import Gathered
 from attnprobe.probes.alignment.labels import label_dependence, shuffled_labels
 from attnprobe.probes.alignment.mean_gradients import cosine_rows, share_rows
-from attnprobe.probes.alignment.rows import AlignmentRow, Settings, scaled
+from attnprobe.probes.alignment.rows import AlignmentRow, PricedSettings, Settings, scaled
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.statistics.detection import detection_prices
 from attnprobe.statistics.intervals import bootstrap
 from attnprobe.statistics.permutations import null_band, permutation_p_value, sign_flip_p_value
-from attnprobe.statistics.ratios import ratio_bounds
+from attnprobe.statistics.ratios import simultaneous_ratio_bounds
 
 
 def all_rows(
@@ -23,7 +23,7 @@ def all_rows(
     names: list[str],
     null: NullProjections | None,
     space: ScoreSpace,
-    settings: Settings,
+    settings: PricedSettings,
 ) -> list[AlignmentRow]:
     """Every quantity of ``Alignment``; ``names`` are those of the directions in the order of the projections."""
     pulled = gathered["reconstruction"]
@@ -38,7 +38,12 @@ def all_rows(
 
 
 def direction_rows(
-    samples: np.ndarray, quantity: str, names: list[str], settings: Settings, *, p_values: np.ndarray | None = None
+    samples: np.ndarray,
+    quantity: str,
+    names: list[str],
+    settings: PricedSettings,
+    *,
+    p_values: np.ndarray | None = None,
 ) -> list[AlignmentRow]:
     """Mean, t and price of detection of per-sequence projections (n, layer, head, direction).
 
@@ -55,15 +60,17 @@ def direction_rows(
         price = prices.interval(layer, head, d, unit=needed)
         p = None if p_values is None else float(p_values[layer, head, d])
         row = AlignmentRow(
-            layer=layer, head=head, direction=names[d], quantity=f"{quantity}.mean", interval=mean, p_value=p
-        )
+            layer=layer, head=head, direction=names[d], quantity=f"{quantity}.mean", interval=mean, p_value=p,
+            draws=None if p is None else settings.shuffles,
+        )  # fmt: skip
         rows.append(row)
         for what, interval in (("t", in_errors), ("sequences", price)):
-            rows.append(dataclasses.replace(row, quantity=f"{quantity}.{what}", interval=interval, p_value=None))
+            other = dataclasses.replace(row, quantity=f"{quantity}.{what}", interval=interval)
+            rows.append(dataclasses.replace(other, p_value=None, draws=None))
     return rows
 
 
-def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings) -> list[AlignmentRow]:
+def reconstruction_rows(gathered: Gathered, names: list[str], settings: PricedSettings) -> list[AlignmentRow]:
     """p_value: sign flips, that is against a mean of zero."""
     samples = gathered.projection
     p_values = sign_flip_p_value(samples, permutations=settings.shuffles, generator=settings.draws("sign flips"))
@@ -73,19 +80,25 @@ def reconstruction_rows(gathered: Gathered, names: list[str], settings: Settings
 def ratio_rows(
     label: Gathered, reconstruction: Gathered, labels: np.ndarray, names: list[str], settings: Settings
 ) -> list[AlignmentRow]:
-    """How large the label-dependent mean could be beside that of reconstruction: a one-sided interval from zero."""
-    dependent = label_dependence(label.projections, labels)
-    band = ratio_bounds(dependent, reconstruction.projection, level=settings.level)
+    """How large the label-dependent mean could be beside that of reconstruction: one-sided intervals from zero, which
+    hold together for all heads along a direction, so that the largest of any of them bounds these.
+    """
+    samples = label_dependence(label.projections, labels), reconstruction.projection
+    layers, heads = samples[0].shape[1:3]
+    together = (x.reshape(len(x), layers * heads, -1) for x in samples)
+    band = simultaneous_ratio_bounds(*together, level=settings.level, generator=settings.draws("ratios"))
     return [
         AlignmentRow(
             layer=layer, head=head, direction=names[d], quantity="label_to_reconstruction",
-            interval=band.interval(layer, head, d, unit="ratio of absolute means"),
+            interval=band.interval(layer * heads + head, d, unit="ratio of absolute means"),
         )
-        for layer, head, d in np.ndindex(band.estimate.shape)
+        for layer, head, d in np.ndindex(layers, heads, len(names))
     ]  # fmt: skip
 
 
-def label_rows(gathered: Gathered, labels: np.ndarray, names: list[str], settings: Settings) -> list[AlignmentRow]:
+def label_rows(
+    gathered: Gathered, labels: np.ndarray, names: list[str], settings: PricedSettings
+) -> list[AlignmentRow]:
     """The label gradient, its shuffled-label null, and the part of it that depends on the labels."""
     logits, g = gathered.targets, gathered.projections
     dependent = label_dependence(g, labels)

@@ -16,18 +16,26 @@ Null = Literal["positions", "phase", "none"]
 class AlignmentRow(Measurement):
     direction: str | None = None  # None: about the gradient as a whole
     family: str | None = None  # of single offsets and of controls: adjusted apart from what is asked
+    draws: int | None = None  # of the null that the p-value counts: it is never below 1 / (draws + 1)
+
+
+FIELDS = ("direction", "family", "draws")  # beside those of every measurement
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     level: float
-    power: float  # at which the price of detection is named
     shuffles: int  # of labels and signs
     seed: int
 
     def draws(self, *name: str) -> np.random.Generator:
         """Every need's own: what another direction or quantity draws changes nothing here."""
         return stream(self.seed, *name)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PricedSettings(Settings):
+    power: float  # at which the price of detection is named
 
 
 def scaled(interval: Interval, by: float, unit: str) -> Interval:

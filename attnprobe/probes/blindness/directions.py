@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnprobe.scores.directions import Direction, ScoreSpace
 from attnprobe.scores.distance_profiles import contrast_profile
+from attnprobe.scores.named import kernel_name
 from attnprobe.streams import stream
 
 QUANTITIES = ("slope", "curvature")
@@ -31,7 +32,7 @@ def default_claims(space: ScoreSpace, seed: int) -> list[Claim]:
     its column sums taken off; as controls a key-only and a random direction that keep theirs.
     """
     rows, radii = slice(0, space.length), (1.0, 2.0, 4.0)
-    contrasts = {f"contrast r={r:g}": space.expand(contrast_profile(space.layout, r), rows) for r in radii}
+    contrasts = {kernel_name("contrast", r): space.expand(contrast_profile(space.layout, r), rows) for r in radii}
     left, right = torch.from_numpy(stream(seed, "blindness directions").standard_normal((2, space.length)))
     keys = Direction(name="key-only", factors=(torch.ones_like(right), right))
     visible = Direction(name="random visible", factors=(left, right.flip(0)))

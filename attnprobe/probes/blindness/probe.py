@@ -16,10 +16,11 @@ from attnprobe.capture.footprint import peak_bytes
 from attnprobe.capture.subject import Subject
 from attnprobe.config import require
 from attnprobe.errors import NotApplicableError
-from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels
+from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels, check_varying
+from attnprobe.probes.alignment.rows import Settings
 from attnprobe.probes.blindness.derivatives import Along, Stepper, along, slopes, targets_of
 from attnprobe.probes.blindness.directions import QUANTITIES, Claim, default_claims
-from attnprobe.probes.blindness.rows import BlindnessRow, Place, Settings, all_rows
+from attnprobe.probes.blindness.rows import BlindnessRow, Place, all_rows
 from attnprobe.probes.interventions.profiles import dense_space
 from attnprobe.probes.memory import most_padded, sequences_at_once
 from attnprobe.probes.sequences import Progress, batches
@@ -29,6 +30,7 @@ from attnprobe.streams import stream
 
 LOSSES = ("label", "reconstruction")
 CPU_BATCH = 50  # larger ones only fall out of the cache
+ROUNDING = 1e-12  # in float64: slopes that differ by less, as a share of their size, are the same
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,24 +135,16 @@ def places_of(claim: Claim, layer: int, head: int, slope: dict[str, np.ndarray],
 
 
 def check_slopes(found: dict[str, np.ndarray]) -> None:
-    """Raises NotApplicableError for slopes (sample, ...) that are not finite, all zero, or the same in all samples."""
+    """Raise NotApplicableError for slopes (sample, ...) by loss that are not finite, all zero, or the same in all
+    samples.
+    """
     for loss, values in found.items():
         if not np.isfinite(values).all():
             raise NotApplicableError(
                 f"slopes of the {loss} loss are not finite; the model has diverged",
                 hint="take an earlier checkpoint, or train again with a smaller optimizer.lr",
             )
-        size = np.abs(values).max()
-        if size == 0:
-            raise NotApplicableError(
-                f"the {loss} loss does not depend on the scores at all: it is constant along every direction",
-                hint="choose a checkpoint whose head reads what attention gives",
-            )
-        if np.ptp(values, axis=0).max() <= 1e-12 * size:
-            raise NotApplicableError(
-                f"all {len(values)} sequences give the same slopes of the {loss} loss: they are identical to the model",
-                hint="measure on sequences that differ",
-            )
+    check_varying({f"slopes of the {loss} loss": values for loss, values in found.items()}, found, rounding=ROUNDING)
 
 
 def samples_at_once(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_means
+from attnprobe.probes.alignment.rows import Settings
 from attnprobe.probes.rows import Measurement
 from attnprobe.statistics.intervals import Band, Interval, bootstrap
 from attnprobe.statistics.permutations import family_wise_p_values, null_band, permutation_p_value
 from attnprobe.statistics.ratios import simultaneous_ratio_bounds
-from attnprobe.streams import stream
 
 UNITS = {"slope": "loss per unit score", "curvature": "loss per unit score squared"}
 RATIO = "label / reconstruction"
@@ -64,13 +64,6 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    shuffles: int
-    level: float
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimates:
     """Of places of one quantity, which share their sequences: per sequence (n, place), and of all of them (place,)."""
 
@@ -110,7 +103,7 @@ def estimates(places: Sequence[Place], labels: np.ndarray, where: np.ndarray, se
     return Estimates(
         label=label_dependence(derivatives, labels[where]),
         reconstruction=np.stack([place.reconstruction for place in places], -1),
-        null=shuffled_means(derivatives, labels, settings.shuffles, stream(settings.seed, STREAM), where=where),
+        null=shuffled_means(derivatives, labels, settings.shuffles, settings.draws(STREAM), where=where),
     )
 
 
@@ -118,7 +111,7 @@ def quantity_rows(
     places: Sequence[Place], found: Estimates, p_values: np.ndarray, adjusted: np.ndarray, settings: Settings
 ) -> list[BlindnessRow]:
     """Of every place the label-dependent part, reconstruction, and their ratio."""
-    unit, generator = UNITS[places[0].quantity], stream(settings.seed, "bootstrap")
+    unit, generator = UNITS[places[0].quantity], settings.draws("bootstrap")
     bands = {
         loss: bootstrap(getattr(found, loss), level=settings.level, generator=generator)
         for loss in ("label", "reconstruction")
@@ -156,7 +149,7 @@ def ratio_band(places: Sequence[Place], found: Estimates, settings: Settings) ->
             found.label[:, members],
             found.reconstruction[:, members],
             level=settings.level,
-            generator=stream(settings.seed, "ratios", places[0].quantity, str(family)),
+            generator=settings.draws("ratios", places[0].quantity, str(family)),
         )
         estimate[members], high[members] = bounds.estimate, bounds.high
     return Band(estimate=estimate, low=np.zeros_like(high), high=high, level=settings.level, n=len(found.label))

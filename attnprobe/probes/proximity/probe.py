@@ -10,6 +10,7 @@ import torch
 
 from attnprobe.capture.subject import Subject
 from attnprobe.config import require
+from attnprobe.errors import ConfigError
 from attnprobe.probes.heads import Heads
 from attnprobe.probes.memory import plan_memory
 from attnprobe.probes.proximity.nulls import Null, NullName, Redraws, groups, null_for, null_samples
@@ -107,10 +108,10 @@ def measure(
     """
     layout = subject.space.layout
     radius = (SEQUENCE_RADIUS if len(layout.shape) == 1 else GRID_RADIUS) if radius is None else radius
-    _check(radius=radius, n=n, level=level, null=null, draws=draws)
-    draws = max(DRAWS, least_draws(level)) if draws is None else draws
+    _check(radius=radius, n=n, level=level, null=null)
     samples = subject.draw(n, seed)
     null, weights = null_for(subject, null)
+    draws = _draws(null, draws, level)
     permutations = draws if null == "keys" else 0
     plan = plan_memory(subject, samples, permutations=permutations, weights=weights, memory_limit=memory_limit)
     generator = stream(seed, "key permutations")
@@ -153,14 +154,22 @@ def _counted(progress: Progress | None, before: int, each: int, total: int) -> P
     return None if progress is None else lambda done, _: progress(before + each * done, total)
 
 
-def _check(*, radius: float, n: int, level: float, null: str | None, draws: int | None) -> None:
+def _check(*, radius: float, n: int, level: float, null: str | None) -> None:
     require(radius >= 0, "radius", f"must not be negative, got {radius}")
     require(n >= 1, "n", f"must be at least 1 sequence, got {n}")
     require(0 < level < 1, "level", f"must lie between 0 and 1, got {level}")
     require(null is None or null in get_args(NullName), "null", f"must be init, keys or none, got {null!r}")
-    hint = "draw more of them, or choose a lower level"
-    reason = f"must be at least {least_draws(level)} for a p-value of {1 - level:.3g}, got {draws}"
-    require(draws is None or draws >= least_draws(level), "draws", reason, hint)
+
+
+def _draws(null: NullName, asked: int | None, level: float) -> int:
+    """How many; none without a null, whatever was asked for. ConfigError if they are too few for the level."""
+    if null == "none":
+        return 0
+    least = least_draws(level)
+    if asked is not None and asked < least:
+        reason = f"must be at least {least} for a p-value of {1 - level:.3g}, got {asked}"
+        raise ConfigError(f"draws {reason}", hint="draw more of them, or choose a lower level")
+    return max(DRAWS, least) if asked is None else asked
 
 
 def _rows(sums: ProximitySums, null: Null | None, level: float, seed: int) -> list[ProximityRow]:

@@ -31,7 +31,7 @@ def make_manifest(
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "platform": platform.platform(),
-        "commit": _git_commit(),
+        "commit": git_commit(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "precision": config.engine.precision,
@@ -47,9 +47,9 @@ def make_manifest(
 
 
 @functools.cache
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the source tree this package is imported from, with "+" if it was changed; None outside git."""
-    folder = Path(__file__).parent
+    folder, package = Path(__file__).parent, Path(__file__).parents[2]
 
     def git(*arguments: str) -> str | None:
         try:
@@ -61,4 +61,4 @@ def _git_commit() -> str | None:
     commit = git("rev-parse", "HEAD")
     if not commit or git("ls-files", "--error-unmatch", __file__) is None:
         return None
-    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", str(package)) else "")

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from attnprobe.probes.alignment.labels import label_dependence, shuffled_means
-from attnprobe.probes.blindness.rows import BlindnessRow, Settings, answer
+from attnprobe.probes.alignment.rows import Settings
+from attnprobe.probes.blindness.rows import BlindnessRow, answer
 from attnprobe.statistics.intervals import Interval
 from attnprobe.statistics.permutations import family_wise_p_values, permutation_p_value
 from attnprobe.statistics.ratios import simultaneous_ratio_bounds
