@@ -12,6 +12,7 @@ from typing import Any
 from attnprobe.config import Table
 
 PHASES = ("pretrain", "finetune")
+CLONED = ("attention", "block_local")  # mixers whose projections the published code makes by copying one
 TOKENS = ("listops", "text", "retrieval", "table")  # tasks whose inputs are no values
 MASKED = ("masked", "denoising")  # objectives that hide inputs
 
@@ -29,7 +30,7 @@ def switches(table: Table) -> list[Switch]:
     """Those that apply to the run of this table, in the order of its sections."""
     tasks = {_name(table.get("task"))} | {_name(_section(table, phase).get("task")) for phase in PHASES}
     found = _of_the_task(table)
-    if _name(_section(table, "model").get("mixer", "attention")) == "attention":
+    if _name(_section(table, "model").get("mixer", "attention")) in CLONED:
         found.append(Switch(key="model.init", value="tied", why="W_Q, W_K, W_V and W_O start as copies of one layer"))
     found.append(Switch(key="model.padding", value="attended", why="attention gets no padding mask"))
     if tasks & {"text", "retrieval"}:

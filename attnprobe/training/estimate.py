@@ -206,6 +206,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
+PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)  # what autocast rounds the factors of
+
+
 class _AsKernels(TorchFunctionMode):
     """Makes the meta device do as the engine's kernels: attention as one operation, products in bfloat16 if asked."""
 
@@ -215,8 +218,8 @@ class _AsKernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is F.linear and self.half:
-            args = tuple(a.bfloat16() if isinstance(a, Tensor) else a for a in args)
+        if func in PRODUCTS and self.half:
+            args = tuple(a.bfloat16() if isinstance(a, Tensor) and a.dtype == torch.float32 else a for a in args)
         if func is F.scaled_dot_product_attention and self.fused:
             return _Fused.apply(*args[:3], kwargs.get("attn_mask"))
         return func(*args, **kwargs)

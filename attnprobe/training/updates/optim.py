@@ -20,8 +20,11 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int, *, epoch: int = 0
         reductions = sum(milestone <= epoch for milestone in optimizer.milestones)
     peak = optimizer.lr * optimizer.factor**reductions if reductions else optimizer.lr
     warmup = warmup_steps(optimizer, steps)
+    counted = step + (optimizer.warmup_start == "step")  # from 1 or from 0
     if step < warmup:
-        return peak * (step + (optimizer.warmup_start == "step")) / warmup
+        return peak * counted / warmup
+    if optimizer.schedule == "inverse_sqrt":
+        return peak * math.sqrt(max(1, warmup) / max(1, counted))
     if optimizer.schedule != "cosine":
         return peak
     done = (step - warmup) / max(1, steps - warmup)

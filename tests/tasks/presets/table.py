@@ -1,6 +1,6 @@
-"""experiments/PRESETS.md: every published setting beside ours, from published_values.csv and the presets themselves.
+"""experiments/PRESETS.md: every published setting beside ours, from published_*.csv and the presets themselves.
 
-``python -m tests.tasks.presets.table`` writes the file anew; test_table.py compares it. Each line of the CSV is
+``python -m tests.tasks.presets.table`` writes the file anew; test_table.py compares it. Each line of a CSV is
 one value as it is printed somewhere: preset, setting, value, where it stands, and, if ours is another one, why.
 """
 
@@ -15,7 +15,7 @@ from attnprobe.config import Table
 from attnprobe.models import make_model
 from attnprobe.tasks import Spec
 
-VALUES = Path(__file__).with_name("published_values.csv")
+VALUES = sorted(Path(__file__).parent.glob("published_*.csv"))
 TABLE = Path(__file__).parents[3] / "experiments" / "PRESETS.md"
 
 HEAD = """# Presets against what was published
@@ -24,11 +24,14 @@ Written by `python -m tests.tasks.presets.table`; a test fails if a preset, a va
 
 Sources: Amos et al. 2023 (arXiv 2310.02980) and the configuration files of their code
 (github.com/IdoAmos/not-from-scratch, commit f919137, `configs/experiment/` where no other folder is named), which is
-where names ending in `.yaml` lead; Coser et al. 2026, whose code is that of Amos et al. A setting in brackets is
-nothing that can be set here. From scratch is the same preset with `--no-pretrain`.
+where names ending in `.yaml` lead; Coser et al. 2026, whose code is that of Amos et al.; Tay et al. 2021 (Long Range
+Arena, arXiv 2011.04006), whose code, github.com/google-research/long-range-arena at commit cd31e5c, is where names
+after "LRA:" lead (below `lra_benchmarks/`). A setting in brackets is nothing that can be set here. From scratch is the
+same preset with `--no-pretrain`; where the papers give other rates for it, the preset's comment does.
 
-Published runs of other models have no preset: S4, DLR, Mega and Pythia, and the Transformers that Tay et al. 2020
-trained from scratch. Of the sizes of Table 9 in Amos et al. only the one of 3M is known. Depth, data source, frozen
+Of the sizes of Table 9 in Amos et al. only the one of 3M is known. Of the efficient models of Tay et al. those without
+a mixer here have no preset (Sparse Transformer, Sinkhorn, Synthesizer), and none has one for PathX, which none of them
+learned and for which their code has files of the Transformer alone. Depth, data source, frozen
 layers, transferred queries and keys (Coser et al.), shares of the data and compute-tied runs (Amos et al.) are presets
 with `-s model.layers`, `pretrain.task`, `finetune.freeze`, `finetune.transfer`, `task.fraction` and epochs.
 """
@@ -47,7 +50,7 @@ LEFT_OUT = """
 Not reproduced: validation twice an epoch while reconstructing images (Image, sCIFAR, Pathfinder, PathX), overwriting
 the kept epoch within epoch 0, means of batch means instead of means over all that is scored, TF32
 (`-s engine.precision=tf32` on a GPU), the choice of the *worst* epoch when Speech Commands is reconstructed (their
-monitor takes the maximum of an error), block-local attention of PathX and Speech Commands.
+monitor takes the maximum of an error). `published = true` is of no meaning for the presets of Tay et al.
 """
 
 
@@ -61,8 +64,10 @@ class Value:
 
 
 def read_values() -> list[Value]:
-    with VALUES.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows: list[dict[str, str]] = []
+    for path in VALUES:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
     return [Value(r["preset"], r["setting"], parsed(r["published"]), r["source"], r["why"]) for r in rows]
 
 
@@ -114,7 +119,8 @@ def render() -> str:
             agrees = "yes" if own == value.published else f"no: {value.why}"
             cells = (value.setting, shown(value.published), shown(own), value.source, agrees)
             parts.append(f"| {' | '.join(cells)} |\n")
-    return "".join([*parts, SWITCHES, *switch_rows(list(by_preset)), LEFT_OUT])
+    of_amos = [name for name, values in by_preset.items() if not any(v.source.startswith("LRA:") for v in values)]
+    return "".join([*parts, SWITCHES, *switch_rows(of_amos), LEFT_OUT])
 
 
 def switch_rows(names: list[str]) -> list[str]:

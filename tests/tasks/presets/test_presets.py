@@ -22,11 +22,14 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def short(name: str) -> RunConfig:
-    """The preset with sequences of a few positions, where its own would take hours."""
+    """The preset with sequences of a few positions and one block, where its own would take hours."""
     table = presets.read_table(name)
     few = FEW[table["task"]["name"]] | ({"side": 32} if name.startswith("path") else {})
     few |= {"path": "tokens.npz"} if name == "arrays-tokens" else {}
-    return run.from_table(override(table, [f"task.{setting}={value}" for setting, value in few.items()]))
+    changes = ["model.layers=1", *(f"task.{setting}={value}" for setting, value in few.items())]
+    if "states" in table["model"].get("mixer", {}):
+        changes.append("model.mixer.states=4")
+    return run.from_table(override(table, changes))
 
 
 @pytest.mark.parametrize("name", presets.descriptions())
@@ -56,9 +59,15 @@ OF_NO_PAPER = {"textures", "textures-10x10", "textures-shortcut", "fashion-mnist
 OF_ONES_OWN_DATA = {"arrays", "arrays-tokens", "table", "images"}
 
 
+VARIANTS = re.compile(
+    "(-(rotary|sinusoidal|coser|causal|256|rr|hr|spo2|s4|dlr|random|lra|"
+    "local|linear|performer|linformer|longformer|bigbird|reformer))+$"
+)
+
+
 def test_every_published_data_set_has_a_run_for_small_machines() -> None:
     """Those of textures and Fashion-MNIST are small as they are: no paper of the two trains on them."""
-    variants = {re.sub("-(rotary|sinusoidal|coser|causal|256)$", "", name) for name in presets.descriptions()}
-    tasks = {re.sub("-(rr|hr|spo2)$", "", name) for name in variants} - OF_NO_PAPER - OF_ONES_OWN_DATA
-    small = {name for name in tasks if name.endswith("-small")}
-    assert small == {f"{name}-small" for name in tasks - small}
+    names = set(presets.descriptions())
+    data_sets = {VARIANTS.sub("", name) for name in names if not name.endswith("-small")}
+    data_sets -= OF_NO_PAPER | OF_ONES_OWN_DATA
+    assert {f"{name}-small" for name in data_sets} <= names

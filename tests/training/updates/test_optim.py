@@ -54,6 +54,17 @@ def test_decay_reaches_the_right_parameters(decay: str, expected: set[str]) -> N
         assert (id(parameter) in decayed) == (kind in expected), name
 
 
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_inverse_square_root_is_what_the_benchmark_computes(warmup: int) -> None:
+    """Long Range Arena: factor * min(1, step / warmup) / sqrt(max(step, warmup)), steps counted from 1."""
+    config = Optimizer(lr=0.3, schedule="inverse_sqrt", warmup=warmup)
+    factor = 0.3 * max(1, warmup) ** 0.5
+    for step in range(40):
+        count = step + 1
+        expected = factor * min(1, count / max(1, warmup)) / max(count, warmup) ** 0.5
+        assert learning_rate(config, step, 40) == pytest.approx(expected)
+
+
 def test_multistep_against_torch() -> None:
     """7 steps an epoch; torch's scheduler is stepped after each epoch."""
     config = Optimizer(lr=0.3, schedule="multistep", warmup=0, milestones=(2, 3, 7), factor=0.5)

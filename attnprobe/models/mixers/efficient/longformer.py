@@ -16,7 +16,8 @@ from attnprobe.scores.visibility import Visibility
 class Longformer(Projected):
     """Softmax over the keys at most ``window`` positions away and the first ``everywhere`` ones.
 
-    With the same projections for the window and for the positions that see all, as in the benchmark.
+    With the same projections for the window and for the positions that see all. The benchmark's code has others for
+    these, but its files name no such position.
     """
 
     obeys = Projected.obeys | {"causal"}
