@@ -41,7 +41,7 @@ def test_every_deviation_has_a_reason_and_every_setting_a_source_that_agrees(pre
     heads = ("model.heads",) if "heads" in mixer.obeys else ()
     for needed in ("model.d_model", "model.layers", *heads, "model.d_mlp", "model.positions", "model.readout"):
         assert needed in by_setting or (preset, needed) in UNTOLD, needed
-    for setting in table["model"]["mixer"].keys() - {"name"}:
+    for setting in presets.read_table(preset)["model"].get("mixer", {}).keys() - {"name"}:  # what is not a default
         assert f"model.mixer.{setting}" in by_setting, setting
     for phase in {"pretrain", "finetune"} & table.keys():
         for needed in ("epochs", "batch_size", "optimizer.lr", "optimizer.schedule", "optimizer.warmup"):
