@@ -81,7 +81,9 @@ def bootstrap(
 
     No resampling knows of events that were not seen. Means of samples that are all 0 or 1 are therefore taken for
     shares, with Wilson's score interval (Brown, Cai and DasGupta 2001), which covers 93 to 98 % of shares from 0.5 to
-    0.98 at 30, 60 and 200. Samples that are all equal could be anything, so of them only boolean ones are.
+    0.98 at 30, 60 and 200. Samples that are all equal could be anything, so of them only boolean ones are. Differences
+    of shares are left as they are: of 500 simulated sets where 2 % of the samples are 1 and 2 % are -1 they cover 74 %
+    at 40 and 93 to 95 % at 300 and 1000; where 15 and 10 % are, 91 and 93 to 95 %.
     """
     n = len(samples[0])
     assert all(len(x) == n for x in samples), "samples must share the sequence axis"
