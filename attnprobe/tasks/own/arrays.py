@@ -22,14 +22,15 @@ AXES = "(n, length) of tokens or values, (n, length, channels), or (n, height, w
 class Arrays(OwnData):
     """Arrays of an .npz or .safetensors file: inputs, labels, and perhaps lengths, grid, split and class_names.
 
-    Whole numbers of two axes are tokens; all else are values, which the model sees with zero mean and unit variance.
+    Whole numbers of two axes, without a grid, are tokens; all else are values, which the model sees with zero mean and
+    unit variance.
     """
 
     inputs: str = "inputs"  # name of the array of tokens or values: a row per sample, then positions, then channels
     labels: str = "labels"  # name of the array of classes, by number or by name
     lengths: str = "lengths"  # name of the array of numbers of real positions; what stands behind them is padding
     split: str = "split"  # name of the array that says train, validation or test (or 0, 1, 2) of every sample
-    kind: Literal["auto", "tokens", "values"] = "auto"  # auto: whole numbers of two axes are tokens
+    kind: Literal["auto", "tokens", "values"] = "auto"  # auto: whole numbers of two axes, without a grid, are tokens
     grid: tuple[int, int] | None = None  # height and width where positions are pixels; None: as the array "grid" says
 
     def __post_init__(self) -> None:
@@ -49,7 +50,8 @@ class Arrays(OwnData):
         parts = self.divided(path, labels, named)
         common = {"length": inputs.shape[1], "classes": len(classes), "grid": grid, "class_names": classes}
         real = None if lengths is None else np.arange(inputs.shape[1]) < lengths[:, None]
-        if self._are_tokens(inputs):
+        plain = grid is None and arrays[self.inputs].ndim == 2
+        if self._are_tokens(inputs, plain=plain):
             ids, count = tokens(path, inputs[..., 0], real)
             spec, stored = Spec(vocabulary=count, **common), ids
         else:
@@ -83,11 +85,11 @@ class Arrays(OwnData):
             raise ArtifactError(message, hint="set task.grid=[HEIGHT,WIDTH], or leave the array 'grid' out of the file")
         return inputs, grid
 
-    def _are_tokens(self, inputs: np.ndarray) -> bool:
-        """inputs: (n, length, channels)."""
+    def _are_tokens(self, inputs: np.ndarray, *, plain: bool) -> bool:
+        """inputs: (n, length, channels). plain: whether they came with two axes and no grid."""
         if self.kind == "tokens" and inputs.shape[2] > 1:
             raise ArtifactError(f"tokens have no channels, found {inputs.shape[2]}", hint="use task.kind=values")
-        return self.kind == "tokens" or (self.kind == "auto" and inputs.dtype.kind in "iu" and inputs.shape[2] == 1)
+        return self.kind == "tokens" or (self.kind == "auto" and inputs.dtype.kind in "iu" and plain)
 
 
 def column(path: Path, name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray) -> list[Any]:

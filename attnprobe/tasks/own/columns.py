@@ -5,7 +5,6 @@ Nothing is loaded by that library, whose data sets may bring code along: their f
 
 import csv
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from attnprobe.errors import ArtifactError, shown
 from attnprobe.files import parse_json, read_json, reading
 from attnprobe.tasks.own.source import require_file, require_memory
 from attnprobe.tasks.own.splits import PART_OF
+from attnprobe.tasks.sources.copies import CSV_FIELD_LIMIT
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 FORMATS = (*SEPARATORS, ".parquet", ".arrow")
@@ -51,22 +51,31 @@ def read_columns(path: Path, choose: Choose, *, separator: str | None, quotes: b
 
 
 def read_csv(path: Path, choose: Choose, separator: str, *, quotes: bool) -> Columns:
-    """Everything is read as text: neither are numbers rounded nor is "NA" taken for nothing."""
-    import pandas as pd
+    """Everything is read as text: neither are numbers rounded nor is "NA" taken for nothing.
 
+    Rows must be as long as the heading: where they are not, separators within texts would shift columns silently.
+    """
     require_memory(path, GROWTH * path.stat().st_size)
-    form: dict[str, Any] = {
-        "sep": separator, "dtype": object, "na_filter": False, "encoding": "utf-8-sig", "compression": None,
-        "index_col": False, "quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
-    }  # fmt: skip
-    with reading(path, ROW_HINT), warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are longer than the heading
-        names = [str(name) for name in pd.read_csv(path, nrows=0, **form).columns]
-        wanted = list(choose(names))
-        table = pd.read_csv(path, usecols=wanted, **form)
-        if not len(table):
-            raise ArtifactError(f"{path} has a heading and no rows", hint="was it written completely?")
-        return Columns(values={name: table[name].tolist() for name in wanted}, parts=None)
+    csv.field_size_limit(CSV_FIELD_LIMIT)
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    with reading(path, ROW_HINT), path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=True)  # strict: quotes must close
+        try:
+            heading = next((row for row in reader if row), [])
+            wanted = list(choose(heading))
+            columns = {name: heading.index(name) for name in wanted}
+            values: dict[str, list[Any]] = {name: [] for name in wanted}
+            for row in filter(None, reader):
+                if len(row) != len(heading):
+                    message = f"{path}, line {reader.line_num} has {len(row)} columns, the heading {len(heading)}"
+                    raise ArtifactError(message, hint=ROW_HINT)
+                for name, number in columns.items():
+                    values[name].append(row[number])
+        except csv.Error as error:
+            raise ArtifactError(f"{path}, line {reader.line_num} cannot be read: {error}", hint=ROW_HINT) from None
+    if not values[wanted[-1]]:
+        raise ArtifactError(f"{path} has a heading and no rows", hint="was it written completely?")
+    return Columns(values=values, parts=None)
 
 
 def read_arrow(path: Path, choose: Choose) -> Columns:
@@ -79,9 +88,10 @@ def read_arrow(path: Path, choose: Choose) -> Columns:
             require_memory(path, GROWTH * batch.nbytes)  # a small file may repeat large texts without end
             for name in wanted:
                 values[name] += batch.column(name).to_pylist()
+        names = class_names(schema.metadata, wanted[-1])
     if not values[wanted[-1]]:
         raise ArtifactError(f"{path} has no rows", hint="was it written completely?")
-    return Columns(values=values, parts=None, class_names=class_names(schema.metadata, wanted[-1]))
+    return Columns(values=values, parts=None, class_names=names)
 
 
 def open_parquet(path: Path) -> tuple[Any, Callable[[list[str]], Iterable[Any]]]:
