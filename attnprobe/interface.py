@@ -231,7 +231,7 @@ def train(
     The same settings give the same run as ``attnprobe train``. An exception (KeyboardInterrupt, too) leaves a folder
     that ``resume=True`` goes on with from its last save.
     """
-    config = run.from_table(settings_of(preset, settings, pretrain=pretrain, pretrained=pretrained))
+    config = run.resolved(run.from_table(settings_of(preset, settings, pretrain=pretrain, pretrained=pretrained)))
     watch = None
     if probe_every is not None:
         watch = writer_for(config, Path(out), factor=probe_every, sequences=probe_sequences)

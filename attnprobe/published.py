@@ -30,10 +30,11 @@ def switches(table: Table) -> list[Switch]:
     """Those that apply to the run of this table, in the order of its sections."""
     tasks = {_name(table.get("task"))} | {_name(_section(table, phase).get("task")) for phase in PHASES}
     found = _of_the_task(table)
-    if _name(_section(table, "model").get("mixer", "attention")) in CLONED:
+    foreign = "backbone" in _section(table, "model")  # starts as its own code has it, and never reconstructed
+    if _name(_section(table, "model").get("mixer", "attention")) in CLONED and not foreign:
         found.append(Switch(key="model.init", value="tied", why="W_Q, W_K, W_V and W_O start as copies of one layer"))
     found.append(Switch(key="model.padding", value="attended", why="attention gets no padding mask"))
-    if tasks & {"text", "retrieval"}:
+    if tasks & {"text", "retrieval"} and not foreign:
         why = "a misspelt attribute leaves Text and Retrieval without a head: features are the logits of tokens"
         found.append(Switch(key="model.reconstruction_head", value="identity", why=why))
     if not tasks & set(TOKENS) and not _hides(table) and "pretrained" not in table:

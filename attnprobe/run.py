@@ -177,6 +177,15 @@ def with_phase_tasks(table: config.Table) -> config.Table:
     return result
 
 
+def resolved(run: RunConfig) -> RunConfig:
+    """With what only the source of a backbone tells, so that the settings say all of what the model is."""
+    if run.model.backbone is None:
+        return run
+    from attnprobe.models.hugging_face.pretrained import described
+
+    return dataclasses.replace(run, model=described(run.model))
+
+
 def to_table(run: RunConfig) -> config.Table:
     return config.dump(run)
 

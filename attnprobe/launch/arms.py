@@ -30,4 +30,4 @@ def settings_of(
 
 def with_seeds(table: Table, seeds: Sequence[int]) -> list[RunConfig]:
     """The runs of an arm, one per seed."""
-    return [run.from_table(table | {"seed": seed}) for seed in seeds]
+    return [run.resolved(run.from_table(table | {"seed": seed})) for seed in seeds]

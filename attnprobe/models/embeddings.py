@@ -14,26 +14,33 @@ from attnprobe.tasks import MASK_ID, Spec
 FanIn = Literal["with_mask", "without_mask"]
 
 
-class ValueEmbedding(Part):
-    """Real values plus one mask channel -> d_model. A hidden position has all values zero and the mask channel one."""
+class Standardised(Part):
+    """Knows in which units a model sees stored values."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: Spec, d_model: int, fan_in: FanIn = "with_mask") -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.bound = 1 / math.sqrt(spec.channels + (fan_in == "with_mask"))
-        self.linear = nn.Linear(spec.channels + 1, d_model)
         self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std), persistent=False)
-
-    def initial(self) -> Mapping[str, Initial]:
-        """As any linear layer, unless the mask channel is not to be counted."""
-        return {f"linear.{part}": uniform(self.bound) for part in ("weight", "bias")}
 
     def standardise(self, inputs: Tensor) -> Tensor:
         """Stored values -> model units (zero mean, unit variance over the training set)."""
         return (inputs.to(self.mean.dtype) - self.mean) / self.std
+
+
+class ValueEmbedding(Standardised):
+    """Real values plus one mask channel -> d_model. A hidden position has all values zero and the mask channel one."""
+
+    def __init__(self, spec: Spec, d_model: int, fan_in: FanIn = "with_mask") -> None:
+        super().__init__(spec)
+        self.bound = 1 / math.sqrt(spec.channels + (fan_in == "with_mask"))
+        self.linear = nn.Linear(spec.channels + 1, d_model)
+
+    def initial(self) -> Mapping[str, Initial]:
+        """As any linear layer, unless the mask channel is not to be counted."""
+        return {f"linear.{part}": uniform(self.bound) for part in ("weight", "bias")}
 
     def forward(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
         values = self.standardise(inputs)

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from attnprobe import machine
 from attnprobe.errors import RunError
+from attnprobe.models.config import TransformerConfig
 from attnprobe.models.heads import ReconstructionTarget
 from attnprobe.models.parts import Derived, Fill, Initial, below, gather
 from attnprobe.models.torch_layers import initial_of
-from attnprobe.models.transformer import Transformer, TransformerConfig
+from attnprobe.models.transformer import Transformer
 from attnprobe.tasks import Spec
 
 GIBIBYTE = 2**30
@@ -27,18 +28,28 @@ def make_model(config: TransformerConfig, spec: Spec, target: ReconstructionTarg
     """Build a model on the CPU and initialise it; RunError if this machine could never hold it."""
     check_size(config, spec, target)
     with torch.random.fork_rng(devices=[]):  # torch's own draws, overwritten below, leave the global seed alone
-        model = Transformer(config, spec, target)
+        model = undrawn(config, spec, target)
     initialise(model, seed)
     return model
+
+
+def undrawn(config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> Transformer:
+    """The model with parameters that mean nothing yet; on the meta device, those have shapes only."""
+    if config.backbone is None:
+        return Transformer(config, spec, target)
+    from attnprobe.models.hugging_face.encoder import HuggingFaceEncoder  # which imports transformers, for seconds
+
+    return HuggingFaceEncoder(config, spec, target)
 
 
 def check_size(config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> None:
     """Refuse what would not fail but be killed: systems promise more memory than they have."""
     try:
         with torch.device("meta"):  # shapes without memory
-            short = Transformer(dataclasses.replace(config, layers=min(config.layers, 2)), spec, target)
-        held = [sum(t.numel() for t in part.state_dict().values()) for part in (short, short.blocks[-1])]
-        weights = held[0] + (config.layers - len(short.blocks)) * held[1]
+            short = undrawn(dataclasses.replace(config, layers=min(config.layers, 2)), spec, target)
+        last, more = (short, 0) if config.backbone else (short.blocks[-1], config.layers - len(short.blocks))
+        held = [sum(t.numel() for t in part.state_dict().values()) for part in (short, last)]
+        weights = held[0] + more * held[1]
     except RuntimeError:  # not even the number of weights fits an integer
         weights = math.inf
     needed, there = 4 * weights / GIBIBYTE, machine.memory() / GIBIBYTE

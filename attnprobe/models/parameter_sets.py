@@ -23,10 +23,10 @@ def sets_of(model: nn.Module) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for prefix, module in model.named_modules():
         own = {name: below(prefix, name) for name, _ in module.named_parameters()}
-        for name, patterns in module.parameter_sets.items() if isinstance(module, Part) else ():
+        for name, patterns in module.sets().items() if isinstance(module, Part) else ():
             found.setdefault(name, set()).update(own[n] for n in matching(own, patterns))
     positions = matching((name for name, _ in model.named_parameters()), ("positions.*",))
-    if isinstance(model, Transformer):
+    if isinstance(model, Transformer) and model.config.backbone is None:  # one says so itself
         for name in model.mixer.layer.parameter_sets:
             found[name + WITH_POSITIONS] = found[name] | positions
     return {name: members for name, members in found.items() if members or name == "none"}

@@ -62,6 +62,10 @@ class Part(nn.Module):
     # what ``transfer`` and ``freeze`` may name: a set's name -> patterns over names of parameters
     parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        """``parameter_sets``, where they are the same for all of its kind."""
+        return self.parameter_sets
+
     def initial(self) -> Mapping[str, Initial]:
         """How each of its parameters and persistent buffers starts; torch's layers below it have said so already."""
         return {}

@@ -12,6 +12,7 @@ from attnprobe.tasks.data import MASK_ID
 # Special ids in the order of Amos et al. 2023; ordinary characters follow, the most frequent first.
 PAD_ID, UNKNOWN_ID, END_ID = 1, 2, 3
 SPECIALS = 4
+SPECIAL_SYMBOLS = ("<mask>", "<pad>", "<unk>", "<eos>")
 assert MASK_ID == 0
 
 CODE_POINTS = 0x110000
@@ -26,6 +27,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return SPECIALS + len(self.characters)
+
+    def symbols(self) -> tuple[str, ...]:
+        """What each id is called; half of a surrogate pair, which is no text, is called unknown."""
+        readable = (c if not "\ud800" <= c <= "\udfff" else "<unk>" for c in self.characters)
+        return (*SPECIAL_SYMBOLS, *readable)
 
     def table(self) -> np.ndarray:
         """(0x110000,) code point -> id, in the smallest type that holds all ids."""

@@ -26,6 +26,9 @@ class Spec:
     pairs: bool = False  # every sample is two sequences with one label: inputs (n, 2, length), lengths (n, 2)
     regression: bool = False  # labels are float32 numbers to be predicted, not classes
     class_names: tuple[str, ...] = ()  # in the order of the labels; empty = classes are known by their numbers
+    # what each token id is called, as far as is known: a character, an operator, or <mask>, <pad>, <unk>, <eos>; says
+    # nothing about whether data fit a model
+    symbols: tuple[str, ...] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def is_tokens(self) -> bool:

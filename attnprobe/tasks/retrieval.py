@@ -47,7 +47,13 @@ class Retrieval(Subset):
         validation, cut_validation = self._split(folder / "new_aan_pairs.eval.tsv", vocabulary)
         test, cut_test = self._split(folder / "new_aan_pairs.test.tsv", vocabulary)
         data = Data(
-            spec=Spec(length=self.max_length, classes=CLASSES, vocabulary=len(vocabulary), pairs=True),
+            spec=Spec(
+                length=self.max_length,
+                classes=CLASSES,
+                vocabulary=len(vocabulary),
+                pairs=True,
+                symbols=vocabulary.symbols(),
+            ),
             train=train,
             validation=validation,
             test=test,

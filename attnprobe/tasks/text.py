@@ -49,8 +49,9 @@ class Text(Subset):
         validation, cut_validation = test, cut_test
         if self.validation == "held_out":
             validation, cut_validation = self._split([texts[i] for i in others], labels[others], vocabulary)
+        size, symbols = len(vocabulary), vocabulary.symbols()
         data = Data(
-            spec=Spec(length=self.max_length, classes=len(LABELS), vocabulary=len(vocabulary)),
+            spec=Spec(length=self.max_length, classes=len(LABELS), vocabulary=size, symbols=symbols),
             train=train,
             validation=validation,
             test=test,

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnprobe.machine import free_memory, synchronise
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
+from attnprobe.models.initialisation import undrawn
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Outline, Spec, Split
 from attnprobe.training.buckets import evaluation_batch
@@ -64,7 +65,7 @@ def count_memory(config: RunConfig, phase: Phase, data: Data | Outline, target: 
     """Peak of one phase on a device of any kind."""
     spec, sizes = data.spec, sizes_of(data)
     with torch.device("meta"):
-        model = Transformer(config.model, spec, target)
+        model = undrawn(config.model, spec, target)
     freeze(model, phase.freeze)
     trainable = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     step = _peak(model, phase, blank(data, min(phase.batch_size, sizes["train"])), config.engine, backward=True)
@@ -112,7 +113,7 @@ def measure_duration(
 def operations(config: RunConfig, phase: Phase, data: Data | Outline, target: ReconstructionTarget) -> int:
     """Floating-point operations of a step on one sequence, counted on the meta device."""
     with torch.device("meta"):
-        model = Transformer(config.model, data.spec, target)
+        model = undrawn(config.model, data.spec, target)
     with FlopCounterMode(display=False) as counter:
         _walk(model, phase, blank(data, 1), dataclasses.replace(config.engine, attention="math"), backward=True)
     return counter.get_total_flops()

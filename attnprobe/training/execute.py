@@ -25,7 +25,7 @@ from attnprobe.training.saved.replacing import remove_kept, where_kept
 from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
 from attnprobe.training.saved.run_directory import START_AGAIN, RunDirectory
 from attnprobe.training.score_profile import check_score_profile, described, install, kept_profile, measured_profile
-from attnprobe.training.starting import check_run, starting_point
+from attnprobe.training.starting import check_run, install_backbone, starting_point
 from attnprobe.training.transfer import freeze, transfer
 from attnprobe.training.updates.attention_kernels import choose_for_phases
 
@@ -144,6 +144,8 @@ def _untrained(
         config.model, data.spec, run.reconstruction_target(config, data.spec, execution.pretrain), seed=config.seed
     )
     install(model, execution.profile)
+    for line in install_backbone(model):
+        execution.monitor.message(f"{name}: {line}")
     if source is not None:
         carried = transfer(model, source, phase.transfer)
         execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")

@@ -38,7 +38,7 @@ def check_score_profile(config: RunConfig, specs: Iterable[Spec]) -> None:
     if path is None:
         return
     donor = load_checkpoint(path)
-    if not donor.run.model.mixer.layer.has_scores:
+    if not donor.run.model.has_scores:
         raise ConfigError(f"model.score_profile: {path} has no attention, so it has no profile", "name another one")
     for spec in specs:
         if spec.length > DENSE_LIMIT:

@@ -23,6 +23,17 @@ def starting_point(config: RunConfig) -> Start:
     return checkpoint.state, checkpoint.pretrain
 
 
+def install_backbone(model: Transformer) -> list[str]:
+    """Weights and names of tokens of a backbone's source, if the model has one; returns what is to be told."""
+    if model.config.backbone is None:
+        return []
+    from attnprobe.models.hugging_face.encoder import HuggingFaceEncoder
+    from attnprobe.models.hugging_face.pretrained import install
+
+    assert isinstance(model, HuggingFaceEncoder)
+    return install(model)
+
+
 def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Outline]) -> Transformer:
     """Refuse a run that could not be carried out, before anything is trained or written; returns its last model.
 
@@ -37,6 +48,7 @@ def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Out
         model = make_model(
             config.model, data.spec, run.reconstruction_target(config, data.spec, pretrain), seed=config.seed
         )
+        install_backbone(model)
         match_parameters(model, phase.transfer, "transfer")  # from scratch too: what is asked for must be there
         if source is not None:
             transfer(model, source, phase.transfer)

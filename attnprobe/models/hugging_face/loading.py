@@ -16,6 +16,7 @@ import torch
 
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
 from attnprobe.files import reading
+from attnprobe.models.hugging_face.settings import BackboneSettings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -89,11 +90,37 @@ def from_config(
     return model.eval()
 
 
+def undrawn_backbone(settings: BackboneSettings) -> "PreTrainedModel":
+    """The model that ``architecture`` describes, with weights that mean nothing yet."""
+    if settings.architecture is None:
+        raise ConfigError("model.backbone.architecture is missing", hint="it is read from the source when a run starts")
+    return from_config(configuration(settings.table))
+
+
 def read_config(source: str, *, download: bool = False, permission: str = "") -> "PretrainedConfig":
     """What kind of model it is, and its sizes."""
     transformers = library()
     with told(source, download, permission, KNOWN):
         return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=not download)
+
+
+def configuration(table: dict[str, Any]) -> "PretrainedConfig":
+    """A configuration from plain values, as in config.json; ArtifactError if there is no such model."""
+    mapping = library().CONFIG_MAPPING
+    values = dict(table)
+    kind = values.pop("model_type", None)
+    with reading(Path(f"a configuration of {kind}"), KNOWN):
+        return mapping[kind].from_dict(values)
+
+
+def is_causal(config: "PretrainedConfig") -> bool:
+    """Whether a position sees only what is before it. ConfigError if it is no causal or masked encoder."""
+    transformers, kind = library(), type(config)
+    masked = kind in transformers.MODEL_FOR_MASKED_LM_MAPPING
+    if config.is_encoder_decoder or not (masked or kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING):
+        message = f"a {config.model_type} is neither a causal nor a masked encoder"
+        raise ConfigError(message, hint="choose a model like Pythia, GPT-2, Llama, BERT, RoBERTa or ModernBERT")
+    return not masked or getattr(config, "is_decoder", False)
 
 
 def read_tokenizer(source: str, *, download: bool = False, permission: str = "") -> "PreTrainedTokenizerBase":

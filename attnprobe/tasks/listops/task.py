@@ -62,7 +62,7 @@ class ListOps(TrainingSubset, Grammar):
         return self._outline(self._spec(), self.n_train, self.n_validation, self.n_test)
 
     def _spec(self) -> Spec:
-        return Spec(length=self.max_length, classes=CLASSES, vocabulary=len(VOCABULARY))
+        return Spec(length=self.max_length, classes=CLASSES, vocabulary=len(VOCABULARY), symbols=tuple(VOCABULARY))
 
     def _sizes(self) -> dict[str, int]:
         return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}

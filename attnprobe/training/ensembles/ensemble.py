@@ -157,6 +157,8 @@ def check_alike(configs: Sequence[RunConfig]) -> None:
                 f"the runs differ in {field}, so they cannot be trained together",
                 hint="they may differ in seed, data, learning rate, schedule, weight decay, mask ratio and epochs",
             )
+    if configs[0].model.backbone is not None:
+        raise NotApplicableError("a Hugging Face backbone cannot be stacked into an ensemble", hint=NO_TWIN)
     if not configs[0].model.mixer.layer.can_be_stacked():
         raise NotApplicableError(
             f"mixer {choice_name(MIXERS, configs[0].model.mixer)!r} cannot be stacked into an ensemble", hint=NO_TWIN

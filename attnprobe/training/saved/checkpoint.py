@@ -14,6 +14,7 @@ from attnprobe.config import build, dump
 from attnprobe.errors import ConfigError, shown
 from attnprobe.files import reading, write_atomically
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
+from attnprobe.models.initialisation import undrawn
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Spec, Task
@@ -122,6 +123,8 @@ def read_spec(table: dict[str, Any]) -> Spec:
         raise ValueError("spec.class_names do not fit the classes")
     if spec.grid is not None and math.prod(spec.grid) != spec.length:
         raise ValueError("spec.grid does not fit the length")
+    if spec.symbols is not None and len(spec.symbols) != spec.vocabulary:
+        raise ValueError("spec.symbols does not name every token")
     return spec
 
 
@@ -142,10 +145,12 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
         raise ValueError(f"unknown target {shown(checkpoint.target)}")
     if checkpoint.target == "classes" and not checkpoint.spec.is_tokens and checkpoint.spec.levels is None:
         raise ValueError("continuous values cannot be reconstructed as classes")
-    if not isinstance(state, dict) or checkpoint.run.model.layers > len(state):
+    model = checkpoint.run.model
+    layers = model.layers if model.backbone is None else model.backbone.most_layers
+    if not isinstance(state, dict) or layers > len(state):
         raise ValueError("it has fewer tensors than its model")
     with torch.device("meta"):  # shapes without memory
-        expected = Transformer(checkpoint.run.model, checkpoint.spec, checkpoint.target).state_dict()
+        expected = undrawn(model, checkpoint.spec, checkpoint.target).state_dict()
     check_tensors(state, expected)
 
 

@@ -221,7 +221,7 @@ def choose_for_phases(
     ConfigError if the device has no arithmetic in the engine's precision.
     """
     check_precision(config.engine.precision, device)
-    if not config.model.mixer.layer.has_scores:
+    if not config.model.has_scores:
         return dict.fromkeys(config.phases(), KernelChoice("auto", {}))
     return {
         name: choose_attention(config.engine, shape_of(config, phase, data[name], processes), device, earlier.get(name))

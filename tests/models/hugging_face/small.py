@@ -36,3 +36,20 @@ def write(kind: str, folder: Path, seed: int = 0, **changes: Any) -> torch.nn.Mo
         model = auto.from_config(config)
     model.save_pretrained(folder)
     return model.eval()
+
+
+def tokenizer(folder: Path, numbers: int = 256) -> None:
+    """Byte-pair merges learned on numbers alone, with the special signs of Pythia."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=["<|endoftext|>", "<|padding|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    made.train_from_iterator(map(str, range(numbers)), trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|endoftext|>", unk_token="<|endoftext|>")
+    fast.save_pretrained(folder)
