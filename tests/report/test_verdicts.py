@@ -180,6 +180,7 @@ def test_certify_names_where_labels_are_seen_and_how_much() -> None:
         "NOT blind (family-wise p = 0.01, 2 derivatives, 1 of them seen): layer 0, head 0, d1, slope, p = 0.01" in text
     )
     assert "labels is +3.0e-01 (90 % interval +2.0e-01 to +4.0e-01, 37 sequences), 0.15 of reconstruction's" in text
+    assert "by chance 10 % of blind checkpoints are called so" in text
     rows = certified(0.4, 0.01, blind=False)
     rows[0]["agrees"] = False
     assert "NO ANSWER, as 1 derivatives do not agree" in blindness_verdict.certify(rows)

@@ -83,8 +83,8 @@ def certify(
 
     The part of the label loss that depends on the labels is compared with shuffled labels along near against far keys
     (contrast; slope and curvature) and a random direction (slope), without their column sums, in all heads at once: the
-    chance of a false "not blind" is 1 - level. Exit code 5 if a checkpoint is not blind, or if two computations of a
-    derivative that decides disagree. Training on labels usually ends blindness.
+    chance of a false "not blind" is 1 - level, and --split test asks other sequences. Exit code 5 if a checkpoint is
+    not blind, or if two computations of a derivative that decides disagree. Training on labels usually ends blindness.
     """
     from attnprobe import presets, run
     from attnprobe.probes import blindness
