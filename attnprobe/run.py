@@ -25,10 +25,10 @@ class Optimizer:
     """AdamW with a linear warm-up."""
 
     lr: float = 1e-3  # the learning rate after the warm-up
-    # after the warm-up: lr; half a cosine from it to zero; lr times sqrt(warmup / step) (inverse_sqrt, Vaswani et
-    # al. 2017); lr times factor from each milestone on; or lr times factor whenever the validation number that selects
-    # epochs stalls (plateau, torch's ReduceLROnPlateau)
-    schedule: Literal["constant", "cosine", "inverse_sqrt", "multistep", "plateau"] = "cosine"
+    # after the warm-up: lr; half a cosine or a line from it to zero; lr times sqrt(warmup / step) (inverse_sqrt,
+    # Vaswani et al. 2017); lr times factor from each milestone on; or lr times factor whenever the validation number
+    # that selects epochs stalls (plateau, torch's ReduceLROnPlateau)
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt", "multistep", "plateau"] = "cosine"
     warmup: int | float = 0.05  # a whole number counts steps, a fraction is the share of all steps
     warmup_start: Literal["step", "zero"] = "step"  # zero: the first update has rate 0, as in the published code
     milestones: tuple[int, ...] = ()  # multistep: epochs of the phase after which the rate falls

@@ -25,10 +25,10 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int, *, epoch: int = 0
         return peak * counted / warmup
     if optimizer.schedule == "inverse_sqrt":
         return peak * math.sqrt(max(1, warmup) / max(1, counted))
-    if optimizer.schedule != "cosine":
+    if optimizer.schedule not in ("cosine", "linear"):
         return peak
-    done = (step - warmup) / max(1, steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (1 - done if optimizer.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def warmup_steps(optimizer: Optimizer, steps: int) -> int:

@@ -16,6 +16,7 @@ from attnprobe.models import make_model
 from attnprobe.tasks import Spec
 
 VALUES = sorted(Path(__file__).parent.glob("published_*.csv"))
+OTHERS = ("LRA:", "MEGA:")  # how sources begin that are not Amos et al.
 TABLE = Path(__file__).parents[3] / "experiments" / "PRESETS.md"
 
 HEAD = """# Presets against what was published
@@ -26,8 +27,10 @@ Sources: Amos et al. 2023 (arXiv 2310.02980) and the configuration files of thei
 (github.com/IdoAmos/not-from-scratch, commit f919137, `configs/experiment/` where no other folder is named), which is
 where names ending in `.yaml` lead; Coser et al. 2026, whose code is that of Amos et al.; Tay et al. 2021 (Long Range
 Arena, arXiv 2011.04006), whose code, github.com/google-research/long-range-arena at commit cd31e5c, is where names
-after "LRA:" lead (below `lra_benchmarks/`). A setting in brackets is nothing that can be set here. From scratch is the
-same preset with `--no-pretrain`; where the papers give other rates for it, the preset's comment does.
+after "LRA:" lead (below `lra_benchmarks/`); Ma et al. 2023 (MEGA, arXiv 2209.10655), whose code,
+github.com/facebookresearch/mega at commit aeaa4b4, is where names after "MEGA:" lead. A setting in brackets is nothing
+that can be set here. From scratch is the same preset with `--no-pretrain`; where the papers give other rates for it,
+the preset's comment does.
 
 Of the sizes of Table 9 in Amos et al. only the one of 3M is known. Of the efficient models of Tay et al. those without
 a mixer here have no preset (Sparse Transformer, Sinkhorn, Synthesizer), and none has one for PathX, which none of them
@@ -50,7 +53,7 @@ LEFT_OUT = """
 Not reproduced: validation twice an epoch while reconstructing images (Image, sCIFAR, Pathfinder, PathX), overwriting
 the kept epoch within epoch 0, means of batch means instead of means over all that is scored, TF32
 (`-s engine.precision=tf32` on a GPU), the choice of the *worst* epoch when Speech Commands is reconstructed (their
-monitor takes the maximum of an error). `published = true` is of no meaning for the presets of Tay et al.
+monitor takes the maximum of an error). `published = true` is of no meaning for the presets of Tay et al. and Ma et al.
 """
 
 
@@ -119,7 +122,7 @@ def render() -> str:
             agrees = "yes" if own == value.published else f"no: {value.why}"
             cells = (value.setting, shown(value.published), shown(own), value.source, agrees)
             parts.append(f"| {' | '.join(cells)} |\n")
-    of_amos = [name for name, values in by_preset.items() if not any(v.source.startswith("LRA:") for v in values)]
+    of_amos = [name for name, values in by_preset.items() if not any(v.source.startswith(OTHERS) for v in values)]
     return "".join([*parts, SWITCHES, *switch_rows(of_amos), LEFT_OUT])
 
 

@@ -61,7 +61,7 @@ OF_ONES_OWN_DATA = {"arrays", "arrays-tokens", "table", "images"}
 
 VARIANTS = re.compile(
     "(-(rotary|sinusoidal|coser|causal|256|rr|hr|spo2|s4|dlr|random|lra|"
-    "local|linear|performer|linformer|longformer|bigbird|reformer))+$"
+    "local|linear|performer|linformer|longformer|bigbird|reformer|mega|spade))+$"
 )
 
 

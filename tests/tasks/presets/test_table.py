@@ -12,6 +12,8 @@ OURS_ALONE = {
     "textures-10x10",
     "textures-shortcut",
     "fashion-mnist",
+    "listops-spade",
+    "pathx-spade",
     "arrays",
     "arrays-tokens",
     "table",

@@ -65,6 +65,14 @@ def test_inverse_square_root_is_what_the_benchmark_computes(warmup: int) -> None
         assert learning_rate(config, step, 40) == pytest.approx(expected)
 
 
+def test_a_line_falls_from_the_warm_up_to_zero() -> None:
+    config = Optimizer(lr=0.3, schedule="linear", warmup=5)
+    rates = [learning_rate(config, step, 25) for step in range(26)]
+    assert rates[:5] == pytest.approx([0.3 * n / 5 for n in range(1, 6)])
+    assert rates[5:] == pytest.approx([0.3 * n / 20 for n in range(20, -1, -1)])
+    assert learning_rate(config, 3, 4) == pytest.approx(0.24)  # ended within the warm-up
+
+
 def test_multistep_against_torch() -> None:
     """7 steps an epoch; torch's scheduler is stepped after each epoch."""
     config = Optimizer(lr=0.3, schedule="multistep", warmup=0, milestones=(2, 3, 7), factor=0.5)
