@@ -22,10 +22,9 @@ UNJUDGED = """Not judged, because no truth is known here or because they say not
 where labels carry nothing (the mean gradient they divide by is zero; their p-values are judged), offset shares of mean
 gradients, t and prices of detection (functions of means that are judged), bands under a null, profiles by offset and
 shares by frequency, the intervals of pooled seeds other than the mean bias and what is beyond their null, the interval
-of the largest head (which leaves out that it was chosen, and says so), accuracies and their changes (the bootstrap
-says what it covers of shares; changes that are rare need 300 sequences), exchanged W_Q and W_K, q-values among random
-orders (19 of them cannot give a small one), and the phase null, whose own hypothesis (a gradient that is a stationary
-field) no small model offers."""
+of the largest head (which leaves out that it was chosen, and says so), accuracies (Wilson's interval of a share),
+exchanged W_Q and W_K, q-values among random orders (19 of them cannot give a small one), and the phase null, whose own
+hypothesis (a gradient that is a stationary field) no small model offers."""
 
 
 def page(

@@ -47,8 +47,13 @@ def changes(replica: Replica, profile: Tensor, given: Tensor | None) -> dict[tup
     def loss(offsets: dict[int, Tensor] | None) -> Tensor:
         return population.loss("label", samples, score_offsets=offsets).value.double()
 
-    alone, moved = loss(None), loss(score_offsets(population, DOSE * profile))
+    before = population.loss("label", samples)
+    after = population.loss("label", samples, score_offsets=score_offsets(population, DOSE * profile))
+    assert before.accuracy is not None
+    assert after.accuracy is not None
+    alone, moved = before.value.double(), after.value.double()
     truth = {("own", "loss"): float(moved.mean()), ("own", "loss.change"): float((moved - alone).mean())}
+    truth["own", "accuracy.change"] = float((after.accuracy - before.accuracy).double().mean())
     if given is not None:
         injected = loss(score_offsets(population, DOSE * given))
         truth["injected", "loss.change"] = float((injected - alone).mean())

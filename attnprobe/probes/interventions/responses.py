@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 
 from attnprobe.probes.rows import Measurement
-from attnprobe.statistics.intervals import bootstrap
+from attnprobe.statistics.intervals import Interval, bootstrap
 from attnprobe.statistics.permutations import rank_p_value
+from attnprobe.statistics.shares import difference
 from attnprobe.statistics.two_way import two_way_interval
 from attnprobe.streams import stream
 
@@ -28,13 +29,31 @@ def single_rows(
     """Of one intervention: intervals over sequences."""
     rows = []
     for name, values in outcome.items():
-        for quantity, samples in ((name, values), (f"{name}.change", values - alone[name])):
-            draws = stream(seed, name, "bootstrap")  # the same for every dose and kind, which are paired by sequence
-            interval = bootstrap(samples, level=level, generator=draws).interval(unit=name)
+        for quantity, interval in (
+            (name, _mean(values, name, level, seed)),
+            (f"{name}.change", _change(values, alone[name], name, level, seed)),
+        ):
             rows.append(
                 InterventionRow(layer=None, head=None, quantity=quantity, interval=interval, kind=kind, dose=dose)
             )
     return rows
+
+
+def _change(values: np.ndarray, alone: np.ndarray, name: str, level: float, seed: int) -> Interval:
+    """Of right and wrong answers another interval: few of them change, and none of those seen may."""
+    if values is alone or not (_right_or_wrong(values) and _right_or_wrong(alone)):
+        return _mean(values - alone, name, level, seed)
+    estimate, low, high = difference(values, alone, level)
+    return Interval(estimate=estimate, low=low, high=high, level=level, n=len(values), unit=name)
+
+
+def _mean(samples: np.ndarray, name: str, level: float, seed: int) -> Interval:
+    draws = stream(seed, name, "bootstrap")  # the same for every dose and kind, which are paired by sequence
+    return bootstrap(samples, level=level, generator=draws).interval(unit=name)
+
+
+def _right_or_wrong(values: np.ndarray) -> bool:
+    return len(values) > 1 and bool(np.isin(values, (0.0, 1.0)).all())
 
 
 def control_rows(controls: Outcome, alone: Outcome, kind: str, dose: float, level: float) -> list[InterventionRow]:

@@ -15,8 +15,10 @@ from attnprobe.models import AttentionCall, TransformerConfig, make_model
 from attnprobe.objectives import EVALUATION, Classification, MaskedReconstruction
 from attnprobe.probes.interventions.probe import dose_response, evaluate, swap_response
 from attnprobe.probes.interventions.profiles import offset_profile, score_offsets, shuffled_profiles
+from attnprobe.probes.interventions.responses import single_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.scores.directions import ScoreSpace
+from attnprobe.statistics.shares import difference
 from attnprobe.tasks import Spec, Split
 
 LENGTH = 13
@@ -284,3 +286,12 @@ def test_arrays_name_their_axes() -> None:
     arrays = result.arrays()
     assert json.loads(str(arrays["axes"]))["profile"] == ["layer", "head", "offset_y", "offset_x"]
     assert arrays["profile"].shape == (2, 3, len(arrays["offset_y"]), len(arrays["offset_x"]))
+
+
+def test_a_change_of_accuracy_is_a_difference_of_shares_and_no_change_has_no_width() -> None:
+    alone = {"accuracy": np.repeat([1.0, 0.0], [31, 6]), "loss": np.linspace(0.1, 2.0, 37)}
+    moved = {"accuracy": np.roll(alone["accuracy"], 2), "loss": alone["loss"] + 1.0}
+    for outcome, wanted in (moved, difference(moved["accuracy"], alone["accuracy"], 0.9)), (alone, (0.0, 0.0, 0.0)):
+        rows = {row.quantity: row.interval for row in single_rows(outcome, alone, "own", 0.5, 0.9, seed=3)}
+        found = rows["accuracy.change"]
+        assert (found.estimate, found.low, found.high, found.n) == pytest.approx((*wanted, 37))
