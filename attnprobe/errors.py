@@ -64,7 +64,7 @@ def explain(error: Exception) -> AttnprobeError:
     if isinstance(error, AttnprobeError):
         return error
     text = (str(error).splitlines() or [""])[0]
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _lacks_memory(text)):
+    if lacks_memory(error):
         asked = re.search(r"allocate ([\d.]+ \w+)", text)
         message = (
             f"not enough memory: {asked[1]} were asked for" if asked else f"not enough memory: {text}".rstrip(": ")
@@ -76,5 +76,6 @@ def explain(error: Exception) -> AttnprobeError:
     return RunError(message, hint="this is a defect of attnprobe; ATTNPROBE_DEBUG=1 shows where it happened")
 
 
-def _lacks_memory(text: str) -> bool:
-    return any(words in text for words in MEMORY_WORDS)
+def lacks_memory(error: Exception) -> bool:
+    told = isinstance(error, RuntimeError) and any(words in str(error).partition("\n")[0] for words in MEMORY_WORDS)
+    return told or isinstance(error, MemoryError)

@@ -1,19 +1,24 @@
-"""What every probe needs first: a model from a checkpoint, and data of the task it was trained on."""
+"""What every probe needs first: a model from a checkpoint and data of its task, or a foreign one and data given."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnprobe.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
-    from attnprobe.capture.subject import Subject
+    from attnprobe.capture.hugging_face.opening import Needs, Source
+    from attnprobe.capture.subject import Capture, Subject
     from attnprobe.models import Transformer
     from attnprobe.tasks import Data, Spec, Split, Task
     from attnprobe.training.saved.checkpoint import Checkpoint
+
+
+FOREIGN = "hf:"  # before the folder or hub id of a model of Hugging Face, where the path of a checkpoint may stand
 
 
 class SplitName(StrEnum):
@@ -34,6 +39,14 @@ class OpenedCheckpoint:
         """Where a tidy row comes from, beside the checkpoint's path."""
         return origin(self.checkpoint)
 
+    @property
+    def samples(self) -> int:
+        return len(self.split)
+
+    @property
+    def capture(self) -> None:
+        """Our own models need not be watched."""
+
     def setting(self) -> str:
         """Equal for checkpoints that differ in nothing but the seed."""
         from attnprobe import run
@@ -48,6 +61,45 @@ class OpenedCheckpoint:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenedForeign:
+    """A model of Hugging Face with texts or images, where an ``OpenedCheckpoint`` may stand."""
+
+    path: Path
+    label: str
+    source: "Source"
+    device: str
+    needs: "Needs"
+
+    @functools.cached_property
+    def _subjects(self) -> "dict[int, Subject]":
+        return {}
+
+    def subject(self, *, seed: int = 0) -> "Subject":
+        """seed: of hidden tokens and fresh readouts."""
+        if seed not in self._subjects:
+            from attnprobe.capture.hugging_face.opening import open_source
+            from attnprobe.machine import choose_device
+
+            self._subjects[seed] = open_source(self.source, choose_device(self.device), needs=self.needs, seed=seed)
+        return self._subjects[seed]
+
+    @property
+    def samples(self) -> int:
+        return self.subject().samples
+
+    @property
+    def capture(self) -> "Capture | None":
+        return next((subject.capture for subject in self._subjects.values()), None)
+
+    def origin(self) -> dict[str, str | int]:
+        """It has no run of ours."""
+        return {}
+
+
+Opened = OpenedCheckpoint | OpenedForeign
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Opener:
     """Opens the checkpoints of one command; data that several of them were trained on are loaded once."""
 
@@ -55,6 +107,21 @@ class Opener:
     device: str = "auto"
     data_dir: Path | None = None
     datasets: "dict[Task, Data]" = dataclasses.field(default_factory=dict)
+    foreign: dict[str, Any] = dataclasses.field(default_factory=dict)  # of ``Source``, for foreign models
+    needs: "Needs" = "scores"  # what the probe asks of them
+
+    def open_any(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> Opened:
+        """A checkpoint as ``open`` does, or a model of Hugging Face."""
+        if not str(path).startswith(FOREIGN):
+            return self.open(path, label, task=task)
+        if task is not None:
+            raise ConfigError(f"{path} takes no --task", hint="give it --text or --images")
+        from attnprobe.capture.hugging_face.opening import Source
+
+        model = str(path).removeprefix(FOREIGN)
+        source = Source(model=model, **self.foreign)
+        name = label or Path(model).name
+        return OpenedForeign(path=path, label=name, source=source, device=self.device, needs=self.needs)
 
     def open(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> OpenedCheckpoint:
         """A checkpoint and data, of its own task by default, on the device; ArtifactError if they do not fit."""
@@ -112,20 +179,23 @@ def labels(paths: Sequence[Path]) -> list[str]:
         raise ConfigError("the same checkpoint is given twice", hint="leave one of them out")
 
     def stem(path: Path) -> str:
-        return path.stem
+        return Path(str(path).removeprefix(FOREIGN)).name if str(path).startswith(FOREIGN) else path.stem
 
-    for name in (stem, lambda p: f"{_run(p).name}/{p.stem}", str):
+    foreign = any(str(path).startswith(FOREIGN) for path in paths)
+    for name in (stem, lambda p: f"{_run(p).name}/{stem(p)}", str):
         found = [name(path) for path in paths]
-        if len(set(found)) == len(found) and (name is not stem or len({path.resolve().parent for path in paths}) == 1):
+        together = foreign or name is not stem or len({path.resolve().parent for path in paths}) == 1
+        if len(set(found)) == len(found) and together:
             break
     return found
 
 
-def same_but_seed(opened: Sequence[OpenedCheckpoint]) -> dict[str, list[OpenedCheckpoint]]:
+def same_but_seed(opened: Sequence[Opened]) -> dict[str, list[OpenedCheckpoint]]:
     """Name -> checkpoints that differ in nothing but the seed, for every setting that several were opened of."""
     settings: dict[str, list[OpenedCheckpoint]] = {}
     for checkpoint in opened:
-        settings.setdefault(checkpoint.setting(), []).append(checkpoint)
+        if isinstance(checkpoint, OpenedCheckpoint):  # of others nobody knows which differ in nothing else
+            settings.setdefault(checkpoint.setting(), []).append(checkpoint)
     found: dict[str, list[OpenedCheckpoint]] = {}
     for members in settings.values():
         if len(members) > 1:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnprobe.capture.reordering import reordered_places
 from attnprobe.capture.subject import Loss, ScoreOffsets, Subject
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Attention, Transformer
@@ -188,16 +189,8 @@ class Ours(Subject):
 def reorder(batch: Batch, order: Tensor, *, back: bool, pairs: bool) -> Batch:
     """Its real positions in the order in which ``order`` (length,) names them, or ``back`` from there."""
     inputs = batch.inputs.flatten(0, 1) if pairs else batch.inputs
-    if batch.valid is None:
-        source = order.expand(len(inputs), -1)
-    else:
-        valid = batch.valid.flatten(0, 1) if pairs else batch.valid
-        # A stable sort by "is padding" keeps the real positions in the order in which they are named.
-        source = order.expand(len(inputs), -1).gather(1, (~valid[:, order]).long().argsort(dim=1, stable=True))
-        # Slots are the real positions first; padding stays where it is.
-        slots = (~valid).long().argsort(dim=1, stable=True)
-        source = torch.empty_like(source).scatter_(1, slots, torch.where(valid.gather(1, slots), source, slots))
-    source = source.argsort(dim=1) if back else source
+    valid = batch.valid if batch.valid is None or not pairs else batch.valid.flatten(0, 1)
+    source = reordered_places(order, valid, sequences=len(inputs), back=back)
     moved = inputs[torch.arange(len(inputs), device=inputs.device)[:, None], source]
     return dataclasses.replace(batch, inputs=moved.view_as(batch.inputs))
 

@@ -93,6 +93,7 @@ class Subject(abc.ABC):
     per_sample: int = 1  # sequences in a sample: two of a pair are run side by side, and their sums added
     labels: np.ndarray | None = None  # (samples,) int64 classes, negative = none; or float numbers
     rotation: Rotation | None = None  # None: queries and keys enter the scores as they were projected
+    at_once: int | None = None  # most samples in a pass; None: as many as memory holds
     capture: Capture | None = None  # of a foreign model: how it was watched
 
     @abc.abstractmethod

@@ -66,7 +66,7 @@ def sequences_at_once(subject: Subject, sample: int, memory_limit: int, *, kept:
     if kept + sample > memory_limit:
         reason = f"memory_limit is too small: {subject.space.length} positions need about"
         raise ConfigError(f"{reason} {math.ceil((kept + sample) / 2**20)} MiB", hint="raise it")
-    return max(1, min(MOST_AT_ONCE, (memory_limit - kept) // (2 * sample)))
+    return max(1, min(MOST_AT_ONCE, subject.at_once or MOST_AT_ONCE, (memory_limit - kept) // (2 * sample)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def plan_memory(
         )
     # More sequences at once would only fall out of the cache.
     largest = max(1, (2**16 if on_cpu else 2**20) // (together * heads * length))
-    batch = max(1, min(len(samples), largest, (memory_limit // 2 - kept) // sample))
+    batch = max(1, min(len(samples), largest, subject.at_once or largest, (memory_limit // 2 - kept) // sample))
     free = memory_limit - kept - batch * sample
     matrices = all_heads * length**2 * item * 2
     null_matrix = permutations > 0 and matrices <= free // 2 and length <= max(1024, 8 * permutations)

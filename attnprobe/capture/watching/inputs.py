@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnprobe.errors import ConfigError
+from attnprobe.capture.reordering import reordered_places
+from attnprobe.errors import ConfigError, NotApplicableError
 
 MASK = "attention_mask"  # what Hugging Face calls the positions that are no padding
 
@@ -20,12 +21,13 @@ class Batch:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     last: int = 0  # the position that differs, where one does
+    targets: Any = None  # what a loss keeps of the inputs that it changed
 
     def run(self, model: Callable[..., Any]) -> Any:
         return model(*self.args, **self.kwargs)
 
-    def replaced(self, **kwargs: Any) -> "Batch":
-        return dataclasses.replace(self, kwargs=self.kwargs | kwargs)
+    def replaced(self, *, targets: Any = None, **kwargs: Any) -> "Batch":
+        return dataclasses.replace(self, kwargs=self.kwargs | kwargs, targets=targets)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,26 @@ class Inputs:
         kwargs = {name: x if name == MASK else changed(x) for name, x in batch.kwargs.items()}
         other = Batch(args=tuple(map(changed, batch.args)), kwargs=kwargs, last=last)
         return other if found else None
+
+    def reordered(self, order: Tensor, *, leading: int, back: bool) -> "Inputs":
+        """Everything that has positions along its second axis; NotApplicableError if nothing has."""
+        size = leading + len(order)
+        valid = None if self.valid is None else self.valid[:, leading:]
+        places = reordered_places(order.cpu(), valid, sequences=self.samples, back=back)
+        source = torch.cat([torch.arange(leading).expand(self.samples, -1), places + leading], 1)
+        rows, moved = torch.arange(self.samples)[:, None], []
+
+        def turned(x: Any, name: str = "") -> Any:
+            if name == MASK or not isinstance(x, Tensor) or x.dim() < 2 or x.shape[1] != size:
+                return x
+            moved.append(name)
+            return x[rows.to(x.device), source.to(x.device)]
+
+        args, kwargs = tuple(map(turned, self.args)), {name: turned(x, name) for name, x in self.kwargs.items()}
+        if not moved:
+            reason = "no input of this model has its positions along the second axis, so they cannot be reordered"
+            raise NotApplicableError(reason, hint="take the null of random phases, or none")
+        return dataclasses.replace(self, args=args, kwargs=kwargs)
 
     def double(self) -> "Inputs":
         """Inputs that are real numbers in float64."""

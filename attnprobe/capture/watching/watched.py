@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from attnprobe.capture.watching import start
 from attnprobe.capture.watching.checks import rebuild, same_before
 from attnprobe.capture.watching.collector import Collector, Place
 from attnprobe.capture.watching.functions import watching_functions
-from attnprobe.capture.watching.inputs import Inputs
+from attnprobe.capture.watching.inputs import Batch, Inputs
 from attnprobe.capture.watching.registry import WAY as REGISTRY
 from attnprobe.capture.watching.registry import watching_registry
 from attnprobe.errors import ConfigError, NotApplicableError
@@ -95,7 +95,7 @@ class Watched(Subject):
             return super().loss(name, samples)
         asked = self.losses[name]
         batch = asked.prepare(self.inputs.take(samples), samples)
-        return asked.of(self._checked_pass(samples, observe, score_offsets, batch=batch), batch)
+        return asked.of(self._checked_pass(samples, observe, score_offsets, batch=batch), batch, samples)
 
     def _checked_pass(
         self, samples: np.ndarray, observe: Observer | None, score_offsets: ScoreOffsets | None, *, batch: Any = None
@@ -166,8 +166,34 @@ class Watched(Subject):
             self._pass(np.zeros(1, dtype=np.int64), calls.append)
             return start.entries_of_scores(self.model, calls)
 
+    def with_projections_of(self, donor: Subject, layers: Sequence[int] | None = None) -> "Watched":
+        """Layers that share a module share what they are given."""
+        ours, theirs = self._entries, donor._entries if isinstance(donor, Watched) else {}
+        names, shapes = list(self.places or {}), [
+            {(owner, name): mask.shape for owner, masks in entries.items() for name, mask in masks.items()}
+            for entries in (ours, theirs)
+        ]  # fmt: skip
+        if not isinstance(donor, Watched) or shapes[0] != shapes[1]:
+            reason = "W_Q and W_K can only be swapped between models of one architecture and size"
+            raise NotApplicableError(reason, hint="swap between checkpoints of one model")
+        chosen = {names[layer][0] for layer in (range(len(names)) if layers is None else layers)}
+        weights = {}
+        for owner in chosen:
+            for name, mask in ours[owner].items():
+                full = f"{owner}.{name}".removeprefix(".")
+                own, other = (
+                    subject.weights.get(full, subject.model.get_parameter(full)).detach() for subject in (self, donor)
+                )
+                weights[full] = torch.where(mask, other, own)
+        return self._with(weights=self.weights | weights)
+
     def double(self) -> "Watched":
-        return self._with(model=copy.deepcopy(self.model).double(), inputs=self.inputs.double())
+        weights = {name: weight.double() for name, weight in self.weights.items()}
+        return self._with(model=copy.deepcopy(self.model).double(), inputs=self.inputs.double(), weights=weights)
+
+    def reordered(self, order: np.ndarray, *, back: bool = False) -> "Watched":
+        order_of = torch.as_tensor(order)
+        return self._with(inputs=self.inputs.reordered(order_of, leading=self.space.leading, back=back))
 
     def _with(self, **changes: Any) -> "Watched":
         other = copy.copy(self)
@@ -181,8 +207,8 @@ class Watched(Subject):
 class ForeignLoss:
     """A loss of a foreign model: what its inputs are for it, and what it makes of the output."""
 
-    of: Callable[[Any, Any], Loss]  # (output, inputs) -> loss
-    prepare: Callable[[Any, np.ndarray], Any] = lambda inputs, samples: inputs  # hides some, for instance
+    of: Callable[[Any, Batch, np.ndarray], Loss]  # (output, inputs, samples) -> loss
+    prepare: Callable[[Batch, np.ndarray], Batch] = lambda inputs, samples: inputs  # hides some, for instance
 
 
 class FirstPass:
@@ -233,7 +259,7 @@ def watch(
     labels: Any = None,
     losses: Mapping[str, ForeignLoss] | None = None,
     initialise: start.Initialise | None = None,
-) -> Subject:
+) -> Watched:
     """A subject from any torch module and inputs for it; the module's own kernels and masks do the work.
 
     batches: inputs as the model is called with them: a tensor, a tuple of arguments, or a mapping of keyword

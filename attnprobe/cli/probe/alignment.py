@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
-from attnprobe.cli.probe.options import Checkpoints
+from attnprobe.cli.probe.options import Models
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
 from attnprobe.cli.screen.output import finite
-from attnprobe.opening import OpenedCheckpoint, SplitName
+from attnprobe.errors import ConfigError
+from attnprobe.opening import Opened, OpenedCheckpoint, SplitName
 
 if TYPE_CHECKING:
     from attnprobe.probes.alignment.probe import Alignment
@@ -83,7 +84,7 @@ TABLE = Table(
 
 def alignment(
     request: Request,
-    checkpoints: Checkpoints,
+    checkpoints: Models,
     change_to: Annotated[
         Path | None,
         typer.Option(help="Also project on the change of scores towards this checkpoint.", show_default=False),
@@ -111,12 +112,17 @@ def alignment(
 
         attnprobe probe alignment runs/textures-s0/checkpoints/*.pt --null phase --csv alignment.csv
 
+        attnprobe probe alignment hf:models/bert --text reviews.csv --label-column stars -n 200 --null none
+
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
     gradient's null under shuffled labels, how large its part that depends on labels could be beside reconstruction (in
     all heads along a direction at once), how many sequences it takes to detect the direction, and whether the
     arrangement of the data along the positions drives the reconstruction gradient: its rank among --orders random
     orders of the positions, of the same model on the same data. Few orders give a small q only where many heads and
     directions stand out together; the verdict says how many it takes, and with how many orders one would be enough.
+
+    Reconstruction of a Hugging Face model is that of its next, or its hidden, tokens; its label loss is that of a
+    readout drawn anew from the mean of its last hidden states.
     """
     from attnprobe.probes.alignment import FIELDS
     from attnprobe.report import verdicts
@@ -131,13 +137,14 @@ def alignment(
         table=TABLE,
         verdict=verdicts.alignment,
         results=found.results,
+        captures=found.captures(),
         draw=lambda name: draw_alignments(found.results, name),
     )
 
 
 def measure_alignment(
     request: Request,
-    opened: OpenedCheckpoint,
+    opened: Opened,
     change_to: Path | None,
     along: AlongName,
     options: dict[str, Any],
@@ -153,9 +160,11 @@ def measure_alignment(
     directions = named_directions(subject.space, along=along.value, seed=request.seed)
     common = {"seed": request.seed, "progress": progress} | request.sampling()
     if change_to is not None:
+        if not isinstance(opened, OpenedCheckpoint):
+            raise ConfigError(f"--change-to knows no changes of {opened.path}", hint="leave it out")
         goal = load_checkpoint(change_to).make_model().to(next(opened.model.parameters()).device)
         directions.append(change_of_scores(subject, ours.of(goal, opened.split), **common))
     return measure(subject, directions=directions, level=request.level, **options, **common)
 
 
-command = make_command(alignment, further=("offsets", "cosines"), figure_each=True, split=SplitName.train)
+command = make_command(alignment, further=("offsets", "cosines"), figure_each=True, needs="both", split=SplitName.train)

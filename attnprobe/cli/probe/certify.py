@@ -6,7 +6,7 @@ import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.files import Record
-from attnprobe.cli.probe.options import Checkpoints
+from attnprobe.cli.probe.options import Models
 from attnprobe.cli.probe.table import Column, Table, interval, number
 from attnprobe.opening import SplitName
 
@@ -62,7 +62,7 @@ TABLE = Table(
 
 def certify(
     request: Request,
-    checkpoints: Checkpoints,
+    checkpoints: Models,
     task: Annotated[
         str | None, typer.Option(help="Measure on the task of this preset or .toml file.", show_default="the run's own")
     ] = None,
@@ -108,7 +108,9 @@ def certify(
     records = found.records(*blindness.FIELDS)
     passed = all(result.passed for result in found.results.values())
     verdict = blindness_verdict.certify
-    return Findings(records=records, table=TABLE, verdict=verdict, results=found.results, passed=passed)
+    return Findings(
+        records=records, table=TABLE, verdict=verdict, results=found.results, captures=found.captures(), passed=passed
+    )
 
 
-command = make_command(certify, without=("npz", "figure"), sequences=500, split=SplitName.train)
+command = make_command(certify, without=("npz", "figure"), needs="both", sequences=500, split=SplitName.train)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnprobe.cli.screen.output import say
 from attnprobe.files import outputs
-from attnprobe.opening import OpenedCheckpoint
+from attnprobe.opening import Opened
 
 
 def check_outputs(
@@ -23,8 +23,8 @@ def check_outputs(
     outputs.check_outputs([("--csv", "rows", rows), ("--npz", "arrays", arrays), ("--figure", "figure", files)], inputs)
 
 
-def note_sequences(opened: OpenedCheckpoint, asked: int, *, quiet: bool) -> None:
+def note_sequences(opened: Opened, asked: int, *, quiet: bool) -> None:
     """Say on stderr if there are fewer sequences than were asked for; ``n`` of the rows is what was measured."""
-    there = len(opened.split)
+    there = opened.samples
     if there < asked:
-        say(f"{opened.label}: only {there} sequences in this split, not {asked}; all are measured", quiet=quiet)
+        say(f"{opened.label}: only {there} sequences there, not {asked}; all are measured", quiet=quiet)

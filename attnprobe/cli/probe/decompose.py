@@ -1,7 +1,7 @@
 """attnprobe probe decompose: what scores are made of, position, content or both."""
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
-from attnprobe.cli.probe.options import Checkpoints
+from attnprobe.cli.probe.options import Models
 from attnprobe.cli.probe.table import Column, Table, interval
 
 TABLE = Table(
@@ -15,7 +15,7 @@ TABLE = Table(
 )
 
 
-def decompose(request: Request, checkpoints: Checkpoints) -> Findings:
+def decompose(request: Request, checkpoints: Models) -> Findings:
     """Split the scores into position, content and interaction parts, and say how much of their variance each has.
 
     Examples:
@@ -45,8 +45,9 @@ def decompose(request: Request, checkpoints: Checkpoints) -> Findings:
         table=TABLE,
         verdict=verdicts.decompose,
         results=found.results,
+        captures=found.captures(),
         draw=lambda name: draw_quantities({label: result.rows for label, result in found.results.items()}, name),
     )
 
 
-command = make_command(decompose)
+command = make_command(decompose, needs="scores")

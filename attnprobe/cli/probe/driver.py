@@ -12,12 +12,13 @@ import typer
 
 from attnprobe.cli.probe.checks import check_outputs, note_sequences
 from attnprobe.cli.probe.files import Record, write_arrays, write_csv
-from attnprobe.cli.probe.options import SHARED
+from attnprobe.cli.probe.options import FOREIGN_OPTIONS, SHARED
 from attnprobe.cli.probe.table import Table, show
 from attnprobe.cli.screen.output import CHECK_FAILED, print_json, print_verdict, progress_bar, say
-from attnprobe.opening import OpenedCheckpoint, Opener, SplitName, labels
+from attnprobe.opening import Opened, Opener, SplitName, labels
 
 if TYPE_CHECKING:
+    from attnprobe.capture.hugging_face.opening import Needs
     from attnprobe.probes.sequences import Progress
 
 GIBIBYTE = 2**30
@@ -40,17 +41,21 @@ class Request:
     full: bool = False
     json: bool = False
     quiet: bool = False
+    foreign: dict[str, Any] = dataclasses.field(default_factory=dict)  # what foreign models are run on
+    needs: "Needs" = "scores"  # what the probe asks of them
 
     @functools.cached_property
     def opener(self) -> Opener:
-        return Opener(split=self.split, device=self.device, data_dir=self.data_dir)
+        return Opener(
+            split=self.split, device=self.device, data_dir=self.data_dir, foreign=self.foreign, needs=self.needs
+        )
 
     def sampling(self) -> dict[str, Any]:
         """What the measuring functions call how much is measured, in how many bytes."""
         return {"n": self.sequences, "memory_limit": round(self.memory_limit * GIBIBYTE)}
 
     def measure_each(
-        self, paths: Sequence[Path], measure: "Callable[[OpenedCheckpoint, Progress], Any]", **options: Any
+        self, paths: Sequence[Path], measure: "Callable[[Opened, Progress], Any]", **options: Any
     ) -> "Found":
         """Open all checkpoints, so that none is refused after long work, say if there are fewer sequences than were
         asked for, and measure one after the other.
@@ -59,13 +64,15 @@ class Request:
 
         found = Found()
         for path, label in zip(paths, labels(paths), strict=True):
-            opened = self.opener.open(path, label, **options)
+            opened = self.opener.open_any(path, label, **options)
             note_sequences(opened, self.sequences, quiet=self.quiet)
-            check_least(min(self.sequences, len(opened.split)), self.sampling()["memory_limit"])
+            check_least(min(self.sequences, opened.samples), self.sampling()["memory_limit"])
             found.opened.append(opened)
         for opened in found.opened:
             with self.progress(opened.label) as report:
                 found.results[opened.label] = measure(opened, report)
+            if opened.capture is not None:
+                say(f"{opened.label}: {opened.capture}", quiet=self.quiet)
         return found
 
     def progress(self, label: str) -> "AbstractContextManager[Progress]":
@@ -76,8 +83,13 @@ class Request:
 class Found:
     """What was measured on each checkpoint, by label: results are rows, or have them and ``arrays`` for --npz."""
 
-    opened: list[OpenedCheckpoint] = dataclasses.field(default_factory=list)
+    opened: list[Opened] = dataclasses.field(default_factory=list)
     results: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def captures(self) -> Record:
+        """How each foreign model was watched, by its path."""
+        seen = {str(opened.path): opened.capture for opened in self.opened}
+        return {path: dataclasses.asdict(capture) for path, capture in seen.items() if capture is not None}
 
     def records(self, *fields: str) -> list[Record]:
         """Tidy records; fields: what the rows of this probe have beside those of every measurement."""
@@ -100,6 +112,7 @@ class Findings:
     results: dict[str, Any] = dataclasses.field(default_factory=dict)  # those of ``Found``
     draw: Callable[[Path], list[Path]] | None = None
     passed: bool | None = None  # of a check; False ends with exit code 5
+    captures: Record = dataclasses.field(default_factory=dict)  # those of ``Found``
 
 
 def make_command(
@@ -109,22 +122,30 @@ def make_command(
     reads: Sequence[str] = ("",),
     further: Sequence[str] = (),
     figure_each: bool = False,
+    needs: "Needs | None" = None,
     **defaults: Any,
 ) -> Callable[..., None]:
     """The command of ``probe(request, paths, own options...)``: its own parameters first, then the shared options.
 
     without: shared options it has no use for. reads: files in each of its paths, where those are folders. further:
-    names of the figures after the first; figure_each: every checkpoint has its own. defaults: of shared options.
+    names of the figures after the first; figure_each: every checkpoint has its own. needs: what it asks of foreign
+    models, None if it takes none. defaults: of shared options.
     """
+    foreign = FOREIGN_OPTIONS if needs is not None else {}
+    if needs != "both":
+        foreign = {name: option for name, option in foreign.items() if name != "label_column"}
     _, paths, *own = inspect.signature(probe, eval_str=True).parameters.values()
     shared = [
         inspect.Parameter(name, paths.kind, default=defaults.get(name, default), annotation=annotation)
-        for name, (annotation, default) in SHARED.items()
+        for name, (annotation, default) in (SHARED | foreign).items()
         if name not in without
     ]
 
     def run(**given: Any) -> None:
-        request = Request(**{p.name: given.pop(p.name) for p in shared})
+        on = {name: given.pop(name) for name in foreign}
+        request = Request(
+            **{p.name: given.pop(p.name) for p in shared if p.name not in foreign}, foreign=on, needs=needs or "scores"
+        )
         first = given[paths.name] if isinstance(given[paths.name], list) else [given[paths.name]]
         others = [given[p.name] for p in own if isinstance(given[p.name], Path)]
         figures = [*further, *(labels(first)[1:] if figure_each else ())]
@@ -159,6 +180,7 @@ def deliver(request: Request, paths: Sequence[Path], findings: Findings) -> None
         write_arrays(request.npz, {label: result.arrays() for label, result in findings.results.items()})
     if request.json:
         document = {"checkpoints": list(map(str, paths)), "figures": list(map(str, figures)), "verdict": verdict}
+        document |= {"capture": findings.captures} if findings.captures else {}
         passed = {} if findings.passed is None else {"passed": findings.passed}
         print_json(document | passed | {"rows": records})
     else:

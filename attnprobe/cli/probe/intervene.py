@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnprobe.cli.probe.driver import Findings, Request, make_command
-from attnprobe.cli.probe.options import OneCheckpoint
+from attnprobe.cli.probe.options import OneModel
 from attnprobe.cli.probe.table import Column, Table, interval, tested
 from attnprobe.errors import ConfigError
-from attnprobe.opening import OpenedCheckpoint
+from attnprobe.opening import Opened, OpenedCheckpoint
 
 if TYPE_CHECKING:
     from attnprobe.capture.subject import Subject
@@ -43,7 +43,7 @@ TABLE = Table(
 
 def intervene(
     request: Request,
-    checkpoint: OneCheckpoint,
+    checkpoint: OneModel,
     doses: Annotated[
         str, typer.Option(help="Multiples of the model's own offset profile to add.")
     ] = "-1,-0.5,0,0.5,1,2",
@@ -73,9 +73,12 @@ def intervene(
 
         attnprobe probe intervene scratch.pt --profile-of finetuned.pt --swap finetuned.pt
 
+        attnprobe probe intervene hf:models/pythia-70m --text book.txt -n 50 --doses=-1,0,1 --controls 5
+
     Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets,
     and "own - shuffled" is the difference, with the draw of the controls in its interval. The model is run once for
-    every control at every dose: 106 times by default.
+    every control at every dose: 106 times by default. Accuracy and loss are those of the labels, or of the next (or
+    the hidden) tokens of a Hugging Face model.
     """
     from attnprobe.report import verdicts
     from attnprobe.report.intervention_figures import draw_dose_response
@@ -95,13 +98,14 @@ def intervene(
         table=TABLE,
         verdict=verdicts.intervene,
         results=found.results,
+        captures=found.captures(),
         draw=lambda name: [path for response in found.results.values() for path in draw_dose_response(response, name)],
     )
 
 
 def measure_interventions(
     request: Request,
-    opened: OpenedCheckpoint,
+    opened: Opened,
     profile_of: Path | None,
     swap: Path | None,
     options: dict[str, Any],
@@ -112,7 +116,7 @@ def measure_interventions(
     from attnprobe.probes.interventions.profiles import offset_profile
 
     subject = opened.subject(seed=request.seed)
-    donor, other = (None if path is None else request.opener.open(path) for path in (profile_of, swap))
+    donor, other = (None if path is None else request.opener.open_any(path) for path in (profile_of, swap))
     common = {"seed": request.seed, "progress": progress} | request.sampling()
     given = None
     if donor is not None:
@@ -121,15 +125,18 @@ def measure_interventions(
         check_same_geometry(donor, source, subject)
         given = offset_profile(source, samples, memory_limit=common["memory_limit"], progress=progress)
     common["level"] = request.level
-    response = dose_response(subject, given=given, **options, **common)
+    loss = "label" if isinstance(opened, OpenedCheckpoint) else "reconstruction"
+    response = dose_response(subject, loss=loss, given=given, **options, **common)
     if other is None:
         return response
-    second = dataclasses.replace(other, split=opened.split).subject(seed=request.seed)
-    swapped = swap_response(subject, second, layers=options["layers"], **common)
+    if isinstance(other, OpenedCheckpoint) and isinstance(opened, OpenedCheckpoint):
+        other = dataclasses.replace(other, split=opened.split)
+    second = other.subject(seed=request.seed)
+    swapped = swap_response(subject, second, loss=loss, layers=options["layers"], **common)
     return dataclasses.replace(response, rows=[*response.rows, *swapped])
 
 
-def check_same_geometry(donor: OpenedCheckpoint, source: "Subject", subject: "Subject") -> None:
+def check_same_geometry(donor: Opened, source: "Subject", subject: "Subject") -> None:
     """ConfigError if offsets, layers or heads of a donor of a profile are not those of the model it is meant for."""
     there, here = (
         {"layers": s.shape[0], "heads": s.shape[1], "positions": s.space.layout.shape, "causal": s.space.layout.causal}
@@ -160,4 +167,4 @@ def numbers(text: str, option: str) -> list[float]:
     return found
 
 
-command = make_command(intervene, sequences=1000)
+command = make_command(intervene, needs="reconstruction", sequences=1000)

@@ -9,6 +9,11 @@ from attnprobe.cli.screen.output import DataDir, Device, Full, Json, Quiet, Seed
 from attnprobe.opening import SplitName
 
 OneCheckpoint = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.")]
+OneModel = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours, or hf:FOLDER of a Hugging Face model.")]
+Models = Annotated[
+    list[Path],
+    typer.Argument(help="Checkpoints (.pt) of ours, or hf:FOLDER of Hugging Face models; several are compared."),
+]
 Checkpoints = Annotated[list[Path], typer.Argument(help="Checkpoints (.pt) of ours; several are compared.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, callback=finite, help="Coverage of the intervals.")]
 MemoryLimit = Annotated[
@@ -38,4 +43,26 @@ SHARED: dict[str, tuple[Any, Any]] = {  # name -> type, default
     "full": (Full, False),
     "json": (Json, False),
     "quiet": (Quiet, False),
+}
+
+FOREIGN = "Models of Hugging Face"  # a panel of the help
+
+
+def _foreign(help: str, *, least: int | None = None) -> Any:
+    return typer.Option(help=help, min=least, rich_help_panel=FOREIGN, show_default=False)
+
+
+FOREIGN_OPTIONS: dict[str, tuple[Any, Any]] = {  # of probes that take hf:...
+    "text": (Annotated[Path | None, _foreign("Run on a plain text, in blocks, or on the rows of a table.")], None),
+    "images": (Annotated[Path | None, _foreign("Run on a folder of images, or of folders of images.")], None),
+    "text_column": (Annotated[str | None, _foreign("The table's column of texts (text, sentence or content).")], None),
+    "label_column": (Annotated[str | None, _foreign("The table's column of classes.")], None),
+    "limit": (Annotated[int | None, _foreign("Read at most so many sequences.", least=2)], None),
+    "max_length": (Annotated[int | None, _foreign("Positions of a block or of the longest row (128).", least=4)], None),
+    "batch_size": (Annotated[int | None, _foreign("Sequences in a pass, at most.", least=1)], None),
+    "only": (Annotated[str, _foreign("Modules whose attention counts, such as 'encoder.*' (all).")], "*"),
+    "download": (
+        Annotated[bool, typer.Option("--allow-download", help="Fetch hf:ID from the hub.", rich_help_panel=FOREIGN)],
+        False,
+    ),
 }

@@ -7,7 +7,7 @@ import typer
 
 from attnprobe.cli.probe.driver import Findings, Found, Request, make_command
 from attnprobe.cli.probe.files import Record
-from attnprobe.cli.probe.options import Checkpoints
+from attnprobe.cli.probe.options import Models
 from attnprobe.cli.probe.table import Column, Table, interval, tested
 from attnprobe.cli.screen.output import finite
 
@@ -53,7 +53,7 @@ TABLE = Table(
 
 def proximity(
     request: Request,
-    checkpoints: Checkpoints,
+    checkpoints: Models,
     radius: Annotated[
         float | None,
         typer.Option(
@@ -83,6 +83,8 @@ def proximity(
         attnprobe probe proximity ckpt.pt --radius 2 --without-self --csv rows.csv --json
 
         attnprobe probe proximity ckpt.pt --null none
+
+        attnprobe probe proximity hf:models/bert --text book.txt -n 100 --max-length 64
 
     proximity_bias is the mean row-centred score of near pairs minus that of the others, in standard deviations of the
     scores (score_sd), with a bootstrap interval over sequences. Its p-value is against the same model with W_Q and W_K
@@ -114,6 +116,7 @@ def proximity(
         table=TABLE,
         verdict=verdicts.proximity,
         results=found.results,
+        captures=found.captures(),
         draw=lambda name: draw_proximity(found.results, name),
     )
 
@@ -131,4 +134,4 @@ def pooled(found: Found, request: Request) -> list[Record]:
     return records
 
 
-command = make_command(proximity, further=("maps",))
+command = make_command(proximity, further=("maps",), needs="scores")

@@ -95,7 +95,10 @@ def make_plan(
     if subject.layers[0].device.type == "cpu":
         budget = min(budget, CPU_BYTES)
     longest = space.length if space.length <= DENSE_LIMIT else LONG_BLOCK
-    batches = [max(1, min(most, int(budget / (sequence + row * min(space.length, 64))))) for most in (n // groups, n)]
+    batches = [
+        max(1, min(most, subject.at_once or most, int(budget / (sequence + row * min(space.length, 64)))))
+        for most in (n // groups, n)
+    ]
     rows = [max(1, min(longest, int(budget / (batch * row)))) for batch in batches]
     return Plan(
         method=method, groups=groups, batch=batches[0], rows=rows[0], batch_of_all=batches[1], rows_of_all=rows[1],
