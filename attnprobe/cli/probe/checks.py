@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnprobe.cli.screen.output import say
 from attnprobe.files import outputs
-from attnprobe.opening import Opened
+from attnprobe.opening import Opened, OpenedCheckpoint
 
 
 def check_outputs(
@@ -27,4 +27,5 @@ def note_sequences(opened: Opened, asked: int, *, quiet: bool) -> None:
     """Say on stderr if there are fewer sequences than were asked for; ``n`` of the rows is what was measured."""
     there = opened.samples
     if there < asked:
-        say(f"{opened.label}: only {there} sequences there, not {asked}; all are measured", quiet=quiet)
+        where = "in this split" if isinstance(opened, OpenedCheckpoint) else "in these data"
+        say(f"{opened.label}: only {there} sequences {where}, not {asked}; all are measured", quiet=quiet)
