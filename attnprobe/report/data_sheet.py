@@ -1,5 +1,6 @@
 """One picture of a data set: images by class, lengths and frequencies of tokens, or traces of signals."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ LONGEST_NAME = 16  # characters of a class's name
 
 def draw_sheet(data: Data, path: Path, title: str) -> None:
     """Draw training samples into the PNG file ``path``."""
-    with figure_style():
+    with figure_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of classes' names; a box stands for it
         if data.spec.is_tokens:
             figure = token_sheet(data, title)
         elif data.spec.grid is not None:

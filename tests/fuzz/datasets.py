@@ -16,6 +16,7 @@ from attnprobe.files import checksum
 from attnprobe.tasks import bidmc, images, speech
 from attnprobe.tasks.sources import generated
 from attnprobe.tasks.sources.archives import unpack
+from tests.fuzz.mutation import damaged
 from tests.tasks.true_formats import LENGTH, PER_BATCH
 
 images.PER_BATCH = PER_BATCH  # small files, for this process alone
@@ -35,6 +36,24 @@ def array(values: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, values)
     return file.getvalue()
+
+
+def own_arrays() -> bytes:
+    file = io.BytesIO()
+    labels = np.array(["a", "b"] * 9)
+    np.savez(file, inputs=np.arange(90).reshape(18, 5), labels=labels, lengths=np.full(18, 3), grid=np.array([1, 5]))
+    return file.getvalue()
+
+
+def of_own_arrays(draw: random.Random) -> bytes:
+    """One array damaged, all checksums right."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(own_arrays())) as old, zipfile.ZipFile(target, "w") as new:
+        chosen = draw.choice(old.namelist())
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, damaged(content, draw) if name == chosen else content)
+    return target.getvalue()
 
 
 def png() -> bytes:

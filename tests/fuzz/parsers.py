@@ -15,10 +15,25 @@ from attnprobe.launch import trajectory
 from attnprobe.report.training_figures import read_curve
 from attnprobe.tasks import bidmc, fashion_mnist, images, retrieval, speech, text
 from attnprobe.tasks.listops import published as listops
+from attnprobe.tasks.own.arrays import Arrays
+from attnprobe.tasks.own.images import read_header, read_pixels
+from attnprobe.tasks.own.table import Table
 from attnprobe.tasks.pathfinder import published as pathfinder
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.run_directory import RunDirectory
-from tests.fuzz.datasets import array, kept, of_png, open_archive, packed, png, tar, ts, wav
+from tests.fuzz.datasets import (
+    array,
+    kept,
+    of_own_arrays,
+    of_png,
+    open_archive,
+    own_arrays,
+    packed,
+    png,
+    tar,
+    ts,
+    wav,
+)
 from tests.fuzz.mutation import damaged, saved
 from tests.fuzz.runs import (
     METRICS,
@@ -125,6 +140,18 @@ PARSERS: dict[str, Parser] = {
         group="data", file="basic_train.tsv",
         content=lambda: b"Source\tTarget\n" + b"( ( ( [MAX 2 ) 9 ) ] )\t9\n" * 4,
         read=lambda path: listops.read_published(path, 9),
+    ),
+    "own npz": Parser(
+        group="data", file="mine.npz", content=own_arrays, read=lambda path: Arrays(path=path).load(),
+        more=lambda: [of_own_arrays],
+    ),
+    "own table": Parser(
+        group="data", file="mine.csv", content=lambda: b'text,label\n"a, b",0\nc d,1\n' + b"e,0\nf,1\n" * 9,
+        read=lambda path: Table(path=path).load(),
+    ),
+    "own image": Parser(
+        group="data", file="mine.png", content=png,
+        read=lambda path: (read_header(path), read_pixels(path, (8, 8), 3)), more=lambda: [of_png],
     ),
     "tar": Parser(
         group="archives", file="a.tar.gz", content=tar, read=open_archive,

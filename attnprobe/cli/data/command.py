@@ -223,13 +223,16 @@ def describe(
         if figure.suffix.lower() != ".png":
             raise ConfigError(f"--figure {figure} is not a PNG file's name", hint="let it end in .png")
         check_outputs([("--figure", "figure", [figure])])
-    data = make_task(name, settings or []).load(data_dir)
+    task = make_task(name, settings or [])
+    data = task.load(data_dir)
     summary = summarise(data)
     if figure is not None:
         from attnprobe.report.data_sheet import draw_sheet
+        from attnprobe.tasks.own.source import OwnData
 
+        own = isinstance(task, OwnData) and task.path is not None
         size = "" if data.spec.grid is None else f", {' x '.join(map(str, data.spec.grid))} pixels"
-        draw_sheet(data, figure, name + size)
+        draw_sheet(data, figure, (task.path.name if own else name) + size)
     if json:
         print_json({"task": name, **summary, "figure": None if figure is None else str(figure)})
     elif not quiet:

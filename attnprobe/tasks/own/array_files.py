@@ -1,5 +1,6 @@
 """Reading arrays that strangers wrote: sizes are compared before anything is allocated, and pickles stay closed."""
 
+import difflib
 import math
 import zipfile
 from collections.abc import Sequence
@@ -8,7 +9,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from attnprobe.config import did_you_mean
 from attnprobe.errors import ArtifactError, shown
 from attnprobe.files import reading
 from attnprobe.tasks.own.source import require_file, require_memory
@@ -93,6 +93,8 @@ def chosen(path: Path, found: Sequence[str], needed: Sequence[str], optional: Se
     for name in needed:
         if name not in found:
             there = f"it holds {', '.join(map(shown, found[:SHOWN]))}" if found else "it holds nothing"
-            hint = f"{did_you_mean(name, found)}; choose arrays by -s task.inputs=NAME and -s task.labels=NAME"
+            near = difflib.get_close_matches(name, found, n=1)
+            choose = "choose arrays by -s task.inputs=NAME and -s task.labels=NAME"
+            hint = (f"did you mean {shown(near[0])}? " if near else "") + choose
             raise ArtifactError(f"{path} has no array {shown(name)}; {there}", hint=hint)
     return [*needed, *(name for name in optional if name in found and name not in needed)]

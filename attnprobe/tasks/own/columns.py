@@ -5,11 +5,11 @@ Nothing is loaded by that library, whose data sets may bring code along: their f
 
 import csv
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnprobe.config import did_you_mean
 from attnprobe.errors import ArtifactError, shown
 from attnprobe.files import parse_json, read_json, reading
 from attnprobe.tasks.own.source import require_file, require_memory
@@ -193,6 +193,7 @@ def choice(path: Path, names: Sequence[str], wanted: str, setting: str) -> str:
     """``wanted``, or ArtifactError if there is no such column."""
     if wanted not in names:
         there = ", ".join(map(shown, names[:SHOWN]))
-        hint = f"{did_you_mean(wanted, names)}; choose it by -s task.{setting}=NAME"
+        near = difflib.get_close_matches(wanted, names, n=1)
+        hint = (f"did you mean {shown(near[0])}? " if near else "") + f"choose it by -s task.{setting}=NAME"
         raise ArtifactError(f"{path} has no column {shown(wanted)}; it has {there}", hint=hint)
     return wanted

@@ -61,7 +61,11 @@ class OwnData(Subset):
 
     def assembled(self, spec: Spec, splits: dict[str, Split], remarks: list[str], notes: dict[str, float]) -> Data:
         """The data to use. splits: all samples of the three parts; remarks: what was understood, in sentences."""
-        notes = notes | {"test_share_also_in_training": shared(splits["train"], splits["test"])}
+        test = splits["test"]
+        notes = notes | {
+            "test_share_of_largest_class": test.labels.bincount().max().item() / len(test),
+            "test_share_also_in_training": shared(splits["train"], test),
+        }
         return self.apply(Data(spec=spec, **splits, notes=notes, remarks=tuple(remarks)))
 
 
