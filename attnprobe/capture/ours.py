@@ -7,7 +7,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -43,6 +43,10 @@ def of(model: Transformer, split: Split, *, trained: Sequence[Objective] = (), s
     there, else what fits the model. seed: of the masks.
     """
     own = reconstruction(trained, classes=model.target == "classes", causal=model.config.causal)
+    if model.config.backbone is not None:
+        from attnprobe.capture.backbone import AroundBackbone  # which is an ``Ours``
+
+        return AroundBackbone(model, split, own, seed)
     return Ours(model, split, own, seed)
 
 
@@ -174,8 +178,8 @@ class Ours(Subject):
     def double(self) -> "Ours":
         return self._with(copy.deepcopy(self.model).double())
 
-    def _with(self, model: Transformer) -> "Ours":
-        other = Ours(model, self.split, self.reconstruction, self.seed)
+    def _with(self, model: Transformer) -> Self:
+        other = type(self)(model, self.split, self.reconstruction, self.seed)
         other.orders = self.orders
         return other
 

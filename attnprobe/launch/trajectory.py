@@ -49,7 +49,7 @@ class TrajectoryWriter:
 
 def writer_for(config: "RunConfig", folder: Path, *, factor: float, sequences: int) -> TrajectoryWriter:
     """That of one run; ConfigError if its model has no scores, so that nothing could be recorded."""
-    if not config.model.has_scores:
+    if not config.model.has_scores and config.model.backbone is None:
         message = "probe_every records attention scores, which models of this mixer have not"
         raise ConfigError(message, hint="leave out --probe-every, or choose model.mixer=attention")
     return TrajectoryWriter(seed=config.seed, folder=folder, factor=factor, sequences=sequences)

@@ -86,8 +86,9 @@ def test_a_pretrained_folder_is_finetuned_and_then_no_longer_needed(small, monit
     assert torch.equal(state["backbone.layers.1.mlp.dense_h_to_4h.weight"], theirs)
     opened = Opener(device="cpu").open(path)
     assert torch.equal(opened.model.backbone.layers[1].mlp.dense_h_to_4h.weight, theirs)
+    assert [layer.heads for layer in opened.subject().layers] == [2, 2]
     with pytest.raises(NotApplicableError, match="Hugging Face backbone"):
-        _ = opened.subject().layers
+        opened.model(torch.zeros(1, 25, 1), observe=print)
     with pytest.raises(ArtifactError, match="is no folder of a Hugging Face model"):
         execute(config, tmp_path / "again", device=CPU, monitor=monitor)
 

@@ -40,6 +40,9 @@ def rebuild(call: AttentionCall, *, rows: int | None = None) -> tuple[float, flo
         apart = (pattern @ one.values.to(pattern.dtype) - output.to(pattern.dtype)).abs()
         shown = torch.ones_like(scores, dtype=torch.bool) if visible is None else visible.expand_as(scores)
         reading = shown.any(-1)  # what a query that sees nothing is given is the kernel's own affair
+        real = one.visibility.valid
+        if real is not None and real.shape[-1] == length:  # and what padding sees is none of the rules
+            reading = reading & real[:1, None, block]
         error = max(error, _largest(apart.amax(-1)[reading]) / max(largest, 1e-30))
         seen = scores[shown]
         size = _largest(seen.abs())

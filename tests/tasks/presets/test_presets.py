@@ -10,9 +10,11 @@ import torch
 from attnprobe import presets, run
 from attnprobe.config import override
 from attnprobe.models import make_model
+from attnprobe.models.hugging_face.settings import as_text
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data
 from attnprobe.training.updates.optim import make_optimizer
+from tests.models.hugging_face.small import description
 from tests.tasks.true_formats import FEW, in_published_formats
 
 
@@ -27,12 +29,18 @@ def short(name: str) -> RunConfig:
     few = FEW[table["task"]["name"]] | ({"side": 32} if name.startswith("path") else {})
     few |= {"path": "tokens.npz"} if name == "arrays-tokens" else {}
     changes = ["model.layers=1", *(f"task.{setting}={value}" for setting, value in few.items())]
+    if "backbone" in table["model"]:
+        pytest.importorskip("transformers")
+        tiny = as_text(description("gpt_neox", vocab_size=300))
+        changes += ["model.backbone.weights=drawn", f"model.backbone.architecture='{tiny}'"]
     if "states" in table["model"].get("mixer", {}):
         changes.append("model.mixer.states=4")
     return run.from_table(override(table, changes))
 
 
-@pytest.mark.parametrize("name", presets.descriptions())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.hf] if "pythia" in name else []) for name in presets.descriptions()]
+)
 def test_every_preset_makes_its_first_steps(name: str, data_dir: Path) -> None:
     config = short(name)
     data = config.task.load(data_dir)
@@ -60,7 +68,7 @@ OF_ONES_OWN_DATA = {"arrays", "arrays-tokens", "table", "images"}
 
 
 VARIANTS = re.compile(
-    "(-(rotary|sinusoidal|coser|causal|256|rr|hr|spo2|s4|dlr|random|lra|"
+    "(-(rotary|sinusoidal|coser|causal|256|rr|hr|spo2|s4|dlr|pythia|random|lra|"
     "local|linear|performer|linformer|longformer|bigbird|reformer|mega|spade))+$"
 )
 

@@ -41,7 +41,11 @@ def test_every_deviation_has_a_reason_and_every_setting_a_source_that_agrees(pre
         impossible = setting == "model.attention_dropout" and "attention_dropout" not in mixer.obeys
         assert any(agrees) or setting.startswith("(") or impossible, (preset, setting)
     heads = ("model.heads",) if "heads" in mixer.obeys else ()
-    for needed in ("model.d_model", "model.layers", *heads, "model.d_mlp", "model.positions", "model.readout"):
+    shape = ("model.d_model", "model.layers", *heads, "model.d_mlp", "model.positions")
+    shape = (
+        ("model.backbone.source", "model.backbone.weights", "model.causal") if "backbone" in table["model"] else shape
+    )
+    for needed in (*shape, "model.readout"):
         assert needed in by_setting or (preset, needed) in UNTOLD, needed
     for setting in presets.read_table(preset)["model"].get("mixer", {}).keys() - {"name"}:  # what is not a default
         assert f"model.mixer.{setting}" in by_setting, setting
