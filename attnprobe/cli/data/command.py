@@ -228,11 +228,9 @@ def describe(
     summary = summarise(data)
     if figure is not None:
         from attnprobe.report.data_sheet import draw_sheet
-        from attnprobe.tasks.own.source import OwnData
 
-        own = isinstance(task, OwnData) and task.path is not None
         size = "" if data.spec.grid is None else f", {' x '.join(map(str, data.spec.grid))} pixels"
-        draw_sheet(data, figure, (task.path.name if own else name) + size)
+        draw_sheet(data, figure, title_of(task, name) + size)
     if json:
         print_json({"task": name, **summary, "figure": None if figure is None else str(figure)})
     elif not quiet:
@@ -250,6 +248,13 @@ def make_task(name: str, settings: list[str]) -> "Task":
         raise ConfigError(f"there is no task {name!r}", hint=did_you_mean(name, TASKS))
     # As in training, settings may be written with their section: task.n_train=100 or n_train=100.
     return build(TASKS[name], override({}, [setting.strip().removeprefix("task.") for setting in settings]), "task")
+
+
+def title_of(task: "Task", name: str) -> str:
+    """What a figure is called: the file's own name, where the task is only the kind of file."""
+    from attnprobe.tasks.own.source import OwnData
+
+    return task.path.name if isinstance(task, OwnData) and task.path is not None else name
 
 
 def resolve(names: list[str], *, all_sources: bool) -> list[str]:

@@ -32,6 +32,7 @@ class Columns:
     values: dict[str, list[Any]]  # by name, one entry per row
     parts: list[str] | None  # of every row the part that its file's place or name says; None where nothing does
     class_names: tuple[str, ...] = ()  # of the labels, if the file gives them
+    passed_by: tuple[str, ...] = ()  # parts of a folder that are neither for training nor validation nor test
 
 
 Choose = Callable[[Sequence[str]], Sequence[str]]  # all names of columns -> those to read, the labels' last
@@ -40,7 +41,11 @@ Choose = Callable[[Sequence[str]], Sequence[str]]  # all names of columns -> tho
 def read_columns(path: Path, choose: Choose, *, separator: str | None, quotes: bool) -> Columns:
     """The chosen columns of all rows. separator, quotes: of CSV and TSV; None = as the file's ending says."""
     if path.is_dir():
-        return join(path, [(part, read_arrow(file, choose)) for part, file in saved_files(path)])
+        files = saved_files(path)
+        known = [(part, file) for part, file in files if part is None or part.lower() in PART_OF]
+        others = dict.fromkeys(part for part, _ in files if part is not None and part.lower() not in PART_OF)
+        table = join(path, [(part, read_arrow(file, choose)) for part, file in known])
+        return dataclasses.replace(table, passed_by=tuple(others))
     require_file(path)
     ending = path.suffix.lower()
     if ending not in FORMATS:
@@ -160,7 +165,7 @@ def saved_files(folder: Path) -> list[tuple[str | None, Path]]:
         hint = "expected a folder by datasets.save_to_disk, or Parquet files; for image files: attnprobe train images"
         raise ArtifactError(f"{folder} holds no data set", hint=hint)
     parts = [file.name.partition("-")[0].partition(".")[0] for file in found]
-    known = all(part in PART_OF for part in parts)
+    known = any(part.lower() in PART_OF for part in parts)
     return [(part if known else None, file) for part, file in zip(parts, found, strict=True)]
 
 
@@ -180,7 +185,7 @@ def plain(folder: Path, name: object) -> str:
 def join(path: Path, pieces: Sequence[tuple[str | None, Columns]]) -> Columns:
     """The rows of several files one after the other."""
     if not pieces:
-        raise ArtifactError(f"{path} holds no files of data", hint="save the data set again: save_to_disk")
+        raise ArtifactError(f"{path} holds no part to train on", hint="save the data set with a part called train")
     first = pieces[0][1]
     if any(columns.class_names != first.class_names for _, columns in pieces):
         raise ArtifactError(f"{path}: its files name other classes", hint="save the parts with the same features")

@@ -35,6 +35,7 @@ def classes_of(
     wrong = next((text for text in found if text not in number), None)
     if wrong is not None:
         hint = f"{len(names)} classes are named, so labels run from 0 to {len(names) - 1}"
+        hint += "; rows of tables without a label: -s task.missing=drop" if wrong == "-1" else ""
         raise ArtifactError(f"{path}: {what} hold {shown(wrong)}", hint=hint)
     return np.array([number[text] for text in texts], np.int64), tuple(one_line(name) for name in names or found)
 

@@ -70,6 +70,8 @@ class Table(OwnData):
             f"labels: column {label!r}; split: {said or f'drawn by task.data_seed={self.data_seed}'}",
             f"rows: {len(rows) + dropped} read, {dropped} dropped because something is missing, {cut.sum()} cut",
         ]
+        if table.passed_by:
+            remarks.append(f"parts passed by: {', '.join(table.passed_by)}")
         return self.assembled(spec, splits, remarks, notes)
 
     def _columns(self, path: Path, names: Sequence[str]) -> list[str]:
@@ -108,7 +110,9 @@ class Table(OwnData):
             raise ArtifactError(message, hint="fill or remove these rows, or leave them out: -s task.missing=drop")
         if self.missing == "refuse":
             return table, 0
-        kept = [not (lacks or is_missing(value)) for lacks, value in zip(lacking, table.values[label], strict=True)]
+        nothing = (-1, "-1") if table.class_names else ()  # what such tables write for labels that nobody knows
+        pairs = zip(lacking, table.values[label], strict=True)
+        kept = [not (lacks or is_missing(value) or value in nothing) for lacks, value in pairs]
         if not any(kept):
             raise ArtifactError(f"{path} has no row with both input and label", hint="are these the right columns?")
         values = {name: list(compress(column, kept)) for name, column in table.values.items()}

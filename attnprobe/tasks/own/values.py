@@ -17,8 +17,8 @@ def values(path: Path, inputs: np.ndarray, real: np.ndarray | None) -> np.ndarra
             inputs = inputs.astype(np.float32)
     if real is not None:
         inputs = np.where(real[..., None], inputs, inputs.dtype.type(0))
-    wrong = ~np.isfinite(inputs)
-    if wrong.any():
+    if inputs.dtype != np.uint8 and not np.isfinite(inputs).all():
+        wrong = ~np.isfinite(inputs)
         samples = int(wrong.any((1, 2)).sum())
         sample, position, _ = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         message = f"{path}: {samples} samples hold NaN or infinite values, first sample {sample + 1} at {position}"

@@ -124,6 +124,19 @@ def test_folders_saved_by_datasets(tmp_path: Path, csv_fingerprint: str) -> None
     assert sum(map(len, data.splits().values())) == len(rows["train"])
 
 
+def test_parts_without_labels_are_passed_by_or_dropped(tmp_path: Path) -> None:
+    """As published data sets have them: more texts without labels, and test labels that nobody may know."""
+    named = table().drop_columns(["split"]).replace_schema_metadata(CLASSES)
+    unknown = pa.table({"text": TEXTS, "label": [-1] * N}).replace_schema_metadata(CLASSES)
+    for name, content in (("train", named), ("test", unknown), ("unsupervised", unknown)):
+        parquet.write_table(content, tmp_path / f"{name}-00000-of-00001.parquet")
+    refused(tmp_path, "labels 'label' hold '-1'")
+    data = Table(path=tmp_path, missing="drop").load()
+    assert sum(map(len, data.splits().values())) == N
+    assert data.spec.class_names == ("neg", "pos")
+    assert data.remarks[-1] == "parts passed by: unsupervised"
+
+
 @pytest.mark.parametrize("name", ["../mine.arrow", "/etc/passwd", "", 7])
 def test_folders_name_no_files_outside(tmp_path: Path, name: object) -> None:
     write_stream(tmp_path / "mine.arrow", table())
