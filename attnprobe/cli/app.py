@@ -13,6 +13,7 @@ from attnprobe.cli.calibrate import calibrate
 from attnprobe.cli.completion import join_assignments
 from attnprobe.cli.data.command import data_app
 from attnprobe.cli.demo import demo
+from attnprobe.cli.model import model_app
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
 from attnprobe.cli.screen.output import console, drop_stdout, prepare_streams, print_error
@@ -40,6 +41,7 @@ app.command()(presets)
 app.command()(settings)
 app.command()(bench)
 app.command()(calibrate)
+app.add_typer(model_app)
 app.add_typer(probe_app)
 app.add_typer(theory_app)
 app.add_typer(data_app)

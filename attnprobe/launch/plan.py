@@ -1,7 +1,7 @@
 """What a run would take, before anything starts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,24 @@ from attnprobe.machine import choose_device
 from attnprobe.models.initialisation import parameter_count
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data, Outline, Task
-from attnprobe.training.estimate import count_memory, measure_duration, sizes_of
+from attnprobe.training.estimate import count_memory, measure_duration
 from attnprobe.training.saved.claim import check_claim
 from attnprobe.training.saved.run_directory import RunDirectory
 from attnprobe.training.score_profile import check_score_profile
 from attnprobe.training.starting import check_run, starting_point
+from attnprobe.training.walk import sizes_of
+
+
+def looking(data_dir: Path | None) -> Callable[[Task], Data | Outline]:
+    """Asks for what is to be known of a task's data, and loads them only where that is the only way; once for each."""
+    known: dict[Task, Data | Outline] = {}
+
+    def look(task: Task) -> Data | Outline:
+        if task not in known:
+            known[task] = task.outline() or task.load(data_dir)
+        return known[task]
+
+    return look
 
 
 def make_plan(
@@ -26,13 +39,7 @@ def make_plan(
     """
     config = configs[0]
     chosen = choose_device(device)
-    known: dict[Task, Data | Outline] = {}
-
-    def look(task: Task) -> Data | Outline:
-        if task not in known:
-            known[task] = task.outline() or task.load(data_dir)
-        return known[task]
-
+    look = looking(data_dir)
     start = starting_point(config)
     model = check_run(config, start, look)
     check_score_profile(config, (look(config.task_of(phase)).spec for phase in config.phases().values()))

@@ -2,11 +2,9 @@
 
 Memory is counted by walking one step and one batch of evaluation on torch's meta device, where tensors have shapes and
 no values: every storage that is made adds its bytes, and takes them away when the last tensor that needs it is gone.
-Attention counts as one operation that keeps queries, keys, values and output, as all fused kernels do; the kernel
-"math" keeps the scores as well. On a CPU the last block computes only the hidden positions, so the truth is lower.
+On a CPU the last block computes only the hidden positions, so the truth is lower.
 """
 
-import contextlib
 import dataclasses
 import time
 import weakref
@@ -14,20 +12,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from attnprobe.machine import free_memory, synchronise
 from attnprobe.models import ReconstructionTarget, Transformer, make_model
 from attnprobe.models.initialisation import undrawn
 from attnprobe.run import Engine, Phase, RunConfig
-from attnprobe.tasks import Data, Outline, Spec, Split
+from attnprobe.tasks import Data, Outline, Split
+from attnprobe.training import operations
 from attnprobe.training.buckets import evaluation_batch
 from attnprobe.training.loop import Trainer, evaluate
 from attnprobe.training.transfer import freeze
+from attnprobe.training.walk import blank, random_split, sizes_of, walk
 
 SECONDS = 2.0  # the measurement of a phase may take about so long
 SECONDS_OF_ONE = 5.0  # a sequence that would take longer is not measured
@@ -91,7 +88,7 @@ def measure_duration(
     if free is not None and memory.total - memory.data > SHARE * free:
         wanted, there = (f"{size / 2**30:.1f} GiB" for size in (memory.total, free))
         return Duration(seconds_per_step=None, seconds=None, note=f"not timed: needs {wanted}, {there} are free")
-    one = operations(config, phase, data, target) / _operations_per_second(device)
+    one = operations.of_step(config, phase, data, target) / _operations_per_second(device)
     if one > SECONDS_OF_ONE:
         return Duration(seconds_per_step=None, seconds=None, note=f"not timed: one sequence takes about {one:.0f} s")
     used = max(1, min(batch, int(SECONDS / STEPS / SLOWER / max(one, 1e-9))))
@@ -110,65 +107,10 @@ def measure_duration(
     return Duration(seconds_per_step=batch * step, seconds=seconds, note=note)
 
 
-def operations(config: RunConfig, phase: Phase, data: Data | Outline, target: ReconstructionTarget) -> int:
-    """Floating-point operations of a step on one sequence, counted on the meta device."""
-    with torch.device("meta"):
-        model = undrawn(config.model, data.spec, target)
-    with FlopCounterMode(display=False) as counter:
-        _walk(model, phase, blank(data, 1), dataclasses.replace(config.engine, attention="math"), backward=True)
-    return counter.get_total_flops()
-
-
-def sizes_of(data: Data | Outline) -> dict[str, int]:
-    if isinstance(data, Outline):
-        return data.sizes
-    return {name: len(split) for name, split in data.splits().items()}
-
-
-def blank(data: Data | Outline, n: int) -> Split:
-    """``n`` sequences without values, of the longest length there is."""
-    return _split(data, n, torch.device("meta"))
-
-
-def random_split(data: Data | Outline, n: int, device: torch.device) -> Split:
-    """``n`` sequences to measure time with: real ones if they are loaded, else random ones of the longest length."""
-    return data.train.head(n).to(device) if isinstance(data, Data) else _split(data, n, device)
-
-
-def _split(data: Data | Outline, n: int, device: torch.device) -> Split:
-    spec = data.spec
-    shape = (n, *((2,) if spec.pairs else ()), spec.length, *(() if spec.is_tokens else (spec.channels,)))
-    kind, lengths = _kind(spec), spec.is_tokens
-    if isinstance(data, Data):
-        kind, lengths = data.train.inputs.dtype, data.train.lengths is not None
-    if kind.is_floating_point:
-        inputs = torch.randn(shape, dtype=kind, device=device)
-    else:
-        inputs = torch.randint(1, spec.vocabulary or spec.levels or 2, shape, device=device).to(kind)
-    labels = torch.zeros(n, dtype=torch.float32 if spec.regression else torch.int64, device=device)
-    full = torch.full(shape[: 2 if spec.pairs else 1], spec.length, device=device) if lengths else None
-    return Split(inputs=inputs, labels=labels, lengths=full)
-
-
-def _kind(spec: Spec) -> torch.dtype:
-    values = spec.vocabulary or spec.levels
-    return torch.float32 if values is None else torch.uint8 if values <= 256 else torch.int16
-
-
 def _peak(model: Transformer, phase: Phase, split: Split, engine: Engine, *, backward: bool) -> int:
     with _LiveBytes() as counted:
-        _walk(model, phase, split, engine, backward=backward)
+        walk(model, phase, split, engine, backward=backward)
     return counted.peak
-
-
-def _walk(model: Transformer, phase: Phase, split: Split, engine: Engine, *, backward: bool) -> None:
-    batch = split.batch(torch.arange(len(split), device="meta"))
-    fused = _AsKernels(engine)
-    with fused, contextlib.nullcontext() if backward else torch.inference_mode():
-        losses = phase.objective.losses(model, batch, seed=0, epoch=0, training=backward)
-    if backward:
-        losses.mean().backward()
-        model.zero_grad(set_to_none=True)
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -205,42 +147,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _tensors(part)
-
-
-PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)  # what autocast rounds the factors of
-
-
-class _AsKernels(TorchFunctionMode):
-    """Makes the meta device do as the engine's kernels: attention as one operation, products in bfloat16 if asked."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self.fused, self.half = engine.attention != "math", engine.precision == "bfloat16"
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in PRODUCTS and self.half:
-            args = tuple(a.bfloat16() if isinstance(a, Tensor) and a.dtype == torch.float32 else a for a in args)
-        if func is F.scaled_dot_product_attention and self.fused:
-            return _Fused.apply(*args[:3], kwargs.get("attn_mask"))
-        return func(*args, **kwargs)
-
-
-class _Fused(torch.autograd.Function):
-    """Shapes of a fused attention kernel: it keeps its inputs, its output and a number per query and head.
-
-    The inputs are queries, keys, values and a mask, which may hold what a model adds to its scores.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        out = torch.empty_like(q)
-        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32), mask)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(torch.empty_like(t) for t in ctx.saved_tensors[:3]), None)
 
 
 def _seconds(action: Any, device: torch.device) -> float:

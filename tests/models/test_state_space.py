@@ -194,3 +194,13 @@ def test_impossible_settings_are_refused(mixer: dict, message: str) -> None:
 def test_copies_must_divide_the_width() -> None:
     with pytest.raises(ConfigError, match=r"model.mixer.copies must divide d_model, got 4 and 6"):
         build(TransformerConfig, {"d_model": 6, "heads": 1, "mixer": {"name": "s4", "copies": 4}}, "model")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_does_not_round_kernels(name: str) -> None:
+    """There is no Fourier transform of bfloat16, and positions far away need exact phases."""
+    convolution = layer(name, 13).convolution.float()
+    x = torch.randn(2, 13, convolution.channels, generator=torch.Generator().manual_seed(0))
+    exact = convolution(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(convolution(x), exact)

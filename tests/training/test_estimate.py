@@ -15,8 +15,9 @@ from attnprobe.models import make_model
 from attnprobe.run import RunConfig
 from attnprobe.tasks import Data, Outline
 from attnprobe.training import estimate
-from attnprobe.training.estimate import count_memory, measure_duration, random_split, sizes_of
+from attnprobe.training.estimate import count_memory, measure_duration
 from attnprobe.training.loop import Trainer
+from attnprobe.training.walk import random_split, sizes_of
 
 FACTOR = 1.5  # between what is foretold and what a process takes more
 LARGE = [
@@ -26,8 +27,8 @@ LARGE = [
 CODE = f"""
 import sys
 from tests.training.test_estimate import *
-name = sys.argv[1]
-config, phase, data, target = prepared(name, {LARGE})
+name, mixer = sys.argv[1:]
+config, phase, data, target = prepared(name, {LARGE} + ["model.mixer=" + mixer])
 memory = count_memory(config, phase, data, target)
 warm_up, trainer = (trainer_of(config, phase, data, target, n) for n in (1, phase.batch_size))
 warm_up.update(warm_up.batches(0)[0], 0)
@@ -61,10 +62,13 @@ def trainer_of(config: RunConfig, phase: run.Phase, data: Outline, target: str, 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
-@pytest.mark.parametrize("name", ["pretrained", "finetuned"])
-def test_peak_memory_of_a_step(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "mixer"),
+    [("pretrained", "attention"), ("finetuned", "attention"), ("finetuned", "s4d"), ("finetuned", "linear")],
+)
+def test_peak_memory_of_a_step(name: str, mixer: str) -> None:
     """In a process of its own, which has made a small step before."""
-    finished = subprocess.run([sys.executable, "-c", CODE, name], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-c", CODE, name, mixer], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     foretold, measured = map(int, finished.stdout.split())
     assert measured > 100 * 2**20

@@ -116,7 +116,7 @@ def _pattern(scores: Tensor, visible: Tensor | None, offset: Tensor | None) -> T
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionSettings(MixerSettings):
-    """Softmax attention of every position to every other."""
+    """Softmax attention of every position to every other (Vaswani et al. 2017)."""
 
     layer: ClassVar[type[Mixer]] = Attention
 

@@ -94,7 +94,7 @@ def squares_of_windows(length: int, window: int) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockLocalSettings(MixerSettings):
-    """Softmax attention within windows and between neighbouring ones, for long sequences."""
+    """Softmax attention within windows and between neighbouring ones, for long sequences (Amos et al. 2023)."""
 
     layer: ClassVar[type[Mixer]] = BlockLocal
 

@@ -120,7 +120,7 @@ class Mega(Mixer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MegaSettings(MixerSettings):
-    """Gated attention after a moving average."""
+    """Gated attention after a moving average (Ma et al. 2023)."""
 
     layer: ClassVar[type[Mixer]] = Mega
 

@@ -42,7 +42,7 @@ class Spade(BlockLocal):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpadeSettings(S4Settings):
-    """Attention in windows, and S4 for what is further away, which published runs leave as it starts."""
+    """Attention in windows, and S4 for what is further away, published runs of which never move (Zuo et al. 2022)."""
 
     layer: ClassVar[type[Mixer]] = Spade
 

@@ -60,7 +60,7 @@ def draw_table(blocks: int, random: int, layer: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BigBirdSettings(MixerSettings):
-    """Neighbouring, global and random blocks: time and memory grow like length times block."""
+    """Neighbouring, global and random blocks: time grows like length times block (Zaheer et al. 2020)."""
 
     layer: ClassVar[type[Mixer]] = BigBird
 

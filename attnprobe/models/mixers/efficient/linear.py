@@ -50,7 +50,7 @@ class LinearAttention(Projected):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearSettings(MixerSettings):
-    """Linear attention: time and memory grow like the length."""
+    """Linear attention: time and memory grow like the length (Katharopoulos et al. 2020)."""
 
     layer: ClassVar[type[Mixer]] = LinearAttention
 
@@ -98,7 +98,7 @@ def orthogonal_gaussians(tensor: Tensor, generator: torch.Generator) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerformerSettings(MixerSettings):
-    """Softmax attention estimated by random features: time and memory grow like the length."""
+    """Softmax attention estimated by random features: time grows like the length (Choromanski et al. 2021)."""
 
     layer: ClassVar[type[Mixer]] = Performer
 

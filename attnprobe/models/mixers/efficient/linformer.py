@@ -34,7 +34,7 @@ class Linformer(Projected):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinformerSettings(MixerSettings):
-    """Attention to a fixed number of projected keys: time and memory grow like the length."""
+    """Attention to a fixed number of projected keys: time and memory grow like the length (Wang et al. 2020)."""
 
     layer: ClassVar[type[Mixer]] = Linformer
 

@@ -50,7 +50,7 @@ class Longformer(Projected):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongformerSettings(MixerSettings):
-    """A sliding window with some positions that see all: time and memory grow like length times window."""
+    """A sliding window with some positions that see all: time grows like length times window (Beltagy et al. 2020)."""
 
     layer: ClassVar[type[Mixer]] = Longformer
 

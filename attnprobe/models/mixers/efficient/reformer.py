@@ -89,7 +89,7 @@ class Reformer(Projected):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReformerSettings(MixerSettings):
-    """Attention among positions that are hashed alike: time and memory grow like length times chunk."""
+    """Attention among positions that are hashed alike: time grows like length times chunk (Kitaev et al. 2020)."""
 
     layer: ClassVar[type[Mixer]] = Reformer
 

@@ -54,7 +54,7 @@ class DLRConvolution(LongConvolution):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DLRSettings(StateSpaceSettings):
-    """A diagonal linear recurrence, its eigenvalues shared by all channels."""
+    """A diagonal linear recurrence, its eigenvalues shared by all channels (Gupta et al. 2022)."""
 
     states: int = 1024  # complex ones
     step_low: float = 1e-4  # the smallest step at the start, drawn log-uniformly; a state decays by half of its step

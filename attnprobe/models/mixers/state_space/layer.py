@@ -18,6 +18,11 @@ MOST_STEP = 1e4  # float32 holds what it is multiplied with
 RANDOM_START = 0.1  # standard deviation of the parameters that start without structure (Amos et al. 2023, table 7)
 
 
+def unrounded(device: torch.device) -> torch.autocast:
+    """While open, autocast rounds no factors: of what is rounded to bfloat16 there is no Fourier transform."""
+    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)
+
+
 class LongConvolution(Part):
     """y = K * u + skip u in every channel, with kernels as long as the sequence.
 
@@ -40,7 +45,9 @@ class LongConvolution(Part):
     def forward(self, u: Tensor) -> Tensor:
         """(batch, length, channel) -> the same; float32 or float64."""
         length, skip = u.shape[1], self.skip.view(-1, 1, 1, self.channels)  # (member, 1, 1, channel)
-        forward, *backward = self.kernels(length).view(len(skip), self.directions, self.channels, length).unbind(1)
+        with unrounded(u.device):
+            kernels = self.kernels(length)
+        forward, *backward = kernels.view(len(skip), self.directions, self.channels, length).unbind(1)
         kernel = F.pad(forward, (0, length))
         for later in backward:
             kernel = kernel + F.pad(later.flip(-1), (length, 0))  # lags -length ... -1 of a circle of 2 length

@@ -107,7 +107,7 @@ def bilinear(eigenvalue: Tensor, low_rank: Tensor, step: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class S4Settings(SampledSettings):
-    """A state-space model with the LegS matrix."""
+    """A state-space model with the LegS matrix (Gu et al. 2022, S4)."""
 
     def check(self, d_model: int) -> None:
         super().check(d_model)

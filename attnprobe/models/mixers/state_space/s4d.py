@@ -70,7 +70,7 @@ def frequencies(spectrum: Spectrum, states: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class S4DSettings(SampledSettings):
-    """A diagonal state-space model."""
+    """A diagonal state-space model (Gu et al. 2022, S4D)."""
 
     spectrum: Spectrum = "legs"  # the frequencies at the start: linear, inverse, or those of the LegS matrix
     # how the system is sampled: zero-order hold, or the bilinear rule that the published code takes
