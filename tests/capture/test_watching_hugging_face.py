@@ -11,6 +11,7 @@ from attnprobe.probes import proximity
 from attnprobe.scores.call import AttentionCall
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.hf
 
 N, LENGTH, HEADS, WIDTH = 5, 11, 4, 32
 BASE = {"hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": HEADS}

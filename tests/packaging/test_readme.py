@@ -33,6 +33,33 @@ def test_links_lead_somewhere(page: str) -> None:
         assert len([link for link in links if link.endswith(".py")]) > 25  # a walk through each verb
 
 
+@pytest.mark.hf
+@pytest.mark.slow
+def test_commands_of_hugging_face_run_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from tests.models.hugging_face.small import tokenizer, write
+
+    write("gpt_neox", tmp_path / "pythia-70m-deduped", vocab_size=1500)
+    tokenizer(tmp_path / "pythia-70m-deduped")
+    small = "finetune.epochs=1 finetune.batch_size=8 engine.precision=float32"
+    data = "task.n_train=20 task.n_validation=10 task.n_test=10 task.min_length=10 task.max_length=64"
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "ATTNPROBE_SET": f"{small} {data}"}
+    environment["PATH"] = f"{program(tmp_path).parent}:{os.environ['PATH']}"
+    script = "set -ex\n" + shell_block("Models of Hugging Face").replace("train listops", "train -q listops")
+    finished = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "runs/pythia/checkpoints/finetuned.pt").exists()
+
+
+def program(folder: Path) -> Path:
+    """The console script, of this copy."""
+    path = folder / "bin" / "attnprobe"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m attnprobe "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 def write_fashion_mnist(folder: Path) -> None:
     """Files of the published format and size; all images of a class are alike."""
     folder.mkdir(parents=True)
@@ -46,12 +73,8 @@ def write_fashion_mnist(folder: Path) -> None:
 @pytest.mark.slow
 def test_commands_run_in_order(tmp_path: Path) -> None:
     write_fashion_mnist(tmp_path / "data" / "fashion-mnist")
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "attnprobe"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m attnprobe "$@"\n')
-    program.chmod(0o755)
     environment = os.environ | {
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PATH": f"{program(tmp_path).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "ATTNPROBE_SET": SMALL,
         "ATTNPROBE_DATA": str(tmp_path / "data"),

@@ -16,7 +16,7 @@ import torch
 
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
 from attnprobe.files import reading
-from attnprobe.models.hugging_face.settings import BackboneSettings
+from attnprobe.models.hugging_face.settings import PASSING, BackboneSettings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -107,7 +107,7 @@ def read_config(source: str, *, download: bool = False, permission: str = "") ->
 def configuration(table: dict[str, Any]) -> "PretrainedConfig":
     """A configuration from plain values, as in config.json; ArtifactError if there is no such model."""
     mapping = library().CONFIG_MAPPING
-    values = dict(table)
+    values = {key: value for key, value in table.items() if key not in PASSING}
     kind = values.pop("model_type", None)
     with reading(Path(f"a configuration of {kind}"), KNOWN):
         return mapping[kind].from_dict(values)

@@ -8,8 +8,11 @@ from attnprobe.config import require
 from attnprobe.files import parse_json
 
 PERMISSION = "-s model.backbone.download=true"
-# Of a configuration: who wrote it and how, not what the model is.
-PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map", "architectures", "use_cache")
+# Of a configuration: who wrote it and how, and heads that are not used; not what the encoder is.
+PASSING = (
+    "_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map", "architectures", "use_cache",
+    "num_labels", "id2label", "label2id", "problem_type", "classifier_dropout",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
