@@ -134,4 +134,7 @@ def _belongs(setting: Setting, table: dict[str, Any]) -> bool:
     for part in setting.section.split("."):
         section = section.get(part) if isinstance(section, dict) else None
     name = section.get("name") if isinstance(section, dict) else section
+    if name is None and setting.section.endswith(".task"):  # a phase's task without a name is the run's own, changed
+        task = table.get("task")
+        name = task.get("name") if isinstance(task, dict) else task
     return not setting.of or not table or name in setting.of

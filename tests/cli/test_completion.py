@@ -45,6 +45,8 @@ def complete(line: str, folder: Path = ROOT) -> list[str]:
         ("attnprobe train -s pretrain.optimizer.lr", ["pretrain.optimizer.lr=0.01"]),  # what the preset says
         ("attnprobe train listops -s task.max_d", ["task.max_depth=10"]),
         ("attnprobe train fashion-mnist -s task.max_d", []),
+        ("attnprobe train listops -s finetune.task.max_d", ["finetune.task.max_depth=10"]),
+        ("attnprobe train fashion-mnist -s finetune.task.max_d", []),
         ("attnprobe train -s task.name=pathf", ["pathfinder"]),
         ("attnprobe data describe pa", ["pathfinder"]),
         ("attnprobe data describe pathfinder -s sid", ["side=32", "side=64", "side=128", "side=256"]),
