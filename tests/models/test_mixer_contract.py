@@ -1,6 +1,7 @@
 """What every mixer promises, whichever it is; the foreign one stands for those to come."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -175,3 +176,27 @@ def test_every_objective_teaches_the_mixer(name: str, objective: str) -> None:
     for key, value in model.named_parameters():
         moved = not torch.equal(value, before[key])
         assert moved or f".{name}." not in key, key
+
+
+def classified(model: Transformer) -> torch.Tensor:
+    """Loss on five padded sequences of three classes."""
+    batch = Batch(inputs=inputs().float(), labels=torch.arange(BATCH) % 3, sample=torch.arange(BATCH), valid=padded())
+    return OBJECTIVES["classification"]().losses(model, batch, seed=0, epoch=0, training=True).mean()
+
+
+def test_at_the_start_no_class_is_preferred(name: str) -> None:
+    """The loss is log(classes), and what logits of variance 1/3 add to it."""
+    starts = [make_model(config(name), SPEC, "values", seed=seed) for seed in range(8)]
+    losses = torch.stack([classified(model) for model in starts])
+    assert abs(losses.mean().item() - math.log(3)) < 0.3
+
+
+def test_it_overfits_a_batch(name: str) -> None:
+    model = make_model(config(name), SPEC, "values", seed=0)
+    optimizer = make_optimizer(Optimizer(lr=1e-2), model)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = classified(model)
+        loss.backward()
+        optimizer.step()
+    assert classified(model) < 0.1
