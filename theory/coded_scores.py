@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from theory import measurements as measure
-from theory.claims.invariance import linear
+from theory.linear_readout import linear
 from theory.rows import Array
 from theory.setting import Setting, decaying, label_problem, periodic_direction, sigma_points
 

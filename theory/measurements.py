@@ -135,6 +135,22 @@ def all_masks(length: int) -> npt.NDArray[np.bool_]:
     return (np.arange(1, 2**length)[:, None] >> np.arange(length) & 1).astype(bool)
 
 
+def losses_under_all_masks(inputs: Array, ratio: float, gain: float, *, per_mask: bool) -> Losses:
+    """Masked losses of every sequence under every mask, weighted so that their mean is the expected loss.
+
+    Every position is hidden with chance `ratio`. The loss is divided by the expected number of hidden positions, or
+    with `per_mask` by that of its own mask, masks that hide nothing being left out.
+    """
+    length = inputs.shape[1]
+    hidden = all_masks(length)
+    counts = hidden.sum(1)
+    chances = ratio**counts * (1 - ratio) ** (length - counts)
+    weights = chances / counts / chances.sum() if per_mask else chances / (ratio * length)
+    losses = masked_losses(np.repeat(inputs, len(hidden), axis=0), np.tile(hidden, (len(inputs), 1)), gain)
+    scaled = tensor(np.tile(weights * len(hidden), len(inputs)))
+    return lambda scores: scaled * losses(scores)
+
+
 # Derivatives ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from theory import exact, predictions
 from theory import measurements as measure
+from theory.linear_readout import BIAS, linear
 from theory.rows import Array, Row, agree, differ
 from theory.setting import (
     LabelProblem,
@@ -44,25 +45,21 @@ def _dimensions(setting: Setting) -> list[Row]:
     return found
 
 
-def _head(problem: LabelProblem, pooling: measure.Pooling = "mean") -> measure.LinearHead:
-    return measure.LinearHead(value=problem.value, weight=problem.weight, bias=0.3, pooling=pooling)
-
-
 def _label_gradient(problem: LabelProblem, scores: Array, pooling: measure.Pooling = "mean") -> Array:
-    return measure.gradient(measure.label_losses(_head(problem, pooling), problem.inputs, problem.labels), scores)
+    return measure.gradient(measure.label_losses(linear(problem, pooling), problem.inputs, problem.labels), scores)
 
 
 def _derivatives(setting: Setting) -> list[Row]:
     rng, length = setting.rng("C1 derivatives"), setting.length
     problem, uniform = label_problem(setting, rng), np.zeros((length, length))
     direction = rng.standard_normal((length, length))
-    outputs = problem.projected.mean(1) + 0.3
+    outputs = problem.projected.mean(1) + BIAS
     found = []
     for loss in LOSSES:
         predicted = predictions.label_slope(outputs, problem.labels, loss) * predictions.label_derivative(
             direction, problem.projected
         )
-        function = measure.label_losses(_head(problem), problem.inputs, problem.labels, loss)
+        function = measure.label_losses(linear(problem), problem.inputs, problem.labels, loss)
         measured = measure.derivative(function, uniform, direction)
         scale = EXACT * float(np.linalg.norm(problem.projected)) / length
         found.append(

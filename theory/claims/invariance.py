@@ -4,6 +4,8 @@ import numpy as np
 
 from theory import flows, predictions
 from theory import measurements as measure
+from theory.coded_scores import form_gradient
+from theory.linear_readout import BIAS, linear
 from theory.rows import Array, Row, agree, differ
 from theory.setting import (
     LabelProblem,
@@ -19,7 +21,6 @@ from theory.setting import (
 EXACT = 1e-14  # relative, for quantities that are equal in exact arithmetic
 TRAINED = 1e-11  # the same after training, which may amplify rounding: K is invariant, not attracting
 MARGIN = 1e-3  # a query dependence that rounding cannot bring about
-BIAS = 0.3
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -29,10 +30,6 @@ def rows(setting: Setting) -> list[Row]:
 def at_start(setting: Setting) -> list[Row]:
     """Gradients, and the beginning of a flow: the rows that need no training."""
     return [*_gradients(setting), *_codes(setting), *_departure(setting)]
-
-
-def linear(problem: LabelProblem, pooling: measure.Pooling = "mean") -> measure.LinearHead:
-    return measure.LinearHead(value=problem.value, weight=problem.weight, bias=BIAS, pooling=pooling)
 
 
 def neurons(problem: LabelProblem, rng: np.random.Generator, *, residual: bool) -> measure.NeuronHead:
@@ -79,10 +76,11 @@ def _codes(setting: Setting) -> list[Row]:
     rng = setting.rng("C3 codes")
     problem = label_problem(setting, rng)
     row = reduced_gradient(np.zeros(setting.length), problem)
+    losses = measure.label_losses(linear(problem), problem.inputs, problem.labels)
     measured, predicted = {}, {}
     for centred in (True, False):
         codes = position_codes(setting.length, 2, centred=centred)
-        measured[centred], predicted[centred] = _codes_gradient(problem, codes), predictions.codes_gradient(codes, row)
+        measured[centred], predicted[centred] = form_gradient(losses, codes), predictions.codes_gradient(codes, row)
     scale = EXACT * setting.length**1.5 * float(np.linalg.norm(row))
     singular = np.linalg.svd(measured[False], compute_uv=False)
     note = "autograd at M = 0"
@@ -94,13 +92,6 @@ def _codes(setting: Setting) -> list[Row]:
             "C3", "uncentred codes", 0, np.linalg.norm(measured[False]), 1e6 * scale, "0 for centred codes; must not be"
         ),
     ]
-
-
-def _codes_gradient(problem: LabelProblem, codes: Array) -> Array:
-    loss = measure.label_losses(linear(problem), problem.inputs, problem.labels)
-    basis = measure.tensor(codes)
-    width = codes.shape[1]
-    return measure.gradient(lambda matrix: loss(basis @ matrix @ basis.T), np.zeros((width, width)))
 
 
 def _training(setting: Setting) -> list[Row]:

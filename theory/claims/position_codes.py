@@ -119,17 +119,14 @@ def _falls_of_one(setting: Setting, frequency: int) -> int:
 def _masks(setting: Setting) -> Row:
     """(7.1) for masks of several positions: every mask of a short sequence, weighted by its probability."""
     length, gain, pairs = setting.length, setting.gain, pairs_of(setting.length)
-    autocorrelation, hidden = 1.7 * decaying(length, CORRELATION), measure.all_masks(length)
+    autocorrelation = 1.7 * decaying(length, CORRELATION)
     inputs = sigma_points(periodic_direction(autocorrelation), setting.dim)
-    counts = hidden.sum(1)
-    chances = RATIO**counts * (1 - RATIO) ** (length - counts) / (RATIO * length)
-    losses = measure.masked_losses(np.repeat(inputs, len(hidden), axis=0), np.tile(hidden, (len(inputs), 1)), gain)
-    chances = measure.tensor(np.tile(chances * len(hidden), len(inputs)))
-    measured = form_gradient(lambda scores: chances * losses(scores), position_codes(length, pairs, centred=True))
+    losses = measure.losses_under_all_masks(inputs, RATIO, gain, per_mask=False)
+    measured = form_gradient(losses, position_codes(length, pairs, centred=True))
     seen, both = predictions.visibility(length, RATIO, per_mask=False)
     predicted = predictions.code_weights(autocorrelation, pairs, gain, seen, both)
     name = f"gradient on M, Bernoulli({RATIO}) masks, {setting.size}"
-    note = f"autograd over all {len(hidden)} masks of sigma points"
+    note = f"autograd over all {2**length - 1} masks of sigma points"
     return agree("C7", name, -np.diag(np.tile(predicted, 2)), measured, EXACT * gain * (1 + gain), note)
 
 

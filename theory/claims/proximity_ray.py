@@ -7,6 +7,7 @@ from torch import Tensor
 
 from theory import measurements as measure
 from theory import predictions
+from theory.linear_readout import BIAS, linear
 from theory.rows import Array, Row, agree, differ
 from theory.setting import (
     LabelProblem,
@@ -22,7 +23,6 @@ STEPS = np.array([1e-3, 3e-3, 1e-2])  # for fitted exponents
 FAR = np.array([-30.0, -3.0, -0.3, 0.01, 0.1, 1.0, 10.0, 100.0])  # for invariance at any distance
 EXACT = 1e-14  # relative, for quantities that are equal in exact arithmetic
 FLOOR = 1e-12  # a change of the output below this counts as rounding; the output is of order 1
-BIAS = 0.3
 MARGIN = 1e-5  # a relative change of the output that rounding, 1e-16, cannot bring about
 
 
@@ -41,7 +41,7 @@ def rows(setting: Setting) -> list[Row]:
 
 def outputs(problem: LabelProblem, pooling: measure.Pooling = "mean") -> Callable[[Tensor], Tensor]:
     """The outputs f (n,) of the linear head as a function of the scores."""
-    head = measure.LinearHead(value=problem.value, weight=problem.weight, bias=BIAS, pooling=pooling)
+    head = linear(problem, pooling)
     return lambda scores: head(scores, measure.tensor(problem.inputs))
 
 

@@ -21,6 +21,7 @@ from theory.setting import (
 
 EXACT = 1e-13  # relative, for quantities that are equal in exact arithmetic
 RATIO = 0.4  # chance of a position to be hidden
+AVERAGES = {"summed loss": False, "mean per mask": True}  # name -> whether every mask has its own divisor
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -123,28 +124,12 @@ def _derivative(kernel: Array, autocorrelation: Array, setting: Setting) -> floa
     return float(measure.derivative(function, uniform, periodic_direction(kernel)).mean())
 
 
-def _all_masks(inputs: Array, gain: float) -> dict[str, tuple[bool, measure.Losses]]:
-    """Losses under every mask, weighted by its chance, for both ways to average: name to (per mask, losses)."""
-    length = inputs.shape[1]
-    hidden = measure.all_masks(length)
-    counts = hidden.sum(1)
-    chances = RATIO**counts * (1 - RATIO) ** (length - counts)
-    losses = measure.masked_losses(np.repeat(inputs, len(hidden), axis=0), np.tile(hidden, (len(inputs), 1)), gain)
-    found: dict[str, tuple[bool, measure.Losses]] = {}
-    for name, per_mask, weights in [
-        ("summed loss", False, chances / (RATIO * length)),
-        ("mean per mask", True, chances / counts / chances.sum()),
-    ]:
-        scaled = measure.tensor(np.tile(weights * len(hidden), len(inputs)))
-        found[name] = per_mask, lambda scores, scaled=scaled: scaled * losses(scores)
-    return found
-
-
 def _enumerated(setting: Setting) -> list[Row]:
     """Masks of several positions, without sampling: any data, and stationary data along a kernel without symmetry."""
     small = setting.within(3, 8)
     length, inputs, found = small.length, _any_data(small, "C4 masks"), []
-    for name, (per_mask, losses) in _all_masks(inputs, small.gain).items():
+    for name, per_mask in AVERAGES.items():
+        losses = measure.losses_under_all_masks(inputs, RATIO, small.gain, per_mask=per_mask)
         measured = measure.gradient(losses, np.zeros((length, length)))
         seen, both = predictions.visibility(length, RATIO, per_mask=per_mask)
         predicted = predictions.reconstruction_gradient(second_moments(inputs), small.gain, seen, both)
@@ -157,7 +142,8 @@ def _enumerated(setting: Setting) -> list[Row]:
     length, gain, autocorrelation = small.length, small.gain, 1.7 * decaying(small.length, 0.6)
     kernel = small.rng("C4 masked kernel").standard_normal(length)
     inputs, direction = sigma_points(periodic_direction(autocorrelation), small.dim), periodic_direction(kernel)
-    for name, (per_mask, losses) in _all_masks(inputs, gain).items():
+    for name, per_mask in AVERAGES.items():
+        losses = measure.losses_under_all_masks(inputs, RATIO, gain, per_mask=per_mask)
         measured = measure.derivative(losses, np.zeros((length, length)), direction).mean()
         seen, both = predictions.visibility(length, RATIO, per_mask=per_mask)
         predicted = predictions.proximity_derivative(kernel, autocorrelation, gain, seen, both)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from theory import measurements as measure
 from theory import predictions
+from theory.claims.position_codes import pairs_of
 from theory.coded_scores import CORRELATION, data, factor_gradient, label_losses, step
 from theory.drawing.figure_style import GREY, LABEL, RECONSTRUCTION, THIRD
 from theory.setting import Setting, decaying, position_codes
@@ -22,7 +23,7 @@ def position_codes_figure(setting: Setting) -> Figure:
 
 def _profiles(axes: Axes, setting: Setting) -> None:
     length, gain = setting.length, setting.gain
-    pairs = min(8, (length - 1) // 2)
+    pairs = pairs_of(length)
     codes, offsets = position_codes(length, pairs, centred=True), np.arange(length) - length // 2
     for name, ratio, colour, marker in [
         ("decaying", CORRELATION, RECONSTRUCTION, "s"),

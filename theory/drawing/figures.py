@@ -14,6 +14,7 @@ from theory.claims import blind_subspace, detection, invariance, proximity_ray
 from theory.drawing.code_figure import position_codes_figure
 from theory.drawing.figure_style import GREY, LABEL, METADATA, RECONSTRUCTION, STYLE, THIRD
 from theory.gaussian_classes import GaussianClasses
+from theory.linear_readout import linear
 from theory.rows import Array
 from theory.setting import (
     LabelProblem,
@@ -90,7 +91,7 @@ def blind_spectrum(setting: Setting) -> Figure:
 
 def _label_gradient(setting: Setting, rng: np.random.Generator) -> Array:
     problem = label_problem(setting, rng, 3)
-    losses = measure.label_losses(invariance.linear(problem), problem.inputs, problem.labels)
+    losses = measure.label_losses(linear(problem), problem.inputs, problem.labels)
     flat = measure.gradient(losses, np.zeros((setting.length, setting.length))).ravel()
     return flat / np.linalg.norm(flat)
 
@@ -142,7 +143,7 @@ def flow_out_of_invariance(setting: Setting) -> Figure:
     curves = [
         ("reconstruction", measure.reconstruction_losses(moments, small.gain), RECONSTRUCTION, "s"),
         ("labels, tanh readout", _label_losses(problem, invariance.neurons(problem, rng, residual=True)), THIRD, "^"),
-        ("labels, linear readout", _label_losses(problem, invariance.linear(problem)), LABEL, "o"),
+        ("labels, linear readout", _label_losses(problem, linear(problem)), LABEL, "o"),
     ]
     for name, losses, colour, marker in curves:
         path = flows.gradient_flow(losses, uniform, times)
