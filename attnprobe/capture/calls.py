@@ -13,10 +13,10 @@ def seen(subject: Subject, call: AttentionCall) -> Tensor | None:
     return None if valid is None else valid[:, subject.space.leading :]
 
 
-def check_call(subject: Subject, call: AttentionCall) -> None:
+def check_call(subject: Subject, call: AttentionCall, *, windows: bool = False) -> None:
     """Raise NotApplicableError if this is no attention of the subject's positions to each other, if a position sees
     others than the subject's layout says, or, naming layer and head, if anything the scores are made of is NaN or
-    infinite.
+    infinite. windows: whether the caller knows those of the layout; else they are refused.
     """
     size = subject.space.size
     if call.q.shape[-2] != size or call.k.shape[-2] != size:
@@ -25,12 +25,12 @@ def check_call(subject: Subject, call: AttentionCall) -> None:
             f"layer {call.layer} has {found}, but there are {size} positions",
             hint="probes of scores need attention of all positions to each other",
         )
-    rules = call.visibility
-    others = (rules.window, rules.block, rules.dense) != (None, None, None)
-    if others or rules.causal != subject.space.layout.causal:
+    rules, layout = call.visibility, subject.space.layout
+    known = (layout.causal, layout.window, layout.block, None)
+    if (rules.causal, rules.window, rules.block, rules.dense) != known or (layout.reach is not None and not windows):
         raise NotApplicableError(
             f"layer {call.layer} lets positions see others than all, or all before them",
-            hint="probes of scores know causality and padding, no other rule",
+            hint="this probe knows causality and padding; only proximity knows windows, too",
         )
     for name in ("q", "k", "v", "output"):
         broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)

@@ -59,8 +59,11 @@ class Ours(Subject):
         self.model, self.split, self.reconstruction, self.seed = model, split, reconstruction, seed
         self.orders: tuple[tuple[Tensor, bool], ...] = ()  # of the positions, as ``reordered`` was told them
         spec, config = model.spec, model.config
-        layout = Layout(shape=spec.grid or (split.inputs.shape[2 if spec.pairs else 1],), causal=config.causal)
-        self.space = ScoreSpace(layout=layout, leading=int(config.readout == "token"))
+        leading = int(config.readout == "token")
+        window, block = windows(model, leading)
+        shape = spec.grid or (split.inputs.shape[2 if spec.pairs else 1],)
+        layout = Layout(shape=shape, causal=config.causal, window=window, block=block)
+        self.space = ScoreSpace(layout=layout, leading=leading)
         self.samples, self.labels = len(split), split.labels.cpu().numpy()
         self.per_sample = 2 if spec.pairs else 1
         if config.positions == "rotary":
@@ -202,6 +205,15 @@ def reorder(batch: Batch, order: Tensor, *, back: bool, pairs: bool) -> Batch:
 def attentions(model: Transformer) -> list[Attention]:
     """The attention of every layer, in order."""
     return [module for module in model.modules() if isinstance(module, Attention)]
+
+
+def windows(model: Transformer, leading: int) -> tuple[int | None, int | None]:
+    """The window and the block of all its layers, if these limit what is seen; no block under a leading token, which
+    shifts blocks against positions.
+    """
+    rules = {(rule.window, rule.block) for rule in (a.visibility(None) for a in attentions(model))}
+    window, block = rules.pop() if len(rules) == 1 else (None, None)
+    return window, None if leading else block
 
 
 def _all_but(model: Transformer, names: Collection[str]) -> dict[int, Any]:

@@ -14,6 +14,14 @@ class Layout:
     shape: tuple[int, ...]
     causal: bool = False  # a query sees only itself and what comes before it in the sequence
     self_pairs: bool = True  # False: a position's own key is none of the pairs that are summed and centred over
+    window: int | None = None  # a query sees only keys at most so many positions away (see ``Visibility``)
+    block: int | None = None  # a query sees only its own block of so many positions and the neighbouring ones
+
+    @property
+    def reach(self) -> int | None:
+        """How many positions away a visible key may be; None: any number."""
+        reaches = [self.window, None if self.block is None else 2 * self.block - 1]
+        return min((reach for reach in reaches if reach is not None), default=None)
 
     @property
     def length(self) -> int:
@@ -42,6 +50,9 @@ class Layout:
             reachable = axes[0] <= 0
         else:
             reachable = (axes[0] < 0) | ((axes[0] == 0) & (axes[1] <= 0))
+        if self.reach is not None:
+            steps = axes[0] if len(axes) == 1 else axes[0] * self.shape[1] + axes[1]
+            reachable &= steps.abs() <= self.reach
         if not self.self_pairs:
             reachable[tuple(size - 1 for size in self.shape)] = False
         return reachable

@@ -58,7 +58,7 @@ def pattern_moments(
             # Hidden keys have score -inf and weight 0; their product must be 0.
             entropy -= (pattern * scores.clamp_(min=torch.finfo(scores.dtype).min)).sum((-2, -1))
             first = keys.start - (rows.stop - 1) + height - 1
-            folded = _fold_grid(pattern, width)
+            folded = fold_grid(pattern, width)
             mass[..., first : first + folded.shape[-2], :] += folded
         entropy += (lse if counted is None else lse.masked_fill(~counted, 0.0)).sum(-1)
     return mass.reshape(*q.shape[:2], *layout.offsets), entropy.clamp(min=0)
@@ -91,7 +91,7 @@ def _scores(q: Tensor, k: Tensor, rows: Rows, keys: Rows, width: int, scale: flo
     return scores if visible is None else scores.masked_fill_(~visible, -math.inf)
 
 
-def _fold_grid(tile: Tensor, width: int) -> Tensor:
+def fold_grid(tile: Tensor, width: int) -> Tensor:
     """(..., query rows * width, key rows * width) -> (..., query rows + key rows - 1, 2 width - 1) by offset."""
     if width == 1:
         return fold(tile)[..., None]

@@ -5,14 +5,12 @@ import itertools
 import pytest
 import torch
 
-from attnprobe.capture import ours
 from attnprobe.config import build
-from attnprobe.errors import ConfigError, NotApplicableError
+from attnprobe.errors import ConfigError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.models.mixers.block_local import BlockLocal
-from attnprobe.probes import proximity
 from attnprobe.scores.visibility import Visibility
-from attnprobe.tasks import Spec, Split
+from attnprobe.tasks import Spec
 
 WINDOW, HEADS, WIDTH, BATCH = 4, 3, 12, 5
 
@@ -101,15 +99,6 @@ def test_nothing_as_large_as_all_pairs_is_made() -> None:
             made(torch.randn(1, length, WIDTH, dtype=torch.float64))
         largest[length] = max(sizes)
     assert largest[256] == 4 * largest[64] < 256 * 256
-
-
-def test_probes_of_scores_refuse_it() -> None:
-    spec = Spec(length=11, classes=3, channels=2)
-    config = build(TransformerConfig, {"d_model": 6, "heads": 2, "mixer": {"name": "block_local", "window": WINDOW}})
-    split = Split(inputs=torch.randn(5, 11, 2), labels=torch.arange(5) % 3, lengths=None)
-    subject = ours.of(make_model(config, spec, "values", seed=0), split)
-    with pytest.raises(NotApplicableError, match="see others than all"):
-        proximity.measure(subject, n=4)
 
 
 @pytest.mark.parametrize("window", [0, -3])

@@ -28,7 +28,7 @@ from attnprobe.probes.heads import Heads
 from attnprobe.probes.sequences import Progress, batches, position_channels
 from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.layout import Layout
-from attnprobe.scores.offset_sums import contrast_keys, pair_counts, square_sum
+from attnprobe.scores.visible_sums import contrast_keys, pair_counts, square_sum
 from attnprobe.statistics.permutations import permutation_p_value, rank_p_value
 from attnprobe.streams import stream
 
@@ -70,6 +70,9 @@ def null_for(subject: Subject, asked: NullName | None) -> tuple[NullName, int]:
 
     NotApplicableError if they are asked for and cannot be drawn.
     """
+    if asked == "keys" and subject.space.layout.reach is not None:
+        reason = "keys cannot be permuted where windows limit who sees them"
+        raise NotApplicableError(reason, hint="choose the null init, or none")
     if asked in ("keys", "none"):
         return asked, 0
     _ = subject.layers  # a model without scores is refused for that
@@ -123,7 +126,7 @@ class Redraws:
         gap, squares = np.zeros(self.heads.total), np.zeros(self.heads.total)
 
         def add(call: AttentionCall, *, valid: Tensor | None) -> None:
-            q, k = position_channels(subject, call)
+            q, k = position_channels(subject, call, windows=True)
             k = k - k.mean(-2, keepdim=True)  # changes no sum, but keeps rounding small
             u = contrast_keys(q, self.contrast, self.layout, scale=call.scale, valid=valid)
             heads = self.heads.within(call.layer)

@@ -14,8 +14,14 @@ from attnprobe.probes.memory import Plan
 from attnprobe.probes.proximity.nulls import Null
 from attnprobe.probes.sequences import by_sample, position_channels
 from attnprobe.scores.call import AttentionCall
-from attnprobe.scores.offset_sums import contrast_keys, pair_counts, row_means, score_moments, square_sum
-from attnprobe.scores.pattern_sums import pattern_moments
+from attnprobe.scores.visible_sums import (
+    contrast_keys,
+    pair_counts,
+    pattern_moments,
+    row_means,
+    score_sums,
+    square_sum,
+)
 from attnprobe.statistics.bands import Profile, RatioBands
 from attnprobe.statistics.key_permutation import KeyPermutationNull
 
@@ -80,9 +86,9 @@ class ProximitySums:
 
     def add(self, call: AttentionCall, *, samples: slice, valid: Tensor | None) -> None:
         """One layer on one batch; the null of permuted keys follows the weights ``contrast``."""
-        q, k = position_channels(self.subject, call)
+        q, k = position_channels(self.subject, call, windows=True)
         layout, scale = self.paired, call.scale
-        score, _ = score_moments(q, k, layout, scale=scale, valid=valid, block_bytes=self.plan.block_bytes)
+        score = score_sums(q, k, layout, scale=scale, valid=valid, block_bytes=self.plan.block_bytes)
         mass, entropy = pattern_moments(q, k, self.layout, scale=scale, valid=valid, tile=self.plan.tile)
         near, far, distance = (t.to(q).flatten() for t in (self.near, self.far, self.distance))
         values = {
