@@ -8,7 +8,7 @@ import typer
 
 from attnprobe.cli.completion import complete_presets
 from attnprobe.cli.screen.output import DataDir, Device, Json, print_json, print_table, say
-from attnprobe.cli.train.command import Settings
+from attnprobe.cli.train.command import Settings, load_configs
 from attnprobe.cli.train.output import span
 from attnprobe.errors import ConfigError
 
@@ -75,14 +75,10 @@ def summary(
     Operations are those of a forward pass; a step takes about three times as many. Memory and time are the estimates of
     attnprobe train --dry-run. What is too large for this machine is not timed.
     """
-    from attnprobe.config import environment_assignments
-    from attnprobe.launch.arms import settings_of
-
-    table = settings_of(preset, [*environment_assignments(), *(settings or [])])
-    from attnprobe import run
+    [config] = load_configs(preset, settings or [], None, None)
     from attnprobe.launch.model_summary import summarise
 
-    found = summarise(run.from_table(table), data_dir=data_dir, device=device, measure=measure)
+    found = summarise(config, data_dir=data_dir, device=device, measure=measure)
     if json:
         print_json(found)
     else:

@@ -29,6 +29,7 @@ def test_contents(wheel: Path) -> None:
     for wanted in (
         "attnprobe/py.typed",
         "attnprobe/presets/textures.toml",
+        "attnprobe/presets/state_space/listops-s4.toml",
         "attnprobe/experiments/README.md",
         "theory/checks.py",
         "theory/README.md",
