@@ -85,6 +85,7 @@ def read_csv(path: Path, choose: Choose, separator: str, *, quotes: bool) -> Col
 
 def read_arrow(path: Path, choose: Choose) -> Columns:
     """A Parquet file, or an Arrow file as ``datasets`` and others write it."""
+    require_file(path)
     with reading(path):
         schema, batches = open_parquet(path) if path.suffix.lower() == ".parquet" else open_arrow(path)
         wanted = list(choose(schema.names))

@@ -1,6 +1,7 @@
 """Parquet and Arrow files, and folders as the library ``datasets`` saves them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,8 @@ def test_folders_name_no_files_outside(tmp_path: Path, name: object) -> None:
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
     refused(tmp_path / "saved", "names a file outside itself")
+
+
+def test_pipes_in_folders_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-0.parquet")
+    refused(tmp_path, "is no regular file")
