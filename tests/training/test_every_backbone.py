@@ -93,6 +93,26 @@ def test_a_pretrained_folder_is_finetuned_and_then_no_longer_needed(small, monit
         execute(config, tmp_path / "again", device=CPU, monitor=monitor)
 
 
+def test_a_damaged_description_does_not_make_opening_endless(tiny, monitor, tmp_path) -> None:
+    execute(tiny("llama"), tmp_path / "run", device=CPU, monitor=monitor)
+    path = tmp_path / "run/checkpoints/init.pt"
+    document = torch.load(path, weights_only=True)
+    backbone = document["run"]["model"]["backbone"]
+    for change, message in (
+        ({"num_hidden_layers": 10**9}, "fewer tensors than its model"),
+        ({"hidden_size": 10**12}, "cannot be read"),
+        ({"hidden_size": 32}, "tensor .* should be"),
+        ({"num_attention_heads": 0}, "cannot be read"),
+        ({"model_type": "t5"}, "cannot be read|encoder"),
+    ):
+        table = document["run"]["model"] | {
+            "backbone": backbone | {"architecture": as_text(description("llama") | change)}
+        }
+        torch.save(document | {"run": document["run"] | {"model": table}}, tmp_path / "damaged.pt")
+        with pytest.raises((ArtifactError, ConfigError), match=message):
+            load_checkpoint(tmp_path / "damaged.pt")
+
+
 def test_what_is_not_offered_is_refused(tiny, small, monitor, tmp_path) -> None:
     with pytest.raises(NotApplicableError, match="cannot be stacked into an ensemble"):
         check_alike([tiny("gpt_neox"), tiny("gpt_neox", "seed=1")])

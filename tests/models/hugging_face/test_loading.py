@@ -11,8 +11,9 @@ pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file
 
 from attnprobe.errors import ArtifactError, ConfigError
-from attnprobe.models.hugging_face.loading import library, load, read_config, read_tokenizer
-from tests.models.hugging_face.small import CAUSAL, KINDS, write
+from attnprobe.models.hugging_face.loading import configuration, library, load, read_config, read_tokenizer
+from attnprobe.models.hugging_face.settings import as_text
+from tests.models.hugging_face.small import CAUSAL, KINDS, description, write
 
 pytestmark = pytest.mark.hf
 
@@ -120,6 +121,17 @@ def test_nothing_is_downloaded_without_being_asked_for(monkeypatch: pytest.Monke
     assert error.value.hint == "give a folder, or allow a download: --download"
     with pytest.raises(ArtifactError, match="is no folder of a Hugging Face model"):
         load(str(tmp_path / "nowhere"))
+
+
+def test_descriptions_are_read_without_heads_that_nobody_uses() -> None:
+    """A billion labels would take all memory before anything could be compared with what a checkpoint holds."""
+    table = description("bert")
+    large = configuration(table | {"num_labels": 10**12, "auto_map": {"AutoModel": "own.Model"}})
+    assert as_text(large.to_dict()) == as_text(configuration(table).to_dict())
+    with pytest.raises(ArtifactError, match="a configuration of nonsense cannot be read"):
+        configuration({"model_type": "nonsense"})
+    with pytest.raises(ArtifactError, match="a configuration of None cannot be read"):
+        configuration({})
 
 
 def test_the_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,12 @@ def test_characters_operators_and_pixels_are_named_as_published(tmp_path: Path) 
     assert unknown == []
 
 
+def test_symbols_name_every_id_of_a_vocabulary() -> None:
+    odd = Vocabulary(characters="b\ud800a")  # half of a pair, as no file of UTF-8 holds it
+    assert odd.symbols() == ("<mask>", "<pad>", "<unk>", "<eos>", "b", "<unk>", "a")
+    assert len(TEXT.symbols()) == len(TEXT)
+
+
 def test_pixels_without_a_token_are_refused(tmp_path: Path) -> None:
     library()
     tokenizer(tmp_path, numbers=200)
