@@ -18,7 +18,7 @@ from attnprobe.capture.subject import Subject
 from attnprobe.config import require
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.probes.heads import Heads
-from attnprobe.probes.memory import Plan, plan_memory
+from attnprobe.probes.memory import MEMORY_LIMIT, Plan, plan_memory
 from attnprobe.probes.rows import Measurement
 from attnprobe.probes.sequences import Progress, batches, by_sample, part_of, position_channels
 from attnprobe.scores.call import AttentionCall
@@ -76,7 +76,7 @@ def measure(
     *,
     n: int = 256,
     level: float = 0.95,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Decomposition:

@@ -21,6 +21,7 @@ CPU_TILE, GPU_TILE = 2**19, 2**26
 WORK_SPACE = 2**24  # bytes that any probe may take for blocks and batches, however little there is to measure
 TILE_COPIES = 6  # scores, pattern, their product, the padded copy that folding makes, and slack
 MOST_AT_ONCE = 256  # sequences
+MEMORY_LIMIT = 2 * 2**30  # bytes beyond the weights and the data, unless another is given
 
 
 def check_least(n: int, memory_limit: int) -> None:

@@ -1,6 +1,7 @@
 """What ``theory certify`` found, in plain words: blind up to which ratio, or where not."""
 
 from attnprobe.report.verdicts import Record, by_checkpoint, measured, place, sentences
+from attnprobe.statistics.permutations import alpha
 
 
 def certify(records: list[Record]) -> str:
@@ -28,8 +29,7 @@ def certify(records: list[Record]) -> str:
 def blindness(rows: list[Record], answer: Record) -> str:
     tested = [r for r in rows if r["family"] == "blind" and r["loss"] == "label"]
     wrong = [r for r in rows if r["family"] == "blind" and r["agrees"] is False and r["layer"] is not None]
-    alpha = round(1 - answer["level"], 9)
-    seen = [r for r in tested if r["family_p"] <= alpha]
+    seen = [r for r in tested if r["family_p"] <= alpha(answer["level"])]
     least = f"family-wise p = {answer['family_p']:.2g}, {len(tested)} derivatives"
     if wrong:
         text = f"NO ANSWER, as {len(wrong)} derivatives do not agree with their second computation; {least}"
@@ -66,7 +66,7 @@ def what_controls_say(rows: list[Record], answers: dict[str, Record]) -> str:
     if "control" not in answers:
         return ""
     tested = [r for r in rows if r["family"] == "control" and r["loss"] == "label"]
-    seen = sum(r["family_p"] <= round(1 - answers["control"]["level"], 9) for r in tested)
+    seen = sum(r["family_p"] <= alpha(answers["control"]["level"]) for r in tested)
     if seen or not answers["blind"]["blind"]:
         return f". Along the controls labels are seen in {seen} of {len(tested)} places"
     return ". Nothing is seen along the controls either: labels may not reach attention at all here, or n is too small"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from attnprobe.scores.named import MAIN_DIRECTIONS
+from attnprobe.statistics.permutations import alpha
 
 Record = dict[str, Any]
 Head = tuple[int | None, int | None]
@@ -48,7 +49,7 @@ def beside_null(row: Record) -> str:
     p = f"p = {row['p_value']:.2g}"
     if row["null"] == "keys":
         return f" ({p} against permuted keys, which random W_Q and W_K often fail as well)"
-    beats = row["p_value"] <= round(1 - row["level"], 9)
+    beats = row["p_value"] <= alpha(row["level"])
     return f", {'more' if beats else 'no more'} than the largest head has when W_Q and W_K are drawn anew ({p})"
 
 
@@ -64,7 +65,7 @@ def alignment(records: list[Record]) -> str:
         pulls = known(rows, "reconstruction.t")
         if not tested or not pulls:
             continue
-        level, largest = round(1 - tested[0]["level"], 9), max(pulls, key=lambda r: abs(r["estimate"]))
+        level, largest = alpha(tested[0]["level"]), max(pulls, key=lambda r: abs(r["estimate"]))
         heard = sum(stands_out(r, level) for r in tested)
         texts.append(
             f"{name}, along {direction}: in {heard} of {len(tested)} heads the label gradient differs from that "

@@ -16,6 +16,7 @@ PROFILES: dict[Along, Callable[[Layout, float], Tensor]] = {
     "contrast": contrast_profile,
     "proximity": proximity_profile,
 }
+RADII = (1.0, 2.0, 4.0)
 MAIN_RADIUS = 2.0  # of the direction that tables and verdicts speak of
 
 
@@ -31,7 +32,7 @@ def named_directions(
     *,
     along: Along = "contrast",
     reach: int | None = None,
-    radii: Sequence[float] = (1.0, 2.0, 4.0),
+    radii: Sequence[float] = RADII,
     controls: int = 2,
     seed: int = 0,
 ) -> list[Direction]:

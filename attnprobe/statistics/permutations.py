@@ -56,6 +56,13 @@ def null_band(null: np.ndarray, *, level: float, n: int) -> Band:
     return Band(estimate=null.mean(0), low=low, high=high, level=level, n=n)
 
 
+def alpha(level: float) -> float:
+    """1 - level without its rounding: p-values up to here are evidence. 1 - .9 itself is a little less than .1, which a
+    p-value, a fraction of whole numbers, may be exactly.
+    """
+    return round(1 - level, 9)
+
+
 def least_draws(level: float) -> int:
     """With fewer draws of a null the smallest p-value, 1 / (draws + 1), does not get down to 1 - level."""
     return math.ceil(round(1 / (1 - level), 9)) - 1

@@ -7,7 +7,7 @@ from torch import Tensor
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.interventions.profiles import offset_profile
-from attnprobe.probes.memory import pass_bytes, sequences_at_once
+from attnprobe.probes.memory import MEMORY_LIMIT, pass_bytes, sequences_at_once
 from attnprobe.probes.sequences import Progress, batches, check_call, part_of, seen
 from attnprobe.scores.call import AttentionCall
 from attnprobe.scores.directions import DENSE_LIMIT, Direction
@@ -18,7 +18,7 @@ def change_of_scores(
     after: Subject,
     *,
     n: int | None = None,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     name: str = "change",
     progress: Progress | None = None,
@@ -49,7 +49,7 @@ def mean_scores(
     subject: Subject,
     samples: np.ndarray,
     *,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:

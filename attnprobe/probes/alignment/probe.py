@@ -22,6 +22,7 @@ from attnprobe.probes.alignment.inner_products import MeanGradient
 from attnprobe.probes.alignment.memory import Plan, fitting_groups, make_plan
 from attnprobe.probes.alignment.projections import all_rows
 from attnprobe.probes.alignment.rows import FIELDS, AlignmentRow, Null, PricedSettings
+from attnprobe.probes.memory import MEMORY_LIMIT
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.score_gradients import Method
 from attnprobe.probes.sequences import Progress, part_of
@@ -104,7 +105,7 @@ def measure(
     power: float = 0.8,
     groups: int = 20,
     method: Method = "streamed",
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Alignment:

@@ -22,6 +22,7 @@ STEP = 0.1  # the largest score moves by this much, and by twice as much
 LEFT = 0.2  # of a step's error: what extrapolation leaves of it at most unless there are kinks
 SMOOTH = 1e-5  # of the largest slope and of its change within a step: the same where one step has hardly any error
 ROUNDED = 1e-14  # of a value: how far float64 gets it wrong
+DIVERGED = "take an earlier checkpoint, or train again with a smaller optimizer.lr"  # a hint
 TOLERANCES = {"slope": 1e-4, "curvature": 5e-2}  # largest difference, relative to the largest value over the samples
 STANDARD_ERRORS = 5.0  # that the means of two computations may differ by where there are kinks
 
@@ -87,7 +88,7 @@ def along(outer: np.ndarray, middle: np.ndarray, slope: np.ndarray, step: float)
     if not (np.isfinite(outer).all() and np.isfinite(middle).all()):
         raise NotApplicableError(
             "losses are not finite; the model has diverged",
-            hint="take an earlier checkpoint, or train again with a smaller optimizer.lr",
+            hint=DIVERGED,
         )
     first = [(outer[2] - outer[1]) / (2 * step), (outer[3] - outer[0]) / (4 * step)]
     second = [(outer[2] - 2 * middle + outer[1]) / step**2, (outer[3] - 2 * middle + outer[0]) / (4 * step**2)]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnprobe.scores.directions import Direction, ScoreSpace
 from attnprobe.scores.distance_profiles import contrast_profile
-from attnprobe.scores.named import kernel_name
+from attnprobe.scores.named import RADII, kernel_name
 from attnprobe.streams import stream
 
 QUANTITIES = ("slope", "curvature")
@@ -31,8 +31,8 @@ def default_claims(space: ScoreSpace, seed: int) -> list[Claim]:
     """Near others against far others, of several radii (slope and curvature), and a random direction (slope), each with
     its column sums taken off; as controls a key-only and a random direction that keep theirs.
     """
-    rows, radii = slice(0, space.length), (1.0, 2.0, 4.0)
-    contrasts = {kernel_name("contrast", r): space.expand(contrast_profile(space.layout, r), rows) for r in radii}
+    rows = slice(0, space.length)
+    contrasts = {kernel_name("contrast", r): space.expand(contrast_profile(space.layout, r), rows) for r in RADII}
     left, right = torch.from_numpy(stream(seed, "blindness directions").standard_normal((2, space.length)))
     keys = Direction(name="key-only", factors=(torch.ones_like(right), right))
     visible = Direction(name="random visible", factors=(left, right.flip(0)))

@@ -18,11 +18,11 @@ from attnprobe.config import require
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels, check_varying
 from attnprobe.probes.alignment.rows import Settings
-from attnprobe.probes.blindness.derivatives import Along, Stepper, along, slopes, targets_of
+from attnprobe.probes.blindness.derivatives import DIVERGED, Along, Stepper, along, slopes, targets_of
 from attnprobe.probes.blindness.directions import QUANTITIES, Claim, default_claims
 from attnprobe.probes.blindness.rows import BlindnessRow, Place, all_rows
 from attnprobe.probes.interventions.profiles import dense_space
-from attnprobe.probes.memory import most_padded, sequences_at_once
+from attnprobe.probes.memory import MEMORY_LIMIT, most_padded, sequences_at_once
 from attnprobe.probes.sequences import Progress, batches
 from attnprobe.scores.directions import Projector
 from attnprobe.statistics.intervals import RESAMPLES
@@ -57,7 +57,7 @@ def measure(
     stepped: int = 200,
     shuffles: int = 999,
     level: float = 0.95,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Certificate:
@@ -142,7 +142,7 @@ def check_slopes(found: dict[str, np.ndarray]) -> None:
         if not np.isfinite(values).all():
             raise NotApplicableError(
                 f"slopes of the {loss} loss are not finite; the model has diverged",
-                hint="take an earlier checkpoint, or train again with a smaller optimizer.lr",
+                hint=DIVERGED,
             )
     check_varying({f"slopes of the {loss} loss": values for loss, values in found.items()}, found, rounding=ROUNDING)
 

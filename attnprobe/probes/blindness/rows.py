@@ -11,7 +11,7 @@ from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled
 from attnprobe.probes.alignment.rows import Settings
 from attnprobe.probes.rows import Measurement
 from attnprobe.statistics.intervals import Band, Interval, bootstrap
-from attnprobe.statistics.permutations import family_wise_p_values, null_band, permutation_p_value
+from attnprobe.statistics.permutations import alpha, family_wise_p_values, null_band, permutation_p_value
 from attnprobe.statistics.ratios import simultaneous_ratio_bounds
 
 UNITS = {"slope": "loss per unit score", "curvature": "loss per unit score squared"}
@@ -177,6 +177,6 @@ def answer(family: str, rows: Sequence[BlindnessRow], settings: Settings) -> Bli
         family=family,
         family_p=p,
         agrees=agrees,
-        blind=p > round(1 - settings.level, 9) and agrees,  # 1 - .9 is a little less than .1
+        blind=p > alpha(settings.level) and agrees,
         unresolved=len(slopes) - len(resolved),
     )

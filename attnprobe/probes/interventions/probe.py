@@ -32,7 +32,7 @@ from attnprobe.probes.interventions.responses import (
     paired_rows,
     single_rows,
 )
-from attnprobe.probes.memory import pass_bytes, sequences_at_once
+from attnprobe.probes.memory import MEMORY_LIMIT, pass_bytes, sequences_at_once
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.probes.sequences import Progress, batches
 from attnprobe.scores.directions import ScoreSpace
@@ -99,7 +99,7 @@ def dose_response(
     controls: int = CONTROLS,
     n: int | None = None,
     level: float = 0.95,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DoseResponse:
@@ -202,7 +202,7 @@ def swap_response(
     layers: Sequence[int] | None = None,
     n: int | None = None,
     level: float = 0.95,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[InterventionRow]:

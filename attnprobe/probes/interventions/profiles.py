@@ -10,7 +10,7 @@ from torch import Tensor
 from attnprobe.capture.offset_profile import mean_profile
 from attnprobe.capture.subject import Subject
 from attnprobe.errors import NotApplicableError
-from attnprobe.probes.memory import pass_bytes, sequences_at_once
+from attnprobe.probes.memory import MEMORY_LIMIT, pass_bytes, sequences_at_once
 from attnprobe.probes.sequences import Progress, batches
 from attnprobe.scores.directions import DENSE_LIMIT, ScoreSpace
 from attnprobe.scores.shuffled_profiles import shuffled_profile
@@ -32,7 +32,7 @@ def offset_profile(
     subject: Subject,
     samples: np.ndarray,
     *,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> Tensor:

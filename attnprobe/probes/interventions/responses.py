@@ -40,7 +40,9 @@ def single_rows(
 
 
 def _change(values: np.ndarray, alone: np.ndarray, name: str, level: float, seed: int) -> Interval:
-    """Of right and wrong answers another interval: few of them change, and none of those seen may."""
+    """Of right and wrong answers another interval: few of them change, and none of those seen may. The model left alone
+    is another matter: its answers do not change at all.
+    """
     if values is alone or not (_right_or_wrong(values) and _right_or_wrong(alone)):
         return _mean(values - alone, name, level, seed)
     estimate, low, high = difference(values, alone, level)

@@ -12,7 +12,7 @@ from attnprobe.capture.subject import Subject
 from attnprobe.config import require
 from attnprobe.errors import ConfigError
 from attnprobe.probes.heads import Heads
-from attnprobe.probes.memory import plan_memory
+from attnprobe.probes.memory import MEMORY_LIMIT, plan_memory
 from attnprobe.probes.proximity.nulls import Null, NullName, Redraws, groups, null_for, null_samples
 from attnprobe.probes.proximity.quantities import ProximityRow, quantities
 from attnprobe.probes.proximity.sums import ProximitySums
@@ -68,7 +68,7 @@ def measure(
     null: NullName | None = None,
     draws: int | None = None,
     include_self: bool = True,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Proximity:
