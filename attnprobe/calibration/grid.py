@@ -6,7 +6,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
@@ -19,10 +19,9 @@ from attnprobe.calibration.records import Key, Record, Records
 from attnprobe.calibration.worlds import Cell, Replica, replica
 from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.machine import end_with_parent
+from attnprobe.probes.sequences import Progress
 
 TOGETHER = 5  # replicas of a cell that one process carries out before they are kept
-
-Progress = Callable[[int, int], None]
 
 
 def keys(cells: Sequence[Cell], probes: Sequence[str], replicas: int, *, power: bool) -> list[Key]:

@@ -36,8 +36,8 @@ def covers(quantity: str, interval: Interval, truth: float) -> Outcome:
     return Outcome(quantity=quantity, kind="interval", value=float(interval.low <= truth <= interval.high))
 
 
-def row_of(rows: Iterable[Measurement], quantity: str, head: int) -> Measurement:
-    """The one row of a quantity about a head."""
+def row_of(rows: Iterable[Measurement], quantity: str, head: int | None) -> Measurement:
+    """The one row of a quantity about a head; None: about the only layer."""
     found = [row for row in rows if row.quantity == quantity and row.head == head]
     assert len(found) == 1, f"{len(found)} rows of {quantity}"
     return found[0]

@@ -4,7 +4,7 @@ All in the same world, sinusoidal positions, full attention and white noise; siz
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from attnprobe.probes import alignment, blindness, interventions, proximity
 from attnprobe.probes.alignment.labels import label_dependence
 from attnprobe.probes.blindness.rows import RATIO
 from attnprobe.probes.interventions.profiles import score_offsets
+from attnprobe.probes.rows import Measurement
 from attnprobe.statistics.permutations import sign_flip_p_value
 from attnprobe.streams import stream
 from attnprobe.tasks import Split
 
-TOO_LOW = "label / reconstruction above its bound"
 NEAR = 4.0  # score of a position itself beyond the farthest, in the profile that labels follow
 WORLD = Cell(positions="sinusoidal", visibility="full", data="white")
 
@@ -56,11 +56,9 @@ def labels(number: int, size: float, seed: int) -> list[Outcome]:
     found = alignment.measure(
         world.subject, directions=[direction(world)], shuffles=SHUFFLES, null="none", groups=1, seed=world.seed
     )
-    true = true_ratios(world)
-    wrong = any(row.interval.high < true[row.head] for row in found.select("label_to_reconstruction"))
     return [
         detects("label.dependent.mean", row_of(found.rows, "label.dependent.mean", world.head).p_value),
-        Outcome(quantity=TOO_LOW, kind="verdict", value=float(wrong)),
+        any_too_low(found.select("label_to_reconstruction"), world),
     ]
 
 
@@ -69,19 +67,16 @@ def seen_labels(number: int, size: float, seed: int) -> list[Outcome]:
     world = with_labels(replica(WORLD, number, seed=seed), size)
     claims = [blindness.Claim(direction=direction(world))]
     found = blindness.measure(world.subject, claims=claims, n=N, shuffles=SHUFFLES, seed=world.seed)
-    rows = [row for row in found.rows if row.loss == RATIO and row.quantity == "slope" and row.head is not None]
-    true = true_ratios(world)
-    wrong = any(row.interval.high < true[row.head] for row in rows)
-    return [
-        detects("not blind", found.answer.family_p),
-        Outcome(quantity=TOO_LOW, kind="verdict", value=float(wrong)),
-    ]
+    rows = [row for row in found.rows if row.loss == RATIO and row.quantity == "slope"]
+    return [detects("not blind", found.answer.family_p), any_too_low(rows, world)]
 
 
-def true_ratios(world: Replica) -> np.ndarray:
-    """Of the population: label-dependent mean gradient / that of reconstruction, (head,)."""
+def any_too_low(rows: Iterable[Measurement], world: Replica) -> Outcome:
+    """Whether any head's bound on label-dependent mean gradient / that of reconstruction misses the population's."""
     dependent = label_dependence(logit_gradients(world.population, world.along), world.rest.labels.numpy())
-    return np.abs(dependent.mean(0) / projected(world.gradients["reconstruction"], world.along).mean(0))
+    true = np.abs(dependent.mean(0) / projected(world.gradients["reconstruction"], world.along).mean(0))
+    wrong = any(row.interval.high < true[row.head] for row in rows)
+    return Outcome(quantity="label / reconstruction above its bound", kind="verdict", value=float(wrong))
 
 
 def with_labels(world: Replica, size: float) -> Replica:
@@ -114,7 +109,7 @@ def near_scores(number: int, size: float, seed: int) -> list[Outcome]:
         for weight in (attention.q.weight, attention.k.weight):
             weight[first : first + 2, 2:4] += size * torch.eye(2)
     found = proximity.measure(world.subject, n=N, null="init", draws=DRAWS, seed=world.seed)
-    largest = next(row for row in found.rows if row.quantity == "proximity_bias.max" and row.layer == 0)
+    largest = row_of(found.rows, "proximity_bias.max", None)
     return [
         detects("proximity_bias, init", row_of(found.rows, "proximity_bias", head).p_value),
         detects("proximity_bias.max, init", largest.p_value),

@@ -17,7 +17,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.files import parse_json, reading, to_json, writing
 from attnprobe.training.saved.manifest import git_commit
 
-CODE = (
+CODE = (  # the rooms and files whose code the numbers come from
     "calibration",
     "capture",
     "models",
@@ -28,7 +28,6 @@ CODE = (
     "masking.py",
     "streams.py",
 )
-# the rooms whose code the numbers come from
 Key = tuple[str, int, str]  # cell, number of the replica, probe
 
 

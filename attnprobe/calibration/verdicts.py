@@ -53,7 +53,6 @@ class Row:
     reason: str  # of the refusals
     outside: Verdict  # by this row's own interval: 1 in 20 is outside by chance, or fewer
     verdict: Verdict  # adjusted for the number of rows (Holm 1979)
-    p_values: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def miscalibrated(self) -> bool:
@@ -76,13 +75,18 @@ def judge(outcomes: Iterable[tuple[str, str, Outcome]]) -> list[Row]:
     return [dataclasses.replace(row, verdict=row.outside) if reject else row for row, reject in pairs]
 
 
+def rejects(p: float) -> bool:
+    """Whether a p-value, or a q-value, counts; it may be ALPHA up to rounding."""
+    return p <= ALPHA + 1e-12
+
+
 def _row(key: Key, outcomes: list[Outcome]) -> Row:
     cell, probe, quantity, kind = key
     promise = PROMISES.get(kind)
     values = [o.value for o in outcomes if o.value is not None]
     reasons = [o.refused for o in outcomes if o.value is None]
     tests = kind in ("p-value", "power")
-    events, n = sum(value <= ALPHA + 1e-12 for value in values) if tests else int(sum(values)), len(values)
+    events, n = sum(map(rejects, values)) if tests else int(sum(values)), len(values)
     low, high = exact_interval(events, n)
     plain: Verdict = "refused" if not n else "ok" if promise else "power"
     return Row(
@@ -90,7 +94,6 @@ def _row(key: Key, outcomes: list[Outcome]) -> Row:
         replicas=n, events=events, rate=events / n if n else np.nan, low=low, high=high, refused=len(reasons),
         reason=max(set(reasons), key=reasons.count) if reasons else "",
         outside=_outside(low, high, promise) if promise and n else plain, verdict=plain,
-        p_values=tuple(values) if tests else (),
     )  # fmt: skip
 
 

@@ -147,9 +147,7 @@ def write(
     from attnprobe.report.calibration_figure import draw_calibration
     from attnprobe.report.calibration_page import page, verdict
 
-    plain = [dataclasses.asdict(row) | {"p_values": None} for row in rows]
-    for line in plain:
-        del line["p_values"]
+    plain = [dataclasses.asdict(row) for row in rows]
     seconds = sum(record.seconds for record in kept.chosen(wanted))
     typed = sys.argv[2:] if sys.argv[1:2] == ["calibrate"] else []
     command = shlex.join(["attnprobe", "calibrate", *typed])

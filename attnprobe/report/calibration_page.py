@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from attnprobe.calibration.checks import alignment, interventions, kernels
 from attnprobe.calibration.planted import PLANTED
 from attnprobe.calibration.verdicts import EVERY_CELL, PROMISES, Row, Summary, summaries
 
@@ -11,9 +12,9 @@ HOW = """{replicas} replicas in every cell. A replica is a new untrained model (
 {sequences} sequences of {length} positions. Heads of one model are not independent, so one head of each counts, drawn
 at random; quantities over all heads count once a model. Where an interval is judged, the truth is the value of the same
 model on {population} other sequences, by dense formulas that share no code with the probe (means over shuffled
-profiles: by 300 shuffles; of kernels: the mean of 4000 other channels). Real data: {real data}, the positions in an
-order drawn anew for every replica. Rates stand with exact 95 % intervals (Clopper and Pearson).
-Wanted are false positives at .05 between .03 and .07 and intervals of 95 % that cover between .93 and .97. A cell is
+profiles: by {shuffles} shuffles; of kernels: the mean of {channels} other channels). Real data: {real data}, the
+positions in an order drawn anew for every replica. Rates stand with exact 95 % intervals (Clopper and Pearson).
+Wanted are false positives at .05 between {tests} and intervals of 95 % that cover between {intervals}. A cell is
 *outside* (set in bold) if its own interval misses that, which chance does now and then; it is *miscalibrated* if that
 stays so after Holm's adjustment for all {rows} rows."""
 
@@ -23,8 +24,8 @@ where labels carry nothing (the mean gradient they divide by is zero; their p-va
 gradients, t and prices of detection (functions of means that are judged), bands under a null, profiles by offset and
 shares by frequency, the intervals of pooled seeds other than the mean bias and what is beyond their null, the interval
 of the largest head (which leaves out that it was chosen, and says so), accuracies (Wilson's interval of a share),
-exchanged W_Q and W_K, q-values among random orders (19 of them cannot give a small one), and the phase null, whose own
-hypothesis (a gradient that is a stationary field) no small model offers."""
+exchanged W_Q and W_K, q-values among random orders ({orders} of them cannot give a small one), and the phase null,
+whose own hypothesis (a gradient that is a stationary field) no small model offers."""
 
 
 def page(
@@ -38,12 +39,11 @@ def page(
 ) -> str:
     """commits: those at which the replicas were measured; seconds: of processor time, of all replicas."""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    judged = sum(row.kind != "power" and row.replicas > 0 for row in rows)
     parts = [
         f"`{command}`, {where['date']}, {at(commits)}code {settings['code']}, {where['cpu']}, "
         f"Python {where['python']}, {versions}, {seconds / 60:.0f} minutes of processor time.",
         "# Calibration: nominal against actual",
-        HOW.format(replicas=_replicas(rows), rows=judged, **settings),
+        how(rows, settings),
         verdict(rows),
         "## Promises, over all cells",
         table(
@@ -55,8 +55,18 @@ def page(
         parts += ["## Power: planted effects", power_table(power)]
     if refusals := _refusals(rows):
         parts += ["## Refused", table(["probe", "what", "cells", "reason"], refusals)]
-    parts += ["## Every cell", *_by_probe(rows), "## Not judged", UNJUDGED]
+    parts += ["## Every cell", *_by_probe(rows), "## Not judged", UNJUDGED.format(orders=alignment.ORDERS)]
     return "\n\n".join(parts) + "\n"
+
+
+def how(rows: Sequence[Row], settings: dict[str, Any]) -> str:
+    """What was done, and what was wanted."""
+    wanted = {kind: f"{promise.low:g} and {promise.high:g}".replace("0.", ".") for kind, promise in PROMISES.items()}
+    return HOW.format(
+        replicas=_replicas(rows), shuffles=interventions.SHUFFLES, channels=kernels.CHANNELS,
+        tests=wanted["p-value"], intervals=wanted["interval"],
+        rows=sum(row.kind != "power" and row.replicas > 0 for row in rows), **settings,
+    )  # fmt: skip
 
 
 def at(commits: Sequence[str]) -> str:

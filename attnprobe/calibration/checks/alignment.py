@@ -2,7 +2,7 @@
 
 from attnprobe.calibration.outcomes import Outcome, covers, p_value, row_of
 from attnprobe.calibration.truths import offset_share, on_real_pairs, projected, score_gradients
-from attnprobe.calibration.verdicts import ALPHA
+from attnprobe.calibration.verdicts import rejects
 from attnprobe.calibration.worlds import RADIUS, Replica
 from attnprobe.probes import alignment
 from attnprobe.probes.rows import with_q_values
@@ -35,7 +35,7 @@ def check(replica: Replica) -> list[Outcome]:
     outcomes = [covers(f"{name}.mean", means[name].interval, value) for name, value in truth.items()]
     outcomes.append(p_value("label.dependent.mean", means["label.dependent"].p_value))
     tested = [r for r in with_q_values(found.records("")) if r["quantity"] == "label.dependent.mean"]
-    seen = any(r["q_value"] <= ALPHA + 1e-12 for r in tested)
+    seen = any(rejects(r["q_value"]) for r in tested)
     outcomes.append(Outcome(quantity="label.dependent.mean, any q <= .05", kind="verdict", value=float(seen)))
     for where in ("scores", "offsets", "W_Q", "W_K"):
         outcomes.append(p_value(f"cosine.{where}", row_of(found.rows, f"cosine.{where}", head).p_value))

@@ -34,7 +34,7 @@ def _of_one_model(replica: Replica, *, include_self: bool) -> list[Outcome]:
     rows = {quantity: row_of(found.rows, quantity, head) for quantity in truth}
     suffix = "" if include_self else ", without self"
     outcomes = [covers(name + suffix, rows[name].interval, float(values[head])) for name, values in truth.items()]
-    largest = next(row for row in found.rows if row.quantity == "proximity_bias.max" and row.layer == 0)
+    largest = row_of(found.rows, "proximity_bias.max", None)
     tested = {"proximity_bias": rows["proximity_bias"], "proximity_bias.max": largest}
     return outcomes + [p_value(f"{name}, init{suffix}", row.p_value) for name, row in tested.items()]
 
