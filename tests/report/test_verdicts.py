@@ -127,7 +127,6 @@ def test_decompose_names_the_largest_and_the_least_share_of_position() -> None:
     text = verdicts.decompose(rows)
     assert "largest share of the variance of scores in layer 0, head 1, 0.70 (90 % interval 0.60 to 0.80" in text
     assert "(there content 0.10, interaction 0.20); the least, 0.40, in layer 0, head 0" in text
-    assert "passes for position" not in text  # the jackknife has taken that out
 
 
 def test_trajectory_follows_the_head_that_is_strongest_at_the_end() -> None:
