@@ -19,6 +19,7 @@ from torch import Tensor
 from attnprobe.errors import RunError
 from attnprobe.models import Transformer
 from attnprobe.models.initialisation import generator_for, state_on_cpu
+from attnprobe.models.mixers.state_space.layer import unchanging
 from attnprobe.objectives import EVALUATION, Objective, Regression
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
@@ -276,7 +277,7 @@ def evaluate(
     trim, mixed = trims(split, model.config, engine), engine.batching == "longest"
     batches = evaluation_batches(split, batch_size, trim, mixed=mixed)
     for number in range(rank, len(batches), size):
-        with process_settings(engine), arithmetic(device, engine), model.evaluating():
+        with process_settings(engine), arithmetic(device, engine), model.evaluating(), unchanging(model):
             losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
         sums += torch.stack(losses.sums())
     sums = sums if world is None else world.all_reduce(sums)

@@ -11,7 +11,7 @@ from attnprobe.config import build
 from attnprobe.errors import ConfigError
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.models.mixers.state_space.hippo import diagonal_plus_low_rank, legs
-from attnprobe.models.mixers.state_space.layer import StateSpaceLayer
+from attnprobe.models.mixers.state_space.layer import StateSpaceLayer, unchanging
 from attnprobe.models.mixers.state_space.s4d import frequencies
 from attnprobe.tasks import Spec
 
@@ -123,6 +123,28 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
         return torch.func.functional_call(convolution, dict(zip(names, values, strict=True)), (u,))
 
     assert torch.autograd.gradcheck(run, (u, *values))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_are_computed_once_while_nothing_changes(name: str, monkeypatch) -> None:
+    convolution = layer(name, 13).convolution
+    calls, whole = [], convolution.kernels
+    monkeypatch.setattr(convolution, "kernels", lambda length: calls.append(length) or whole(length))
+    x = torch.randn(2, 13, WIDTH, dtype=torch.float64)
+    wanted, short = convolution(x).detach(), convolution(x[:, :9]).detach()
+    calls.clear()
+    with unchanging(convolution):
+        with torch.inference_mode():
+            assert all(torch.equal(convolution(x), wanted) for _ in range(3))
+            assert torch.equal(convolution(x[:, :9]), short)
+            assert torch.equal(convolution(x), wanted)
+        assert calls == [13, 9, 13]
+        assert convolution(x).requires_grad  # with gradients as ever
+    with torch.no_grad():
+        convolution.output.mul_(2)
+        assert not torch.allclose(convolution(x), wanted)
+        assert not torch.allclose(convolution(x[:, :9]), short)
+    assert calls == [13, 9, 13, 13, 13, 9]
 
 
 def test_legs_is_its_closed_form() -> None:

@@ -1,8 +1,9 @@
 """What all state-space mixers share: long convolutions by FFT, and what is done with their output."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,6 +31,9 @@ class LongConvolution(Part):
     a twin of several members have one more leading axis, and so have its kernels.
     """
 
+    keeps = False  # whether a pass without gradients may use the kernels of the one before: see ``unchanging``
+    kept: tuple[int, Tensor] | None = None  # a length, and the transformed kernels
+
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.channels, self.length, self.directions = site.d_model, site.length, 1 if site.causal else 2
@@ -45,20 +49,41 @@ class LongConvolution(Part):
     def forward(self, u: Tensor) -> Tensor:
         """(batch, length, channel) -> the same; float32 or float64."""
         length, skip = u.shape[1], self.skip.view(-1, 1, 1, self.channels)  # (member, 1, 1, channel)
-        with unrounded(u.device):
-            kernels = self.kernels(length)
-        forward, *backward = kernels.view(len(skip), self.directions, self.channels, length).unbind(1)
-        kernel = F.pad(forward, (0, length))
-        for later in backward:
-            kernel = kernel + F.pad(later.flip(-1), (length, 0))  # lags -length ... -1 of a circle of 2 length
-        spectrum = torch.fft.rfft(kernel)[:, None]
+        spectrum = self._spectrum(length, len(skip), u.device)
         u = u.unflatten(0, (len(skip), -1))
         convolved = torch.fft.irfft(torch.fft.rfft(u.mT, n=2 * length) * spectrum, n=2 * length)[..., :length].mT
         return (convolved + skip * u).flatten(0, 1)
 
+    def _spectrum(self, length: int, members: int, device: torch.device) -> Tensor:
+        """(member, 1, channel, length + 1) of the kernels on a circle of 2 length positions."""
+        if self.kept is not None and self.kept[0] == length and not torch.is_grad_enabled():
+            return self.kept[1]
+        with unrounded(device):
+            kernels = self.kernels(length)
+        forward, *backward = kernels.view(members, self.directions, self.channels, length).unbind(1)
+        kernel = F.pad(forward, (0, length))
+        for later in backward:
+            kernel = kernel + F.pad(later.flip(-1), (length, 0))  # lags -length ... -1
+        spectrum = torch.fft.rfft(kernel)[:, None]
+        self.kept = (length, spectrum) if self.keeps and not torch.is_grad_enabled() else None
+        return spectrum
+
     @classmethod
     def stack(cls, layers: Sequence["LongConvolution"]) -> nn.Module:
         return twin(layers)
+
+
+@contextlib.contextmanager
+def unchanging(model: nn.Module) -> Iterator[None]:
+    """While open no parameter changes, so that passes without gradients compute kernels once, not for every batch."""
+    found = [module for module in model.modules() if isinstance(module, LongConvolution)]
+    for convolution in found:
+        convolution.keeps = True
+    try:
+        yield
+    finally:
+        for convolution in found:
+            convolution.keeps, convolution.kept = False, None
 
 
 class StateSpaceLayer(Mixer):
