@@ -23,7 +23,7 @@ def check_call(subject: Subject, call: AttentionCall, *, windows: bool = False) 
         found = f"{call.q.shape[-2]} queries and {call.k.shape[-2]} keys"
         raise NotApplicableError(
             f"layer {call.layer} has {found}, but there are {size} positions",
-            hint="probes of scores need attention of all positions to each other",
+            hint="probes of scores need attention of all positions to each other; --only leaves other modules out",
         )
     rules, layout = call.visibility, subject.space.layout
     known = (layout.causal, layout.window, layout.block, None)

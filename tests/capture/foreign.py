@@ -61,6 +61,14 @@ class Written(Module):
         return torch.softmax(scores.masked_fill(torch.ones(LENGTH, LENGTH).triu(1).bool(), -1e9), dim=-1) @ v
 
 
+class ByLetters(Module):
+    """Positions before sequences, all by einsum."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        pattern = (torch.einsum("bhid,bhjd->bhij", q, k) * 0.7).softmax(dim=3)
+        return torch.einsum("bhij,jbhd->ibhd", pattern, v.permute(2, 0, 1, 3)).permute(1, 2, 0, 3)
+
+
 class OneAxis(Module):
     """Sequences and heads along one axis."""
 
@@ -86,8 +94,8 @@ def encoder() -> nn.Module:
 
 
 KINDS = {
-    "fused": Fused, "biased": Biased, "grouped": Grouped, "written": Written, "one axis": OneAxis,
-    "with weights": WithWeights, "encoder": encoder,
+    "fused": Fused, "biased": Biased, "grouped": Grouped, "written": Written, "by letters": ByLetters,
+    "one axis": OneAxis, "with weights": WithWeights, "encoder": encoder,
 }  # fmt: skip
 
 

@@ -25,7 +25,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # model_type -> the class that
         "AutoModelForCausalLM",
         {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 48, "vocab_size": VOCABULARY},
     ),
+    "gpt_neox": ("AutoModelForCausalLM", TEXT),
     "llama": ("AutoModelForCausalLM", TEXT | {"num_key_value_heads": 1}),
+    "bloom": ("AutoModelForCausalLM", {"hidden_size": 16, "n_layer": 2, "n_head": 2, "vocab_size": VOCABULARY}),
     "vit": ("AutoModelForImageClassification", SIZES | {"image_size": 20, "patch_size": 4}),
 }
 

@@ -12,11 +12,14 @@ from attnprobe.capture.hugging_face.losses import fresh_readout, masked_token, n
 from attnprobe.capture.hugging_face.texts import read_texts
 from attnprobe.capture.watching import watch
 from attnprobe.capture.watching.watched import Watched
-from attnprobe.errors import AttnprobeError, ConfigError, NotApplicableError, lacks_memory
+from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError, NotApplicableError, lacks_memory
 from attnprobe.models.hugging_face.loading import Head, load, read_config, read_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
+
+# pyright: reportMissingImports=false
 
 PERMISSION = "--allow-download"
 USUAL_LENGTH = 128  # positions of a block of text, unless one was named
@@ -60,7 +63,7 @@ def open_source(source: Source, device: torch.device, *, needs: Needs = "scores"
         named = ", ".join(config.architectures or ["no architecture"])
         reason = f"hf:{source.model} ({named}) has no language-model head, so it reconstructs nothing"
         raise NotApplicableError(reason, hint="take a model with such a head, or another probe")
-    model = load(source.model, head="none" if needs == "scores" else head, **source.access).to(device)
+    model = _loaded(source, "none" if needs == "scores" else head).to(device)
     try:
         make = _of_texts if source.images is None else _of_images
         subject = make(model, config, source, head, needs, seed)
@@ -71,6 +74,16 @@ def open_source(source: Source, device: torch.device, *, needs: Needs = "scores"
         raise NotApplicableError(reason, hint="is it a model of texts, or of images?") from error
     subject.at_once = source.batch_size
     return subject
+
+
+def _loaded(source: Source, head: Head) -> "PreTrainedModel":
+    """With the fused kernel, or the eager one where transformers has no other."""
+    try:
+        return load(source.model, head=head, **source.access)
+    except ArtifactError as error:
+        if "does not support an attention implementation" not in str(error):
+            raise
+    return load(source.model, head=head, attention="eager", **source.access)
 
 
 def _of_images(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:

@@ -8,6 +8,7 @@ axes, whose result is then multiplied with values, are the scores; queries and k
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ WAY = "functions"
 KEEPING = {"dropout", "to", "type", "type_as", "float", "half", "bfloat16", "double", "view", "reshape", "contiguous",
            "flatten", "unsqueeze", "nan_to_num"}  # fmt: skip
 PRODUCTS = {"matmul", "__matmul__", "bmm"}
+EINSUM = re.compile(r"(\w{4}),(\w{3,4})->(\w{4})")
 
 
 @contextlib.contextmanager
@@ -71,6 +73,8 @@ class Functions(TorchFunctionMode):
         if name == "softmax":
             return self.softmax(function, args, kwargs)
         result = function(*args, **kwargs)
+        if self.open is not None and name == "einsum" and len(args) == 3 and self.open.is_pattern(args[1]):
+            return self.einsum(self.open, args[0], args[2], result)
         if self.open is not None and args and self.open.is_pattern(args[0]):
             if name in PRODUCTS:
                 result = self.product(self.open, args[1] if len(args) > 1 else kwargs.get("other"), result)
@@ -129,6 +133,24 @@ class Functions(TorchFunctionMode):
             scale=1.0, projected=False,
         )  # fmt: skip
         return goes_on(seen, output)
+
+    def einsum(self, written: "Written", equation: str, values: Tensor, output: Tensor) -> Tensor:
+        """``product`` where the axes of values and output are told by letters."""
+        found = EINSUM.fullmatch(equation.replace(" ", ""))
+        if found is None:
+            return output
+        pattern, of_values, of_output = found.groups()
+        width = set(of_values) - set(pattern)
+        wanted, shared = pattern[:2] + pattern[3], set(pattern[:2]) - set(of_values)
+        if len(width) != 1 or set(of_output) != {*pattern[:3], *width} or shared - {pattern[1]}:
+            return output
+        letters = "".join(letter for letter in wanted if letter not in shared) + width.pop()
+        heads = torch.einsum(f"{of_values}->{letters}", values)
+        back = "".join((*pattern[:3], letters[-1]))
+        seen = self.product(
+            written, heads[:, None] if shared else heads, torch.einsum(f"{of_output}->{back}", output)
+        )  # fmt: skip
+        return torch.einsum(f"{back}->{of_output}", seen) if torch.is_grad_enabled() else output
 
     def multi_head(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         query = args[0] if args else kwargs["query"]

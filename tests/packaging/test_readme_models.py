@@ -1,0 +1,56 @@
+"""What the README says of other models runs as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from attnprobe.models.hugging_face.loading import library
+from tests.capture.hugging_face_folders import write_images, write_model, write_table, write_text
+
+pytestmark = [pytest.mark.hf, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(language: str) -> str:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## On other models\n")[1].split("\n## ")[0]
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    library()
+    for name, kind in (("bert", "bert"), ("vit", "vit"), ("pythia-70m", "gpt_neox")):
+        write_model(kind, tmp_path / "models" / name)
+    write_images(tmp_path / "photos")
+    table = write_table(tmp_path / "reviews.csv", 80).read_text()
+    (tmp_path / "reviews.csv").write_text(table.replace("text,answer", "text,stars"))
+    words = write_text(tmp_path / "book.txt", 4000).read_text().split()
+    lines = [" ".join(words[i : i + 25]) for i in range(0, len(words), 25)]
+    (tmp_path / "book.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def environment(place: Path) -> dict[str, str]:
+    program = place / "bin" / "attnprobe"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m attnprobe "$@"\n')
+    program.chmod(0o755)
+    return os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_examples_run(language: str, place: Path) -> None:
+    command = ["bash", "-ec"] if language == "sh" else [sys.executable, "-c"]
+    script = blocks(language)
+    assert script.count("\n") > 4
+    if language == "sh":
+        script = script.replace("-n 200", "-n 40 --max-length 20").replace("-n 50", "-n 20 --max-length 20")
+    finished = subprocess.run([*command, script], cwd=place, env=environment(place), capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "calls seen by" in finished.stderr + finished.stdout
