@@ -16,7 +16,7 @@ from attnprobe.capture.arrays import arrays as arrays
 from attnprobe.capture.subject import Subject
 from attnprobe.capture.watching import ForeignLoss as ForeignLoss
 from attnprobe.capture.watching import watch as watch
-from attnprobe.errors import ArtifactError
+from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.files import parse_json, reading
 from attnprobe.launch.arms import settings_of
 from attnprobe.launch.trajectory import read_runs, writer_for
@@ -42,6 +42,7 @@ from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import pandas
+    import xarray  # pyright: ignore[reportMissingImports]
 
     from theory.rows import Row
 
@@ -67,6 +68,19 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         return {"title": self.title, "verdict": self.verdict, "rows": self.rows}
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The probe's arrays (profiles, maps, shares) with named axes, as ``--npz`` writes them."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise ConfigError("to_xarray() needs xarray", hint="pip install 'attnprobe[xarray]'") from error
+        if not hasattr(self.result, "arrays"):
+            raise ConfigError(f"{self.title}: there are rows only, no arrays", hint="to_frame() has them")
+        arrays = dict(self.result.arrays())
+        axes = parse_json(str(arrays.pop("axes")))
+        along = {name: array for name, array in arrays.items() if axes.get(name) == [name]}
+        return xarray.Dataset({name: (axes[name], arrays[name]) for name in axes if name not in along}, coords=along)
 
     def plot(self, name: str | Path | None = None) -> "list[Path] | Pictures":
         """Draw ``name``.png and .pdf (or the one file that ``name`` says) and return what was written; without a name

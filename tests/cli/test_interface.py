@@ -180,3 +180,18 @@ def test_the_notebook_section_of_the_readme_runs(attnprobe, tiny: list[str], mon
     assert blocks
     for block in blocks:
         exec(compile(block, "README", "exec"), names)
+
+
+def test_arrays_of_an_answer_have_named_axes() -> None:
+    xarray = pytest.importorskip("xarray")
+    q, k = np.random.default_rng(0).standard_normal((2, 5, 3, 6, 4))
+    for layout, axes in (({}, {"offset": 11}), ({"grid": (2, 3)}, {"offset_y": 3, "offset_x": 5})):
+        answer = ap.proximity(ap.arrays(q, k, **layout), n=5, radius=1)
+        found = answer.to_xarray()
+        assert isinstance(found, xarray.Dataset)
+        assert dict(found.sizes) | axes == dict(found.sizes)
+        score = found["map_score_estimate" if "grid" in layout else "profile_score_estimate"]
+        assert score.dims == ("layer", "head", *axes)
+        wanted = answer.result.arrays()[str(score.name)]
+        assert np.array_equal(score.values, wanted, equal_nan=True)
+        assert score.sel(dict.fromkeys(axes, 0)).shape == (1, 3)
