@@ -72,7 +72,7 @@ class Answer:
     def to_xarray(self) -> "xarray.Dataset":
         """The probe's arrays (profiles, maps, shares) with named axes, as ``--npz`` writes them."""
         try:
-            import xarray
+            import xarray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ConfigError("to_xarray() needs xarray", hint="pip install 'attnprobe[xarray]'") from error
         if not hasattr(self.result, "arrays"):
