@@ -127,7 +127,7 @@ def out_of_reach(every: list[Record], tested: list[Record], level: float, drawn:
     together = math.ceil(round(family / (draws + 1) / level, 9))
     return (
         f". With {draws} {drawn} q <= {level:.2g} cannot be reached by fewer than {together} of the family's {family} "
-        f"tests together, nor q below {family / (draws + 1):.2g} by one alone; "
+        f"tests together, nor q below {min(family / (draws + 1), 1):.2g} by one alone; "
         f"{math.ceil(round(family / level, 9)) - 1} {drawn} would let one reach it"
     )
 

@@ -92,9 +92,12 @@ def test_alignment_says_what_so_few_draws_cannot_resolve() -> None:
     assert (
         false_discovery_rate([1 / 120] + [1.0] * 11).min() <= 0.1 < false_discovery_rate([1 / 119] + [1.0] * 11).min()
     )
-    for r in rows:
-        r["draws"] = 119
-    assert "cannot be reached" not in verdicts.alignment(rows)
+    for draws, alone in ((9, "1"), (11, "1"), (119, None)):  # q is never above 1, though 12 / 10 is
+        for r in rows:
+            r["draws"] = draws
+        text = verdicts.alignment(rows)
+        assert ("cannot be reached" in text) == (alone is not None)
+        assert alone is None or f"nor q below {alone} by one alone" in text
 
 
 def test_intervene_sets_a_profile_beside_shuffled_ones() -> None:
