@@ -1,6 +1,7 @@
 """attnprobe probe proximity: how strongly pre-softmax scores prefer near keys."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from attnprobe.cli.probe.driver import Findings, Found, Request, make_command
 from attnprobe.cli.probe.files import Record
 from attnprobe.cli.probe.options import Models
 from attnprobe.cli.probe.table import Column, Table, interval, tested
-from attnprobe.cli.screen.output import finite
+from attnprobe.cli.screen.output import finite, say
 
 
 class NullName(StrEnum):
@@ -71,6 +72,12 @@ def proximity(
         int | None,
         typer.Option(min=1, max=99_999, help="Draws of the null.", show_default="99, or 1 / (1 - level) - 1"),
     ] = None,
+    save_qk: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write queries and keys into this new folder, as safetensors.", metavar="DIR", show_default=False
+        ),
+    ] = None,
 ) -> Findings:
     """How strongly do pre-softmax QK scores prefer near keys, per layer and head?
 
@@ -93,10 +100,13 @@ def proximity(
     those of an untrained model do too. Checkpoints that differ in nothing but the seed are also summed up together:
     intervals are then over seeds.
     """
+    from attnprobe.capture.saving import check_folder, save_queries_and_keys
     from attnprobe.probes.proximity.probe import measure
     from attnprobe.report import verdicts
     from attnprobe.report.figures import draw_proximity
 
+    if save_qk is not None:
+        check_folder(save_qk)
     found = request.measure_each(
         checkpoints,
         lambda opened, report: measure(
@@ -111,6 +121,12 @@ def proximity(
             **request.sampling(),
         ),
     )
+    if save_qk is not None:
+        for opened in found.opened:
+            subject, samples = opened.subject(seed=request.seed), found.results[opened.label].samples
+            folder = save_qk if len(found.opened) == 1 else save_qk / opened.label.replace("/", "-")
+            written = save_queries_and_keys(subject, samples, folder)
+            say(f"queries and keys: {len(written)} files in {folder}", quiet=request.quiet)
     return Findings(
         records=found.records("null") + pooled(found, request),
         table=TABLE,

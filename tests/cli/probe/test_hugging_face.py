@@ -172,3 +172,26 @@ def test_losses_by_dose_alignment_and_blindness(kind: str, tmp_path: Path, attnp
     assert all(row["agrees"] for row in blind.document()["rows"] if row.get("agrees") is not None)
     attnprobe("probe", "alignment", model, *common[:-1]).complains("--label-column")
     attnprobe("probe", "alignment", model, *labels[:-3], *labels[-2:], "--change-to", "a.pt").complains("--change-to")
+
+
+def test_saved_queries_and_keys_open_without_attnprobe(tmp_path: Path, attnprobe) -> None:
+    from safetensors import safe_open
+
+    folder, text = write_model("gpt2", tmp_path / "gpt2"), write_text(tmp_path / "t", 500)
+    command = ("probe", "proximity", f"hf:{folder}", "--text", text, "--max-length", 9, "--null", "none", "-n", 40)
+    assert attnprobe(*command, "--save-qk", "out").code == 0
+    files = sorted(path.name for path in Path("out").iterdir())
+    assert files == [f"layer-0{layer}-00{part}.safetensors" for layer in (0, 1) for part in (0, 1)]
+    model = transformers.GPT2Model.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor(tokenizer(text.read_text())["input_ids"][: 500 // 9 * 9]).view(-1, 9)
+    with safe_open("out/layer-01-001.safetensors", "pt") as file, torch.no_grad():
+        q, k, samples = (file.get_tensor(name) for name in ("q", "k", "samples"))
+        told = file.metadata()
+        wanted = model(input_ids=ids[samples], output_attentions=True).attentions[1]
+    assert told["module"] == "h.1.attn"
+    assert told["causal"] == "True"
+    scores = q @ k.mT * float(told["scale"])
+    future = torch.ones(9, 9).triu(1).bool()
+    assert torch.allclose(scores.masked_fill(future, -torch.inf).softmax(-1), wanted, atol=1e-5)
+    attnprobe(*command, "--save-qk", "out").complains("not empty")
