@@ -63,7 +63,7 @@ def control_rows(controls: Outcome, alone: Outcome, kind: str, dose: float, leve
     rows = []
     for name, values in controls.items():
         for quantity, samples in ((name, values), (f"{name}.change", values - alone[name][:, None])):
-            interval = two_way_interval(samples, level=level, unit=name)
+            interval = two_way_interval(samples, level=level, unit=name, rare=_right_or_wrong(values))
             rows.append(
                 InterventionRow(
                     layer=None, head=None, quantity=quantity, interval=interval, kind=kind, dose=dose,
@@ -81,7 +81,8 @@ def paired_rows(outcome: Outcome, controls: Outcome, kind: str, dose: float, lev
     """
     rows = []
     for name, values in outcome.items():
-        interval = two_way_interval(values[:, None] - controls[name], level=level, unit=name)
+        rare = _right_or_wrong(values) and _right_or_wrong(controls[name])
+        interval = two_way_interval(values[:, None] - controls[name], level=level, unit=name, rare=rare)
         p_value = float(rank_p_value(values.mean(), controls[name].mean(0), centre=np.mean))
         rows.append(
             InterventionRow(

@@ -51,6 +51,20 @@ def test_an_interval_over_units_and_draws_covers(n: int, draws: float) -> None:
         assert alone / REPLICAS < 0.9
 
 
+@pytest.mark.parametrize(("n", "k"), [(40, 3), (40, 20), (100, 5)])
+def test_an_interval_of_rare_changes_covers(n: int, k: int) -> None:
+    """2 % improve by the profile, 2 % fall by a shuffle, each in half of the shuffles; without ``rare`` it does not."""
+    g, covered = np.random.default_rng(n + k), {True: 0, False: 0}
+    for _ in range(REPLICAS):
+        own, fallible = g.random((n, 1)) < 0.02, g.random((n, 1)) < 0.04
+        values = own + 1.0 * (fallible & (g.random((n, k)) < 0.5))
+        for rare in covered:
+            found = two_way_interval(values, level=0.95, unit="accuracy", rare=rare)
+            covered[rare] += found.low <= 0.04 <= found.high
+    assert covered[True] / REPLICAS >= 0.93
+    assert covered[False] / REPLICAS < 0.93
+
+
 def test_the_error_of_a_mean_over_units_and_draws_is_that_of_the_layout() -> None:
     """Against the components of variance by their definition, pair by pair of units and of draws."""
     n, k = 7, 5
