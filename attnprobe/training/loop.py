@@ -276,10 +276,11 @@ def evaluate(
     batch_size = min(evaluation_batch(split, engine), -(-len(split) // size))
     trim, mixed = trims(split, model.config, engine), engine.batching == "longest"
     batches = evaluation_batches(split, batch_size, trim, mixed=mixed)
-    for number in range(rank, len(batches), size):
-        with process_settings(engine), arithmetic(device, engine), model.evaluating(), unchanging(model):
-            losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
-        sums += torch.stack(losses.sums())
+    with unchanging(model):
+        for number in range(rank, len(batches), size):
+            with process_settings(engine), arithmetic(device, engine), model.evaluating():
+                losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
+            sums += torch.stack(losses.sums())
     sums = sums if world is None else world.all_reduce(sums)
     numbers = means(sums, objective)
     if isinstance(objective, Regression):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from attnprobe.models import Transformer
+from attnprobe.models.mixers.state_space.layer import unchanging
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Data, Outline, Spec, Split
 
@@ -57,7 +58,7 @@ def walk(model: Transformer, phase: Phase, split: Split, engine: Engine, *, back
     batch = split.batch(torch.arange(len(split), device="meta"))
     fused = _AsKernels(engine)
     rounding = torch.autocast("cpu", torch.bfloat16, engine.precision == "bfloat16")  # which models may switch off
-    with rounding, fused, contextlib.nullcontext() if backward else torch.inference_mode():
+    with rounding, fused, unchanging(model), contextlib.nullcontext() if backward else torch.inference_mode():
         losses = phase.objective.losses(model, batch, seed=0, epoch=0, training=backward)
     if backward:
         losses.mean().backward()

@@ -1,10 +1,12 @@
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnprobe.config import build
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.objectives import CausalPrediction, Classification, MaskedReconstruction, Objective
 from attnprobe.run import Engine, Optimizer, Phase
@@ -179,6 +181,24 @@ def test_an_evaluation_in_smaller_batches_is_the_same_up_to_rounding(small) -> N
         for n in (2**19, 75)
     ]
     assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("mixer", ["s4d", "mega"])
+def test_an_evaluation_computes_long_kernels_once(mixer: str, monkeypatch) -> None:
+    split = dataclasses.replace(make_split(), lengths=None)  # of one length
+    config = build(TransformerConfig, {"d_model": 12, "heads": 2, "positions": "none", "mixer": mixer})
+    model = make_model(config, TOKENS, "classes", seed=0)
+    convolution: Any = model.get_submodule(f"blocks.0.{mixer}.convolution")
+    calls, whole = [], convolution.kernels
+    monkeypatch.setattr(convolution, "kernels", lambda length: calls.append(length) or whole(length))
+    found = evaluate(model, split, Classification(), Engine(evaluation_batch=7), seed=0)
+    assert calls == [LENGTH]
+    assert evaluate(model, split, Classification(), Engine(evaluation_batch=37), seed=0) == pytest.approx(found)
+    with torch.no_grad():
+        convolution.skip.add_(1)
+        convolution.get_parameter("output" if mixer == "s4d" else "eta").mul_(2)
+    assert evaluate(model, split, Classification(), Engine(evaluation_batch=7), seed=0) != pytest.approx(found)
+    assert calls == 3 * [LENGTH]  # nothing is kept after an evaluation
 
 
 def test_stopping_inside_an_epoch_is_exact() -> None:
