@@ -57,7 +57,7 @@ class Ours(Subject):
         self, model: Transformer, split: Split, reconstruction: MaskedReconstruction | CausalPrediction, seed: int
     ) -> None:
         self.model, self.split, self.reconstruction, self.seed = model, split, reconstruction, seed
-        self.orders: tuple[tuple[Tensor, bool], ...] = ()  # of the positions, as ``reordered`` was told them
+        self.orders: tuple[Tensor, ...] = ()  # of the positions, as ``reordered`` was told them
         spec, config = model.spec, model.config
         leading = int(config.readout == "token")
         window, block = windows(model, leading)
@@ -117,8 +117,8 @@ class Ours(Subject):
 
     def _batch(self, samples: np.ndarray) -> Batch:
         batch = self.split.batch(torch.as_tensor(samples, device=self.split.labels.device))
-        for order, back in self.orders:
-            batch = reorder(batch, order, back=back, pairs=self.model.spec.pairs)
+        for order in self.orders:
+            batch = reorder(batch, order, pairs=self.model.spec.pairs)
         return dataclasses.replace(batch, valid=None) if batch.valid is None or bool(batch.valid.all()) else batch
 
     @contextlib.contextmanager
@@ -186,18 +186,18 @@ class Ours(Subject):
         other.orders = self.orders
         return other
 
-    def reordered(self, order: np.ndarray, *, back: bool = False) -> "Ours":
+    def reordered(self, order: np.ndarray) -> "Ours":
         """Masks are drawn from the numbers of the seed, the sample and the position, so they do not know the order."""
         other = copy.copy(self)
-        other.orders = (*self.orders, (torch.as_tensor(order, device=self.split.inputs.device), back))
+        other.orders = (*self.orders, torch.as_tensor(order, device=self.split.inputs.device))
         return other
 
 
-def reorder(batch: Batch, order: Tensor, *, back: bool, pairs: bool) -> Batch:
-    """Its real positions in the order in which ``order`` (length,) names them, or ``back`` from there."""
+def reorder(batch: Batch, order: Tensor, *, pairs: bool) -> Batch:
+    """Its real positions in the order in which ``order`` (length,) names them."""
     inputs = batch.inputs.flatten(0, 1) if pairs else batch.inputs
     valid = batch.valid if batch.valid is None or not pairs else batch.valid.flatten(0, 1)
-    source = reordered_places(order, valid, sequences=len(inputs), back=back)
+    source = reordered_places(order, valid, sequences=len(inputs))
     moved = inputs[torch.arange(len(inputs), device=inputs.device)[:, None], source]
     return dataclasses.replace(batch, inputs=moved.view_as(batch.inputs))
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def reordered_places(order: Tensor, valid: Tensor | None, *, sequences: int, back: bool) -> Tensor:
+def reordered_places(order: Tensor, valid: Tensor | None, *, sequences: int) -> Tensor:
     """(sequence, length) where every position takes what it gets from, as ``Subject.reordered`` says.
 
     order: (length,); valid: (sequence, length) bool, False at what stays where it is; None = everything moves.
@@ -16,4 +16,4 @@ def reordered_places(order: Tensor, valid: Tensor | None, *, sequences: int, bac
         # Slots are the real positions first; padding stays where it is.
         slots = (~valid).long().argsort(dim=1, stable=True)
         source = torch.empty_like(source).scatter_(1, slots, torch.where(valid.gather(1, slots), source, slots))
-    return source.argsort(dim=1) if back else source
+    return source

@@ -194,11 +194,11 @@ class Subject(abc.ABC):
         """A copy that computes in float64."""
         raise NotApplicableError("this model cannot be copied to float64", hint="its subject must give the copy")
 
-    def reordered(self, order: np.ndarray, *, back: bool = False) -> Self:
+    def reordered(self, order: np.ndarray) -> Self:
         """The same model on the same samples with their positions in another order, the same for all: position i takes
         what stands at ``order[i]`` (length,), inputs and, with them, what a reconstruction predicts. Leading tokens and
         padding stay; a shorter sequence takes its real positions in the order in which ``order`` names them. Which
-        positions a reconstruction hides must not depend on what stands there. back: undo that order instead.
+        positions a reconstruction hides must not depend on what stands there.
         """
         raise NotApplicableError(
             "this model cannot be given its sequences in another order",

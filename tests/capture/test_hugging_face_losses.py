@@ -83,7 +83,7 @@ def test_gradients_along_scores_agree_between_offsets_and_outputs(kind: str, los
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_another_order_is_that_of_the_texts_own_tokens_and_can_be_undone(kind: str, tmp_path: Path) -> None:
+def test_another_order_is_that_of_the_texts_own_tokens(kind: str, tmp_path: Path) -> None:
     subject = opened(kind, tmp_path)
     ids, own = subject.inputs.kwargs["input_ids"], subject.inputs.valid
     order = np.random.default_rng(0).permutation(subject.space.length)
@@ -95,10 +95,7 @@ def test_another_order_is_that_of_the_texts_own_tokens_and_can_be_undone(kind: s
         named = [place for place in order if place < len(body)]
         assert changed[row, own[row]].tolist() == [body[place] for place in named]
     with torch.no_grad():
-        first, other, back = (
-            s.loss("reconstruction", SAMPLES).value for s in (subject, moved, moved.reordered(order, back=True))
-        )
-    assert torch.equal(first, back)
+        first, other = (s.loss("reconstruction", SAMPLES).value for s in (subject, moved))
     assert not torch.allclose(first, other)
 
 

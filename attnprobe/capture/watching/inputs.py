@@ -102,11 +102,11 @@ class Inputs:
         other = Batch(args=tuple(map(changed, batch.args)), kwargs=kwargs, last=last)
         return other if found else None
 
-    def reordered(self, order: Tensor, *, leading: int, back: bool) -> "Inputs":
+    def reordered(self, order: Tensor, *, leading: int) -> "Inputs":
         """Everything that has positions along its second axis; NotApplicableError if nothing has."""
         size = leading + len(order)
         valid = None if self.valid is None else self.valid[:, leading:]
-        places = reordered_places(order.cpu(), valid, sequences=self.samples, back=back)
+        places = reordered_places(order.cpu(), valid, sequences=self.samples)
         source = torch.cat([torch.arange(leading).expand(self.samples, -1), places + leading], 1)
         rows, moved = torch.arange(self.samples)[:, None], []
 

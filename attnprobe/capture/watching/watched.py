@@ -191,9 +191,8 @@ class Watched(Subject):
         weights = {name: weight.double() for name, weight in self.weights.items()}
         return self._with(model=copy.deepcopy(self.model).double(), inputs=self.inputs.double(), weights=weights)
 
-    def reordered(self, order: np.ndarray, *, back: bool = False) -> "Watched":
-        order_of = torch.as_tensor(order)
-        return self._with(inputs=self.inputs.reordered(order_of, leading=self.space.leading, back=back))
+    def reordered(self, order: np.ndarray) -> "Watched":
+        return self._with(inputs=self.inputs.reordered(torch.as_tensor(order), leading=self.space.leading))
 
     def _with(self, **changes: Any) -> "Watched":
         other = copy.copy(self)

@@ -5,7 +5,8 @@ A t against zero only says that the mean gradient is no noise. Two nulls say mor
 * positions: the same model on the same samples, their positions in K random orders, one order for all samples at a
   time. If the order of the data carries nothing (their distribution is the same in every order), the K means and the
   mean as it is are exchangeable: the rank is exact, whatever the model. What a reconstruction hides is drawn in
-  positions and does not depend on what stands there, so the masks stay the same.
+  positions and does not depend on what stands there, so the masks stay the same. Where lengths differ, positions change
+  places only with those that are real in the same sequences.
 * phase: the same gradient along K profiles with the amplitude spectrum of the direction and random phases. It asks
   whether the gradient prefers this profile to others as smooth; its rank is exact only for a gradient that is a
   stationary field over the offsets.
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from attnprobe.capture.subject import Subject
+from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.memory import Plan
 from attnprobe.probes.alignment.rows import AlignmentRow, Null, Settings, ratio
 from attnprobe.probes.score_gradients import trace
@@ -28,6 +30,8 @@ from attnprobe.statistics.intervals import Interval
 from attnprobe.statistics.permutations import null_band, rank_p_value
 from attnprobe.statistics.student import margin
 from attnprobe.streams import stream
+
+FEWEST_MOVABLE = 5  # positions, of one group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ def project_null(
     layers, heads = subject.shape
     projector = Projector(subject.space, directions, layers=layers, heads=heads)
     means, ts, total = [], [], np.zeros(())
-    for number, other in enumerate(reorderings(subject, orders, seed)):
+    for number, other in enumerate(reorderings(subject, samples, orders, seed)):
         found = project(other, samples, projector, plan, part_of(progress, number, orders))
         means.append(found.mean(0))
         ts.append(in_standard_errors(found))
@@ -80,17 +84,39 @@ def project_null(
     )
 
 
-def reorderings(subject: Subject, count: int, seed: int) -> Iterator[Subject]:
-    """The subject in ``count`` random orders.
+def reorderings(subject: Subject, samples: np.ndarray, count: int, seed: int) -> Iterator[Subject]:
+    """The subject in ``count`` random orders of the positions that are real in the same ``samples``.
 
-    With padding, the orders of sequences of several lengths that one order of all positions induces are no group, and
-    random ones alone would not be exchangeable with none. Undoing a first random order before each makes them so: from
-    that starting point, which is as good as any if the order carries nothing, the data as they are came by one more
-    draw of the same kind.
+    These orders are a group, and so exchangeable with none. Over all positions they would not be: sequences of several
+    lengths would get different orders, and a place that holds the same thing in all of them would lose it. On real
+    images in random order, padded, 12 % of the p-values were below .05 that way. NotApplicableError if no group has
+    five positions, which have 120 orders.
     """
-    draw, length = stream(seed, "orders"), subject.space.length
-    start = subject.reordered(draw.permutation(length), back=True)
-    return (start.reordered(draw.permutation(length)) for _ in range(count))
+    blocks = shared_positions(subject, samples)
+    movable = max(map(len, blocks))
+    if movable < FEWEST_MOVABLE:
+        raise NotApplicableError(
+            f"these sequences differ so much in length that only {movable} positions are real in the same ones, too "
+            "few to be put in other orders",
+            hint="take the null of random phases, or none (--null), or sequences of like length",
+        )
+    draw = stream(seed, "orders")
+    for _ in range(count):
+        order = np.arange(subject.space.length)
+        for block in blocks:
+            order[block] = draw.permutation(block)
+        yield subject.reordered(order)
+
+
+def shared_positions(subject: Subject, samples: np.ndarray) -> list[np.ndarray]:
+    """Positions in groups: those of a group are real in the same sequences. What is real in none is in no group."""
+    valid = subject.real(samples)
+    if valid is None:
+        return [np.arange(subject.space.length)]
+    real = valid.cpu().numpy()
+    _, group = np.unique(real, axis=1, return_inverse=True)
+    group = np.where(real.any(0), group.ravel(), -1)
+    return [np.flatnonzero(group == number) for number in np.unique(group[group >= 0])]
 
 
 def project(

@@ -8,7 +8,7 @@ from attnprobe.capture.ours import Ours
 from attnprobe.models import TransformerConfig, make_model
 from attnprobe.probes.alignment.gather import gather
 from attnprobe.probes.alignment.memory import Plan
-from attnprobe.probes.alignment.rows import Settings
+from attnprobe.probes.alignment.rows import PricedSettings
 from attnprobe.scores.directions import Projector
 from attnprobe.scores.named import named_directions
 from attnprobe.tasks import Spec, Split
@@ -22,12 +22,12 @@ def make_case(n: int, *, padded: bool = False, **config) -> Ours:
     model = make_model(TransformerConfig(**settings), spec, "values", seed=1).double()
     generator = torch.Generator().manual_seed(2)
     inputs = torch.randn(n, LENGTH, 1, generator=generator, dtype=torch.float64)
-    lengths = torch.randint(4, LENGTH + 1, (n,), generator=generator) if padded else None
+    lengths = torch.randint(5, LENGTH + 1, (n,), generator=generator) if padded else None
     return ours.of(model, Split(inputs=inputs, labels=torch.arange(n) % CLASSES, lengths=lengths))
 
 
-def make_settings(seed: int = 0, shuffles: int = 99) -> Settings:
-    return Settings(level=0.95, power=0.8, shuffles=shuffles, seed=seed)
+def make_settings(seed: int = 0, shuffles: int = 99) -> PricedSettings:
+    return PricedSettings(level=0.95, power=0.8, shuffles=shuffles, seed=seed)
 
 
 def gather_all(subject: Ours, loss: str, *, groups: int = 4, rows: int = 100, batch: int = 3):

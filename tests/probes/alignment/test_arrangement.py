@@ -44,7 +44,8 @@ def test_a_reordered_subject_is_that_of_data_reordered_by_hand(padded: bool) -> 
     reordered = subject.reordered(order)
     np.testing.assert_array_equal(losses(reordered), losses(by_hand))
     assert not np.allclose(losses(reordered), losses(subject))
-    np.testing.assert_array_equal(losses(reordered.reordered(order, back=True)), losses(subject))
+    if not padded:
+        np.testing.assert_array_equal(losses(reordered.reordered(np.argsort(order))), losses(subject))
     assert torch.equal(reordered.double()._batch(np.arange(7)).inputs, moved)
     for other in (reordered.with_projections_of(subject), reordered.redrawn(0)):
         assert torch.equal(other._batch(np.arange(7)).inputs, moved)
@@ -81,6 +82,37 @@ def p_values(result: Alignment, null: str) -> list[float]:
     return [row.p_value for row in result.select(f"reconstruction.{null}") if row.p_value is not None]
 
 
+def test_places_change_only_with_those_that_are_real_in_the_same_sequences() -> None:
+    inputs = torch.arange(33.0).view(3, 11, 1)
+    subject = small(0, inputs, torch.tensor([5, 8, 8]))
+    moved = [other._batch(np.arange(3)).inputs[..., 0] for other in reorderings(subject, np.arange(3), 30, 7)]
+    for x in moved:
+        assert torch.equal(x[0, :5] % 11, x[1, :5] % 11)  # one order for all
+        assert torch.equal(x[1] % 11, x[2] % 11)
+        for block in (slice(0, 5), slice(5, 8)):
+            assert sorted(x[1, block].tolist()) == inputs[1, block, 0].tolist()
+        assert torch.equal(x[0, 5:], inputs[0, 5:, 0])
+        assert torch.equal(x[:, 8:], inputs[:, 8:, 0])
+    assert len({tuple(x[1].tolist()) for x in moved}) > 25
+    few = small(0, inputs, torch.tensor([4, 8, 8]))
+    with pytest.raises(NotApplicableError, match="only 4 positions are real in the same ones"):
+        next(reorderings(few, np.arange(3), 30, 7))
+
+
+@pytest.mark.slow
+def test_ranks_are_uniform_where_every_place_has_values_of_its_own() -> None:
+    """Places differ in mean and spread, in random order: padded, orders of all of them gave 12 % below 0.05."""
+    found = []
+    for seed in range(80):
+        draw = torch.Generator().manual_seed(seed)
+        means = 2 * torch.randn(9, generator=draw)
+        inputs = (means + torch.randn(20, 9, generator=draw))[..., None]
+        subject = small(seed, inputs, torch.randint(6, 10, (20,), generator=draw), positions="sinusoidal")
+        result = measure(subject, directions=[contrast(subject.space)], shuffles=19, orders=19, groups=1, seed=seed)
+        found += p_values(result, "positions")
+    assert stats.binomtest(sum(p <= 0.05 for p in found), len(found), 0.05).pvalue > 0.01
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("positions", "padded"), [("learned", False), ("none", True)])
 def test_ranks_among_orders_are_uniform_on_white_noise_whatever_the_positions(positions: str, padded: bool) -> None:
@@ -89,7 +121,7 @@ def test_ranks_among_orders_are_uniform_on_white_noise_whatever_the_positions(po
     for seed in range(80):
         draw = torch.Generator().manual_seed(seed)
         inputs = torch.randn(20, 9, 1, generator=draw)
-        lengths = torch.randint(4, 10, (20,), generator=draw) if padded else None
+        lengths = torch.randint(6, 10, (20,), generator=draw) if padded else None
         subject = small(seed, inputs, lengths, positions=positions)
         result = measure(subject, directions=[contrast(subject.space)], shuffles=19, orders=19, groups=1, seed=seed)
         found += p_values(result, "positions")
@@ -113,7 +145,7 @@ def test_the_mean_beyond_the_null_is_that_of_data_reordered_by_hand() -> None:
     subject = make_case(9, padded=True)
     options = {"directions": [contrast(subject.space)], "shuffles": 19, "groups": 1, "seed": 4}
     result = measure(subject, orders=19, **options)
-    plain = [measure(s, null="none", **options) for s in (subject, *reorderings(subject, 19, 4))]
+    plain = [measure(s, null="none", **options) for s in (subject, *reorderings(subject, np.arange(9), 19, 4))]
     means = np.array([[r.interval.estimate for r in one.select("reconstruction.mean")] for one in plain])
     found = result.select("reconstruction.positions")
     np.testing.assert_allclose([r.interval.estimate for r in found], means[0] - means[1:].mean(0), atol=1e-12)
