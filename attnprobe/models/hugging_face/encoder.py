@@ -51,7 +51,7 @@ class HuggingFaceEncoder(Transformer):
 
     def _check(self, length: int) -> None:
         kind, causal = self.backbone.config.model_type, is_causal(self.backbone.config)
-        message = f"must be {str(causal).lower()}: a {kind} {'sees nothing' if causal else 'sees what'} that follows"
+        message = f"must be {str(causal).lower()}: a {kind} sees {'nothing that' if causal else 'what'} follows"
         require(self.config.causal == causal, "model.causal", message)
         most = parameters.longest(self.backbone)
         message = f"has learned positions for {most}, the sequences have {length}"
