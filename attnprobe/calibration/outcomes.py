@@ -36,6 +36,13 @@ def covers(quantity: str, interval: Interval, truth: float) -> Outcome:
     return Outcome(quantity=quantity, kind="interval", value=float(interval.low <= truth <= interval.high))
 
 
+def hardly_misses(quantity: str, interval: Interval, truth: float) -> Outcome:
+    """Of counts of rare events, which no interval covers exactly: it may miss them as often as 95 % allow, or less."""
+    found = covers(quantity, interval, truth)
+    value = None if found.value is None else 1 - found.value
+    return dataclasses.replace(found, quantity=f"{quantity} outside its interval", kind="verdict", value=value)
+
+
 def row_of(rows: Iterable[Measurement], quantity: str, head: int | None) -> Measurement:
     """The one row of a quantity about a head; None: about the only layer."""
     found = [row for row in rows if row.quantity == quantity and row.head == head]
