@@ -7,7 +7,7 @@ from typing import Literal
 from attnprobe.config import choice_name, require, require_positive
 from attnprobe.models.embeddings import FanIn
 from attnprobe.models.heads import Readout
-from attnprobe.models.hugging_face.settings import BackboneSettings
+from attnprobe.models.hugging_face.settings import MOST_LAYERS, BackboneSettings
 from attnprobe.models.mixers import MIXERS, AttentionSettings, MixerSettings
 from attnprobe.models.norms import Norm
 from attnprobe.models.parts import Part
@@ -61,6 +61,8 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "d_model", "layers", "heads")
+        few = self.layers <= MOST_LAYERS
+        require(few, "layers", f"must be at most {MOST_LAYERS:,}: more take hours to build, got {self.layers:,}")
         require(self.d_mlp >= 0, "d_mlp", f"must not be negative, got {self.d_mlp}")
         self._check_mixer()
         fits = self.d_model % self.heads == 0 or "heads" not in self.mixer.layer.obeys

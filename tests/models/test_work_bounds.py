@@ -36,6 +36,12 @@ def test_settings_that_are_too_large_are_refused(mixer: dict[str, Any], message:
     assert time.process_time() - start < SECONDS
 
 
+def test_endless_models_are_refused() -> None:
+    """Also where only their parameters are counted."""
+    with pytest.raises(ConfigError, match="layers must be at most 1,000: more take hours to build"):
+        build(TransformerConfig, {"layers": 10**6}, "model")
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -43,7 +49,7 @@ def test_settings_that_are_too_large_are_refused(mixer: dict[str, Any], message:
         {"mixer": {"name": "performer", "features": 10**11}},  # kept, but no parameters
         {"mixer": {"name": "dlr", "states": 10**11}},
         {"mixer": {"name": "mega", "states": 10**11}},
-        {"layers": 10**9},
+        {"layers": 1000, "d_model": 4096},
         {"d_model": 4 * 10**9},
         {"positions": "learned", "d_model": 10**6, "d_mlp": 1, "layers": 1, "heads": 1, "mixer": {"name": "s4d"}},
     ],

@@ -16,7 +16,7 @@ import torch
 
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
 from attnprobe.files import reading
-from attnprobe.models.hugging_face.settings import PASSING, BackboneSettings
+from attnprobe.models.hugging_face.settings import MOST_LAYERS, PASSING, BackboneSettings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ def load(
     given = {
         "config": config,
         "dtype": torch.float32,
-        "attn_implementation": attention,
+        "attn_implementation": _possible(attention, config),
         **_without_pooling(config, head),
     }
     with told(source, download, permission, SAFETENSORS):
@@ -84,7 +84,7 @@ def from_config(
     with reading(Path(config.model_type), KNOWN), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _class(head).from_config(
-            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False,
+            config, dtype=torch.float32, attn_implementation=_possible(attention, config), trust_remote_code=False,
             **_without_pooling(config, head),
         )  # fmt: skip
     return model.eval()
@@ -101,7 +101,9 @@ def read_config(source: str, *, download: bool = False, permission: str = "") ->
     """What kind of model it is, and its sizes."""
     transformers = library()
     with told(source, download, permission, KNOWN):
-        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=not download)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=not download)
+        _require_end(config)
+    return config
 
 
 def configuration(table: dict[str, Any]) -> "PretrainedConfig":
@@ -110,7 +112,9 @@ def configuration(table: dict[str, Any]) -> "PretrainedConfig":
     values = {key: value for key, value in table.items() if key not in PASSING}
     kind = values.pop("model_type", None)
     with reading(Path(f"a configuration of {kind}"), KNOWN):
-        return mapping[kind].from_dict(values)
+        config = mapping[kind].from_dict(values)
+        _require_end(config)
+    return config
 
 
 def is_causal(config: "PretrainedConfig") -> bool:
@@ -126,9 +130,12 @@ def is_causal(config: "PretrainedConfig") -> bool:
 def read_tokenizer(source: str, *, download: bool = False, permission: str = "") -> "PreTrainedTokenizerBase":
     transformers = library()
     with told(source, download, permission, "is there a tokenizer.json?"):
-        return transformers.AutoTokenizer.from_pretrained(
+        found = transformers.AutoTokenizer.from_pretrained(
             source, trust_remote_code=False, local_files_only=not download
         )
+        if not set(found.get_vocab()) - set(found.all_special_tokens):  # what is made where there is no file
+            raise ValueError("its tokenizer knows no tokens")
+    return found
 
 
 def library() -> Any:
@@ -167,12 +174,29 @@ def _class(head: Head) -> Any:
     return getattr(transformers, classes[head])
 
 
+def _require_end(config: "PretrainedConfig") -> None:
+    layers = getattr(config, "num_hidden_layers", 0)
+    if type(layers) is int and layers > MOST_LAYERS:
+        raise ValueError(f"it declares {layers:,} layers, and at most {MOST_LAYERS:,} are built")
+
+
+def _possible(attention: str, config: "PretrainedConfig") -> str:
+    """transformers refuses to open a model with a way of computing attention that its code does not have."""
+    refused = attention == "sdpa" and not getattr(_built(config), "_supports_sdpa", True)
+    return "eager" if refused else attention
+
+
+def _built(config: "PretrainedConfig") -> Any:
+    """The class of the model without head, or None."""
+    built = library().MODEL_MAPPING.get(type(config), None)
+    return built[0] if isinstance(built, tuple) else built
+
+
 def _without_pooling(config: "PretrainedConfig", head: Head) -> dict[str, bool]:
     """The option of models that can be made without the layer that pools the first position."""
     if head != "none":
         return {}
-    built = library().MODEL_MAPPING.get(type(config), None)
-    built = built[0] if isinstance(built, tuple) else built
+    built = _built(config)
     known = built is not None and "add_pooling_layer" in inspect.signature(built.__init__).parameters
     return {"add_pooling_layer": False} if known else {}
 

@@ -1,6 +1,7 @@
 """What a model takes from its backbone's source: what it is, its weights, and the names of its tokens."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,15 @@ from attnprobe.models.hugging_face.tokens import ForeignTokens, named_rows
 
 
 def described(model: TransformerConfig) -> TransformerConfig:
-    """The settings with the architecture of the source, unless they have one, and with its causality."""
+    """The settings with the architecture of the source, unless they have one, and with its causality.
+
+    ConfigError if both are given, differ, and the source would not be used at all or for its weights.
+    """
     settings = settings_of(model)
     if settings.architecture is not None:
+        used = settings.weights == "pretrained" or not settings.named  # else for names of tokens alone
+        if used and settings.source is not None and Path(settings.source).is_dir():
+            _require_same(settings, read_config(settings.source, **_access(settings)))
         return model
     assert settings.source is not None
     config = read_config(settings.source, **_access(settings))
@@ -42,10 +49,7 @@ def install(model: HuggingFaceEncoder) -> list[str]:
         tokenizer = read_tokenizer(source, **access)
         told += _name_tokens(model.embedding, model, tokenizer, source)
     if settings.weights == "pretrained":
-        there = read_config(source, **access)
-        if as_text(configuration(settings.table).to_dict()) != as_text(there.to_dict()):
-            message = f"model.backbone.architecture is not that of {source}"
-            raise ConfigError(message, hint="leave it away, or choose model.backbone.weights=drawn")
+        _require_same(settings, read_config(source, **access))
         backbone, table, _ = prepared(load(source, **access))
         model.backbone.load_state_dict(backbone.state_dict())
         if isinstance(model.embedding, ForeignTokens):
@@ -53,6 +57,15 @@ def install(model: HuggingFaceEncoder) -> list[str]:
             if tokenizer is not None and tokenizer.mask_token_id is not None:
                 model.embedding.mask.copy_(table.weight[tokenizer.mask_token_id])
     return told
+
+
+def _require_same(settings: BackboneSettings, there: Any) -> None:
+    if as_text(configuration(settings.table).to_dict()) != as_text(there.to_dict()):
+        message = f"model.backbone.architecture is not that of {settings.source}"
+        raise ConfigError(
+            message,
+            hint="give one of both; the preset listops-pythia-small has an architecture, listops-pythia has none",
+        )
 
 
 def _name_tokens(embedding: ForeignTokens, model: HuggingFaceEncoder, tokenizer: Any, source: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from attnprobe.config import require
 from attnprobe.files import parse_json
 
+MOST_LAYERS = 1000  # of any model; a damaged description may declare what takes hours to build
 PERMISSION = "-s model.backbone.download=true"
 # Of a configuration: who wrote it and how, and heads that are not used; not what the encoder is.
 PASSING = (

@@ -8,6 +8,7 @@ import numpy as np
 
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 from attnprobe.tasks.data import Data, Spec
 from attnprobe.tasks.own.array_files import read_arrays
 from attnprobe.tasks.own.labels import classes_of
@@ -95,11 +96,12 @@ class Arrays(OwnData):
 def column(path: Path, name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray) -> list[Any]:
     """The array ``name`` as one plain value per sample."""
     array = arrays[name]
-    if array.size != len(inputs) or len(array) != len(inputs):
+    if array.size != len(inputs) or array.shape[:1] != (len(inputs),):
         message = f"{path}: {name!r} has the shape {array.shape}, expected one entry for each of {len(inputs)} samples"
         raise ArtifactError(message, hint="inputs, labels, lengths and split run over the same samples")
     entries = array.ravel().tolist()
-    return [entry.decode("utf-8") for entry in entries] if array.dtype.kind == "S" else entries
+    with reading(path, hint=f"save {name!r} as texts or numbers"):
+        return [entry.decode("utf-8") for entry in entries] if array.dtype.kind == "S" else entries
 
 
 def stored_grid(path: Path, array: np.ndarray | None) -> tuple[int, int] | None:

@@ -31,6 +31,8 @@ def classes_of(
     if len(found) > max(2, len(texts) // 2):
         message = f"{path}: {what} have {len(found)} different values in {len(texts)} samples"
         raise ArtifactError(message, hint="classes need several samples each; are these really the labels?")
+    if len(set(names)) < len(names):
+        raise ArtifactError(f"{path}: two classes have one name", hint="give every class a name of its own")
     number = {str(label): i for i, label in enumerate(range(len(names)) if names else found)}
     wrong = next((text for text in found if text not in number), None)
     if wrong is not None:

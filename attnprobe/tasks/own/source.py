@@ -88,6 +88,8 @@ def shared(train: Split, test: Split) -> float:
 
 def require_file(path: Path) -> None:
     """``path`` is a plain file, or a link to one: opening a pipe would wait for whoever writes into it."""
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist", hint="check the path")
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder, expected a file", hint="give the path of the file itself")
     if not path.is_file():

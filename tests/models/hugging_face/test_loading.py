@@ -108,6 +108,30 @@ def test_damaged_files_are_one_line(content: bytes, tmp_path: Path) -> None:
         read_tokenizer(str(tmp_path))
 
 
+def test_endless_models_are_refused(tmp_path: Path) -> None:
+    write("bert", tmp_path)
+    edit(tmp_path, num_hidden_layers=10**9)
+    with pytest.raises(ArtifactError, match="declares 1,000,000,000 layers"):
+        load(str(tmp_path))
+    with pytest.raises(ArtifactError, match="declares 1,000,000,000 layers"):
+        configuration(description("bert", num_hidden_layers=10**9))
+
+
+def test_a_folder_without_tokenizer_has_none(tmp_path: Path) -> None:
+    write("gpt_neox", tmp_path)
+    with pytest.raises(ArtifactError, match="knows no tokens") as error:
+        read_tokenizer(str(tmp_path))
+    assert error.value.hint == "is there a tokenizer.json?"
+
+
+def test_models_without_torchs_own_attention_are_opened(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.MambaConfig(vocab_size=7, hidden_size=4, num_hidden_layers=1, state_size=2)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path)
+    assert load(str(tmp_path)).config.model_type == "mamba"
+
+
 def test_nothing_is_downloaded_without_being_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import socket
 

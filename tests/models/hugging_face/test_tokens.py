@@ -1,5 +1,6 @@
 """Which rows of a foreign table stand for our characters, operators and grey levels."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.models import make_model
 from attnprobe.models.config import TransformerConfig
 from attnprobe.models.hugging_face.loading import library, read_tokenizer
+from attnprobe.models.hugging_face.pretrained import described
 from attnprobe.models.hugging_face.settings import BackboneSettings, as_text
 from attnprobe.models.hugging_face.tokens import named_rows
 from attnprobe.tasks import Spec
@@ -108,3 +110,13 @@ def test_a_source_that_is_no_longer_what_the_settings_say_is_refused(tmp_path: P
     model = make_model(backbone(tmp_path, tokens="numbered"), PIXELS, "values", seed=0)
     with pytest.raises(ConfigError, match="architecture is not that of"):
         install_backbone(model)
+
+
+@pytest.mark.parametrize("weights", ["drawn", "pretrained"])
+def test_a_source_that_would_not_be_used_is_refused(weights: str, tmp_path: Path) -> None:
+    """As where a preset brings an architecture, and a person the source of another model."""
+    write("gpt_neox", tmp_path, vocab_size=1500)
+    given = json.dumps(description("gpt_neox", num_hidden_layers=1))
+    settings = BackboneSettings(source=str(tmp_path), architecture=given, weights=weights)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="architecture is not that of"):
+        described(TransformerConfig(backbone=settings))
