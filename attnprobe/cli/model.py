@@ -72,8 +72,8 @@ def summary(
 
         attnprobe model summary pathx-s4 --no-measure -s model.mixer.states=32 --json
 
-    Operations are those of a forward pass; a step takes about three times as many. Memory and time are the estimates of
-    attnprobe train --dry-run. What is too large for this machine is not timed.
+    Operations are those of a forward pass; a step takes about three times as many. Memory and time are the estimates
+    that train --dry-run gives. What is too large for this machine is not timed.
     """
     [config] = load_configs(preset, settings or [], None, None)
     from attnprobe.launch.model_summary import summarise

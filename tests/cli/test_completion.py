@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from attnprobe.presets import descriptions
+
 ROOT = Path(__file__).parents[2]
 CODE = (
     "import sys\nsys.argv[0] = 'attnprobe'\nfrom attnprobe.cli import main\n"
@@ -32,8 +34,8 @@ def complete(line: str, folder: Path = ROOT) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("attnprobe train pathx", ["pathx-256", "pathx-causal", "pathx-sinusoidal", "pathx-small", "pathx"]),
-        ("attnprobe presets text-s", ["text-small"]),
+        ("attnprobe train pathx", sorted(name for name in descriptions() if name.startswith("pathx"))),
+        ("attnprobe presets text-s", ["text-s4", "text-s4-random", "text-small"]),
         (
             "attnprobe train -s finetune.optimizer.w",
             [f"finetune.optimizer.{name}" for name in ("warmup", "warmup_start", "weight_decay")],
