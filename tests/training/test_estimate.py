@@ -137,6 +137,8 @@ def test_what_is_too_large_is_not_timed(changes: list[str], monkeypatch) -> None
 def test_every_generated_preset_can_be_estimated_without_its_data() -> None:
     for preset in presets.descriptions():
         config = run.from_table(presets.read_table(preset))
+        if config.model.backbone is not None:
+            continue  # its sizes stand in its source, and are read by the extra
         for phase in config.phases().values():
             data = config.task_of(phase).outline()
             if data is not None:
