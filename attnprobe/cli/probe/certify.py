@@ -77,7 +77,7 @@ def certify(
 
         attnprobe theory certify runs/textures-s0/checkpoints/init.pt
 
-        attnprobe theory certify runs/textures-s0/checkpoints/pretrained.pt -n 1000 --json
+        attnprobe theory certify runs/textures-s0/checkpoints/pretrained.pt --split test -n 1000 --json
 
         attnprobe theory certify runs/textures-s0/checkpoints/finetuned.pt --full
 
