@@ -170,6 +170,7 @@ def test_attention_in_windows_and_between_two_sequences_is_no_proximity() -> Non
 
 
 @pytest.mark.filterwarnings("ignore:_compile flag:DeprecationWarning")  # transformers makes the mask, then is stopped
+@pytest.mark.filterwarnings("ignore:.*script_method.* is deprecated:DeprecationWarning")  # of torch, when it loads flex
 def test_kernels_that_do_not_tell_who_sees_whom_are_refused() -> None:
     model = make("bert", "sdpa")
     model.config._attn_implementation = "flex_attention"
