@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attnprobe.capture.reordering import reordered_places
 from attnprobe.capture.subject import Loss, ScoreOffsets, Subject
+from attnprobe.capture.unfrozen import unfrozen
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import Attention, Transformer
 from attnprobe.models.initialisation import redraw
@@ -135,17 +136,8 @@ class Ours(Subject):
         finally:
             handle.remove()
 
-    @contextlib.contextmanager
-    def differentiable(self) -> Iterator[None]:
-        """Frozen parameters would cut the graph before the attention outputs."""
-        frozen = [p for p in self.model.parameters() if not p.requires_grad]
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        try:
-            yield
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(False)
+    def differentiable(self) -> contextlib.AbstractContextManager[None]:
+        return unfrozen(self.model)
 
     def projections(self) -> list[tuple[Tensor, Tensor]]:
         return [(attention.q.weight, attention.k.weight) for attention in attentions(self.model)]

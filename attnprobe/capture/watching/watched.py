@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attnprobe.capture.arrays import check_grid
 from attnprobe.capture.subject import Capture, Loss, ScoreOffsets, Subject
+from attnprobe.capture.unfrozen import unfrozen
 from attnprobe.capture.watching import start
 from attnprobe.capture.watching.checks import rebuild, same_before
 from attnprobe.capture.watching.collector import Collector, Place
@@ -142,17 +143,8 @@ class Watched(Subject):
         real = self.inputs.real(samples)
         return None if real is None or bool(real.all()) else real[:, self.space.leading :]
 
-    @contextlib.contextmanager
-    def differentiable(self) -> Iterator[None]:
-        """Frozen parameters would cut the graph before the attention outputs."""
-        frozen = [p for p in self.model.parameters() if not p.requires_grad and p.is_floating_point()]
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        try:
-            yield
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(False)
+    def differentiable(self) -> contextlib.AbstractContextManager[None]:
+        return unfrozen(self.model)
 
     def redrawn(self, seed: int) -> "Watched":
         drawn = start.drawn_anew(self.model, self._entries, self.initialise, seed)
