@@ -163,6 +163,12 @@ def _convert_to(value: Any, hint: Any, key: str) -> Any:
         return value
     if origin is tuple:
         return _convert_to_tuple(value, arguments, key)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{key} must be a table, got {shown(value)}", hint=f"write {key}.<name>=...")
+        return {name: _convert_to(entry, arguments[1], f"{key}.{name}") for name, entry in value.items()}
+    if hint is Any:  # checked where it is used
+        return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{key} is a section, not a single value", hint=f"write {key}.<setting>=...")
