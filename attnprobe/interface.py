@@ -38,6 +38,7 @@ from attnprobe.report import (
 from attnprobe.run import Phase
 from attnprobe.training.execute import execute
 from attnprobe.training.saved.checkpoint import load_checkpoint
+from attnprobe.training.saved.listing import runs as runs
 from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:

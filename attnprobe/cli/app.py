@@ -16,6 +16,7 @@ from attnprobe.cli.demo import demo
 from attnprobe.cli.model import model_app
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
+from attnprobe.cli.runs import runs
 from attnprobe.cli.screen.output import console, drop_stdout, prepare_streams, print_error
 from attnprobe.cli.screen.usage import call
 from attnprobe.cli.settings import settings
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(runs)
 app.command()(demo)
 app.command()(presets)
 app.command()(settings)

@@ -108,3 +108,16 @@ def check_no_writer(folder: Path) -> None:
     if is_plain(folder / LOCK) and os.access(folder / LOCK, os.W_OK):
         with one_writer(folder):
             pass
+
+
+def has_writer(folder: Path) -> bool:
+    """Whether another process writes to this folder right now; nobody is waited for, and nothing is made."""
+    if not (is_plain(folder / LOCK) and os.access(folder / LOCK, os.W_OK)):
+        return False
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except (filelock.Timeout, OSError):
+        return True
+    lock.release()
+    return False

@@ -1,6 +1,5 @@
 """Proximity, and gradients along near against far keys, against the training step, phase after phase."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from attnprobe.report.style import BAND_ALPHA, checkpoint_colors, figure_style, legend_above, panel_grid, save_figure
+from attnprobe.training.saved.listing import natural
 
 Record = dict[str, Any]
 
@@ -78,11 +78,6 @@ def scale_steps(panel: Axes, last: int) -> None:
     panel.xaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if tick <= max(last, 1))]))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     panel.xaxis.set_minor_locator(NullLocator())
-
-
-def natural(text: str) -> list[tuple[int, str]]:
-    """Sorts run 2 before run 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def span(values: Sequence[float | None]) -> tuple[float, float]:

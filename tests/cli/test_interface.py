@@ -30,7 +30,11 @@ def test_all_is_exact() -> None:
         for name, value in vars(interface).items()
         if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == interface.__name__
     }
-    assert sorted(functions | {"arrays", "watch"}) == ap.__all__ == [name for name in dir(ap) if name in ap.__all__]
+    assert (
+        sorted(functions | {"arrays", "runs", "watch"})
+        == ap.__all__
+        == [name for name in dir(ap) if name in ap.__all__]
+    )
     for name in ap.__all__:
         assert getattr(ap, name).__doc__, name
     with pytest.raises(AttributeError, match="nothing"):

@@ -14,7 +14,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "theory.checks")
-LIGHT = ["--help", "presets", "presets --json", "data list", "data list --json", "settings", "settings engine --json"]
+LIGHT = [
+    "--help",
+    "presets",
+    "presets --json",
+    "data list",
+    "data list --json",
+    "settings",
+    "runs experiments",
+    "runs --help",
+    "settings engine --json",
+]
 
 
 @pytest.mark.parametrize("command", LIGHT)
