@@ -26,11 +26,16 @@ GIBIBYTE = 2**30
 
 def make_model(config: TransformerConfig, spec: Spec, target: ReconstructionTarget, *, seed: int) -> Transformer:
     """Build a model on the CPU and initialise it; RunError if this machine could never hold it."""
-    check_size(config, spec, target)
-    with torch.random.fork_rng(devices=[]):  # torch's own draws, overwritten below, leave the global seed alone
-        model = undrawn(config, spec, target)
+    model = unfilled(config, spec, target)
     initialise(model, seed)
     return model
+
+
+def unfilled(config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> Transformer:
+    """``undrawn`` on the CPU, for parameters that come from elsewhere; RunError if this machine could never hold it."""
+    check_size(config, spec, target)
+    with torch.random.fork_rng(devices=[]):  # torch's own draws leave the global seed alone
+        return undrawn(config, spec, target)
 
 
 def undrawn(config: TransformerConfig, spec: Spec, target: ReconstructionTarget) -> Transformer:

@@ -6,7 +6,7 @@ relative to the part and may reach into its own parts ("linear.weight"); what is
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -73,6 +73,11 @@ class Part(nn.Module):
     def updates(self) -> Mapping[str, Update]:
         """Of those parameters that the optimizer treats in a way of their own."""
         return {}
+
+    def carried(self, source: nn.Module, names: Collection[str]) -> None:
+        """Told that its own parameters ``names`` were copied from ``source``, its counterpart in another model, to set
+        right those that mean something else here, as at another length.
+        """
 
     @classmethod
     def stack(cls, layers: Sequence[Any]) -> nn.Module | None:

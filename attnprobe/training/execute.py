@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from attnprobe import published, run
 from attnprobe.config import choice_name
@@ -77,7 +76,7 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
         model: Transformer | None = None
         for name, phase in config.phases().items():
             model = yield from _run_phase(execution, name, phase, source)
-            source = state_on_cpu(model)
+            source = model
         assert model is not None
         return _finish(execution, model)
 
@@ -87,9 +86,7 @@ def _measure_profile(execution: Execution) -> None:
         execution.profile = measured_profile(execution.config, execution.data, execution.device)
 
 
-def _run_phase(
-    execution: Execution, name: str, phase: Phase, source: dict[str, Tensor] | None
-) -> Training[Transformer]:
+def _run_phase(execution: Execution, name: str, phase: Phase, source: Transformer | None) -> Training[Transformer]:
     """Train one phase, or take its checkpoint if it was finished before an interruption."""
     config, directory = execution.config, execution.directory
     path = directory.checkpoint(name)
@@ -135,9 +132,7 @@ def _run_phase(
     return model
 
 
-def _untrained(
-    execution: Execution, name: str, phase: Phase, data: Data, source: dict[str, Tensor] | None
-) -> Transformer:
+def _untrained(execution: Execution, name: str, phase: Phase, data: Data, source: Transformer | None) -> Transformer:
     """The model of a phase with all it takes over, before its first update; on the CPU."""
     config = execution.config
     model = make_model(
@@ -151,7 +146,7 @@ def _untrained(
         execution.monitor.message(f"{name}: {len(carried.carried)} tensors carried over, fresh: {_list(carried.fresh)}")
         if carried.unfit:
             execution.monitor.message(f"{name}: heads of another size start fresh: {_list(carried.unfit)}")
-        left = tuple(sorted(source.keys() - model.state_dict().keys()))
+        left = tuple(sorted(source.state_dict().keys() - model.state_dict().keys()))
         if left:  # a fixed score profile, for one
             execution.monitor.message(f"{name}: stays behind, for it has no place in this model: {_list(left)}")
     freeze(model, phase.freeze)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from torch import Tensor
-
 from attnprobe import run
 from attnprobe.errors import ConfigError
 from attnprobe.models import Transformer, make_model
@@ -12,15 +10,15 @@ from attnprobe.tasks import Data, Outline, Task
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.transfer import freeze, match_parameters, transfer
 
-Start = tuple[dict[str, Tensor] | None, Phase | None]
+Start = tuple[Transformer | None, Phase | None]
 
 
 def starting_point(config: RunConfig) -> Start:
-    """The tensors of the checkpoint that the run starts from, if any; and the self-pretraining behind its models."""
+    """The model that the run starts from, if any; and the self-pretraining behind its models."""
     if config.pretrained is None:
         return None, config.pretrain
     checkpoint = load_checkpoint(config.pretrained)
-    return checkpoint.state, checkpoint.pretrain
+    return checkpoint.make_model(), checkpoint.pretrain
 
 
 def install_backbone(model: Transformer) -> list[str]:
@@ -59,6 +57,6 @@ def check_run(config: RunConfig, start: Start, load: Callable[[Task], Data | Out
                 "freeze leaves nothing to train",
                 hint="freeze fewer parameters: finetune.freeze and pretrain.freeze name them",
             )
-        source = model.state_dict()
+        source = model
     assert model is not None, "a run has at least one phase"
     return model

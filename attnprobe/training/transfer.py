@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attnprobe.errors import ConfigError
 from attnprobe.models.parameter_sets import matching, sets_of
+from attnprobe.models.parts import Part, below
 
 # Heads depend on the task, so they may start afresh when shapes differ; anything else must fit.
 HEADS = ("label_head.", "reconstruction_head.")
@@ -21,30 +22,38 @@ class Transfer:
     unfit: tuple[str, ...]  # asked for, but a head of another size
 
 
-def transfer(model: nn.Module, source: dict[str, Tensor], wanted: str | tuple[str, ...]) -> Transfer:
+def transfer(model: nn.Module, source: nn.Module, wanted: str | tuple[str, ...]) -> Transfer:
     """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``.
 
     With all parameters of a part go its buffers, such as the running averages of a batch norm.
     """
-    own = dict(model.named_parameters())
+    own, given = dict(model.named_parameters()), source.state_dict()
     selected = match_parameters(model, wanted, "transfer")
-    unfit = {n for n in selected if n not in source or source[n].shape != own[n].shape}
+    unfit = {n for n in selected if n not in given or given[n].shape != own[n].shape}
     wrong = sorted(n for n in unfit if not n.startswith(HEADS))
     if wrong:
-        have = tuple(source[wrong[0]].shape) if wrong[0] in source else "nothing of that name"
+        have = tuple(given[wrong[0]].shape) if wrong[0] in given else "nothing of that name"
         message = f"cannot carry over {wrong[0]}: shape {tuple(own[wrong[0]].shape)} is needed, the source has {have}"
         raise ConfigError(message, hint="use the same model settings in both phases, or transfer fewer parameters")
     with torch.no_grad():
         for name in sorted(selected - unfit):
-            own[name].copy_(source[name])
+            own[name].copy_(given[name])
         for name, buffer in _buffers_of(model, selected - unfit).items():
-            if name in source and source[name].shape == buffer.shape:
-                buffer.copy_(source[name])
+            if name in given and given[name].shape == buffer.shape:
+                buffer.copy_(given[name])
+    _tell_parts(model, source, selected - unfit)
     return Transfer(
         carried=tuple(sorted(selected - unfit)),
         fresh=tuple(sorted(set(own) - selected)),
         unfit=tuple(sorted(unfit)),
     )
+
+
+def _tell_parts(model: nn.Module, source: nn.Module, carried: set[str]) -> None:
+    for place, part in model.named_modules():
+        names = {name for name, _ in part.named_parameters(recurse=False) if below(place, name) in carried}
+        if names and isinstance(part, Part):
+            part.carried(source.get_submodule(place), names)
 
 
 def _buffers_of(model: nn.Module, parameters: set[str]) -> dict[str, Tensor]:

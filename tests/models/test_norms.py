@@ -193,10 +193,10 @@ def test_a_frozen_norm_is_a_fixed_function() -> None:
 def test_averages_are_carried_over_with_their_norm() -> None:
     source, target = make(1, norm="batch"), make(2, norm="batch")
     source(torch.randn(BATCH, LENGTH, 2, dtype=torch.float64))
-    transfer(target, source.state_dict(), "norms")
+    transfer(target, source, "norms")
     assert torch.equal(target.get_buffer("blocks.1.norm2.variance"), source.get_buffer("blocks.1.norm2.variance"))
     fresh = make(2, norm="batch")
-    transfer(fresh, source.state_dict(), "qk")
+    transfer(fresh, source, "qk")
     assert torch.equal(fresh.get_buffer("norm.mean"), torch.zeros(WIDTH, dtype=torch.float64))
 
 
@@ -205,5 +205,5 @@ def test_features_of_performer_are_carried_over_with_its_projections() -> None:
     source, target = make(1, mixer=mixer), make(2, mixer=mixer)
     name = "blocks.0.performer.directions"
     assert not torch.equal(target.get_buffer(name), source.get_buffer(name))
-    transfer(target, source.state_dict(), "attention")
+    transfer(target, source, "attention")
     assert torch.equal(target.get_buffer(name), source.get_buffer(name))

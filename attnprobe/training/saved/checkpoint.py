@@ -13,8 +13,8 @@ from attnprobe import __version__, run
 from attnprobe.config import build, dump
 from attnprobe.errors import ConfigError, shown
 from attnprobe.files import reading, write_atomically
-from attnprobe.models import ReconstructionTarget, Transformer, make_model
-from attnprobe.models.initialisation import undrawn
+from attnprobe.models import ReconstructionTarget, Transformer
+from attnprobe.models.initialisation import undrawn, unfilled
 from attnprobe.objectives import Classification, Objective, Regression
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Spec, Task
@@ -53,7 +53,7 @@ class Checkpoint:
         return Regression() if self.spec.regression else Classification()
 
     def make_model(self) -> Transformer:
-        model = make_model(self.run.model, self.spec, self.target, seed=self.run.seed)
+        model = unfilled(self.run.model, self.spec, self.target)
         model.load_state_dict(self.state)
         return model.eval()
 

@@ -1,7 +1,7 @@
 """S4: a state-space model whose matrix is diagonal plus low rank (Gu et al. 2022)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class S4Convolution(SampledConvolution):
     """K_l = C A^l B of the LegS system after the bilinear rule, by its generating function at the roots of unity.
 
     ``output`` is C (1 - A^length): only with it is the generating function that of the cut kernel (S4, appendix C.3).
+    So the same numbers are another C at another ``length``, that of the longest sequence the layer was made for.
     """
 
     system = (*SampledConvolution.system, "low_rank")
@@ -58,17 +59,35 @@ class S4Convolution(SampledConvolution):
         eigenvalue = for_channels(torch.complex(-log_decay.double().exp(), frequency.double()), self.channels)
         p = for_channels(complex_of(low_rank.double()), self.channels)
         sampled = bilinear(eigenvalue, p, log_step.double().exp())
-        rows = both(complex_of(tensor.double())).transpose(0, 1)  # (channel, direction, state)
-        rows = rows - rows @ torch.linalg.matrix_power(sampled, self.length)
-        half = rows[..., : tensor.shape[-2]].transpose(0, 1)
-        tensor.copy_(torch.view_as_real(half.resolve_conj()))
+        tensor.copy_(torch.view_as_real(cut(complex_of(tensor.double()), sampled, self.length)))
+
+    def _sampled(self) -> Tensor:
+        step, eigenvalue, _ = self.of_channels(exact=True)
+        p = for_channels(complex_of(self.low_rank.double()), self.channels)
+        return bilinear(eigenvalue, p, step.squeeze(-1))
+
+    def readout(self) -> Tensor:
+        """C ([member,] direction, channel, state), complex128, which belongs to no length."""
+        return uncut(complex_of(self.output.double()), self._sampled(), self.length)
+
+    @torch.no_grad()
+    def carried(self, source: nn.Module, names: Collection[str]) -> None:
+        """What is carried over is C, not the number that stands for it at the length of ``source``."""
+        assert isinstance(source, S4Convolution), "the same parameters"
+        whole = {*self.system, "log_step", "output"} <= set(names)
+        if "output" in names and not (whole and source.length == self.length):
+            own = cut(source.readout().to(self.output.device), self._sampled(), self.length)
+            self.output.copy_(torch.view_as_real(own))
 
     def kernels(self, length: int) -> Tensor:
+        """Of any length; one beyond that of the layer costs as much as its start does."""
         step, eigenvalue, b = self.of_channels()
         p = for_channels(complex_of(self.low_rank), self.channels)
-        angle = torch.arange(self.length // 2 + 1, device=step.device, dtype=torch.float64) * (
-            -2 * torch.pi / self.length
-        )
+        c, circle = complex_of(self.output), self.length
+        if length > circle:
+            sampled, circle = self._sampled(), length
+            c = cut(uncut(c.to(sampled.dtype), sampled, self.length), sampled, circle).to(c.dtype)
+        angle = torch.arange(circle // 2 + 1, device=step.device, dtype=torch.float64) * (-2 * torch.pi / circle)
         root = torch.polar(torch.ones_like(angle), angle).to(eigenvalue.dtype)  # omega
         # Of every state the resolvent 2 step / (1 + omega) / (z - step eigenvalue), which is finite at omega = -1 too.
         scaled = (step * eigenvalue)[..., None]
@@ -84,11 +103,10 @@ class S4Convolution(SampledConvolution):
         def summed_output(weight: Tensor) -> Tensor:
             return summed(weight.movedim(-3, 0)).movedim(0, -3)
 
-        c = complex_of(self.output)
         straight, left = summed_output(c * b[..., None, :, :]), summed_output(c * p[..., None, :, :])
         right, both_sides = summed(p.conj() * b), summed(p.conj() * p)
         correction = (right * (1 + root) / (2 + (1 + root) * both_sides))[..., None, :, :]
-        return torch.fft.irfft(straight - left * correction, n=self.length)[..., :length]
+        return torch.fft.irfft(straight - left * correction, n=circle)[..., :length]
 
 
 def both(x: Tensor) -> Tensor:
@@ -96,11 +114,26 @@ def both(x: Tensor) -> Tensor:
     return torch.cat([x, x.conj()], -1)
 
 
+def cut(c: Tensor, sampled: Tensor, length: int) -> Tensor:
+    """C (1 - A^length): ([member,] direction, channel, state), ([member,] channel, state, state) -> like C."""
+    rows = both(c).transpose(-3, -2)  # (channel, direction, state)
+    rows = rows - rows @ torch.linalg.matrix_power(sampled, length)
+    return rows[..., : c.shape[-1]].transpose(-3, -2).resolve_conj()
+
+
+def uncut(c: Tensor, sampled: Tensor, length: int) -> Tensor:
+    """The inverse of ``cut``; all eigenvalues of A are less than 1, because those before sampling decay."""
+    one = torch.eye(sampled.shape[-1], dtype=sampled.dtype, device=sampled.device)
+    rows = both(c).transpose(-3, -2)
+    rows = torch.linalg.solve(one - torch.linalg.matrix_power(sampled, length), rows, left=False)
+    return rows[..., : c.shape[-1]].transpose(-3, -2).resolve_conj()
+
+
 def bilinear(eigenvalue: Tensor, low_rank: Tensor, step: Tensor) -> Tensor:
-    """(channel, state, state) the matrix after sampling, over both halves of the states; complex128."""
+    """([member,] channel, state, state) the matrix after sampling, over both halves of the states; complex128."""
     p = both(low_rank)
     matrix = torch.diag_embed(both(eigenvalue)) - p[..., :, None] * p.conj()[..., None, :]
-    half = step[:, None, None] / 2 * matrix
+    half = step[..., None, None] / 2 * matrix
     one = torch.eye(p.shape[-1], dtype=half.dtype, device=half.device)
     return torch.linalg.solve(one - half, one + half)
 
