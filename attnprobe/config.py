@@ -110,19 +110,33 @@ def override(table: Table, assignments: Iterable[str]) -> Table:
         keys = [part.strip() for part in dotted.split(".")]
         if not equals or not all(keys) or len(keys) > DEEPEST:
             raise ConfigError(f"cannot read the setting {shown(assignment)}", hint="write -s section.key=value")
-        target = result
-        for number, part in enumerate(keys[:-1], 1):
-            if isinstance(target.get(part), str):
-                target[part] = {"name": target[part]}  # a choice may be written as its name alone
-            target = target.setdefault(part, {})
-            if not isinstance(target, dict):
-                hint = f"write -s {'.'.join(keys[:number])}=... to change that"
-                raise ConfigError(f"{dotted} is not a setting: {part} holds a single value", hint=hint)
-        value = _parse_value(keys, text.strip())
-        if keys[-1] == "name" and target.get("name") != value:
-            target.clear()
-        target[keys[-1]] = value
+        _assign(result, keys, _parse_value(keys, text.strip()))
     return result
+
+
+def assigned(table: Table, settings: Mapping[str, Any]) -> Table:
+    """As ``override`` with values that are read already, by their dotted keys."""
+    result = _copy(table)
+    for dotted, value in settings.items():
+        keys = dotted.split(".")
+        if not all(keys) or len(keys) > DEEPEST:
+            raise ConfigError(f"{shown(dotted)} is not a setting", hint='write "section.key" = value')
+        _assign(result, keys, _copy(value) if isinstance(value, dict) else value)
+    return result
+
+
+def _assign(table: Table, keys: list[str], value: Any) -> None:
+    target = table
+    for number, part in enumerate(keys[:-1], 1):
+        if isinstance(target.get(part), str):
+            target[part] = {"name": target[part]}  # a choice may be written as its name alone
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            hint = f"write -s {'.'.join(keys[:number])}=... to change that"
+            raise ConfigError(f"{'.'.join(keys)} is not a setting: {part} holds a single value", hint=hint)
+    if keys[-1] == "name" and target.get("name") != value:
+        target.clear()
+    target[keys[-1]] = value
 
 
 def environment_assignments() -> list[str]:

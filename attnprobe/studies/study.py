@@ -28,9 +28,9 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A number that a probe takes from a checkpoint of every run."""
+    """A number that a probe takes from a checkpoint of every run that has it: the mean over its layers and heads."""
 
-    probe: Literal["proximity", "trajectory"]
+    probe: Literal["proximity", "trajectory", "kernels"]  # trajectory: what is recorded while training, cheap
     quantity: str  # of the rows that the probe gives, e.g. proximity_bias.max
     checkpoint: Literal["init", "pretrained", "finetuned"] = "finetuned"
     settings: Settings = dataclasses.field(default_factory=dict)  # what the probe is asked with, e.g. n
@@ -91,7 +91,8 @@ class Study:
     # setting -> values tried in every place of the grid; what is best on validation data, on the average over seeds,
     # is what counts, so that no arm is compared at another one's learning rate
     tune: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-    trajectory_every: int | None = None  # record proximity and alignment every so many updates
+    # record proximity and alignment at updates 0, 1 and each time their number grew by this factor
+    trajectory_every: float | None = None
     measures: dict[str, Measure] = dataclasses.field(default_factory=dict)
     tables: dict[str, Layout] = dataclasses.field(default_factory=dict)
     figures: dict[str, Figure] = dataclasses.field(default_factory=dict)
@@ -100,6 +101,8 @@ class Study:
     def __post_init__(self) -> None:
         require(bool(self.scales), "scales", "is empty", hint="give at least one, like [scales.laptop]")
         require(bool(self.tables or self.figures), "tables", "and figures are both missing: nothing to show")
+        grows = self.trajectory_every is None or self.trajectory_every > 1
+        require(grows, "trajectory_every", f"must be a factor above 1, got {self.trajectory_every}", hint="2 is usual")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,3 +114,4 @@ class Outcome:
     trial: Settings = dataclasses.field(default_factory=dict)  # the tuned settings, where there are some
     numbers: dict[str, float] = dataclasses.field(default_factory=dict)  # of result.json and measures; empty: not run
     folder: Path | None = None  # of the run
+    pretraining: Path | None = None  # folder of the run whose checkpoint it starts from: pretraining is shared by arms
