@@ -1,4 +1,5 @@
-"""What mixers cost: attention in windows beside dense attention under the same mask, and every mixer against length.
+"""What mixers cost: attention in windows beside dense attention under the same mask, every mixer against length, and
+windows at the lengths they are made for.
 
 As a program, ``python -m tests.benchmarks.mixers [THREADS]`` prints the page that RESULTS.md quotes. Peers take turns
 in every round; a time is that of a pass forward and backward of one layer.
@@ -6,6 +7,7 @@ in every round; a time is that of a pass forward and backward of one layer.
 
 import functools
 import math
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnprobe.bench.fresh import peak_resident
 from attnprobe.bench.report import heading, surroundings, table
 from attnprobe.config import build
 from attnprobe.models import TransformerConfig, make_model
@@ -96,12 +99,43 @@ def growth(name: str, lengths: tuple[int, ...] = (1024, 2048, 4096)) -> dict[str
     return {"mixer": name, **shown, "exponent": f"{exponent:.2f}"}
 
 
+def at_length(length: int, window: int) -> tuple[float, float]:
+    """(milliseconds, MiB) that windows take at this length, the memory above what the process had before."""
+    made, x = layer("block_local", length, window=window), torch.randn(1, length, WIDTH, requires_grad=True)
+    before = peak_resident()
+    times = take_turns({"windows": made}, x, rounds=3)["windows"]
+    return 1000 * float(np.median(times)), (peak_resident() - before) / 2**20
+
+
+def long_windows(lengths: tuple[int, ...] = (16384, 32768, 65536), window: int = 1000) -> list[dict[str, str]]:
+    """Rows of ``at_length``, each in a process of its own, and the exponents from the first length on."""
+    rows: list[dict[str, str]] = []
+    found: dict[int, tuple[float, float]] = {}
+    for length in lengths:
+        code = f"import torch; torch.set_num_threads({torch.get_num_threads()}); from tests.benchmarks import mixers; "
+        code += f"print(*mixers.at_length({length}, {window}))"
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        time_taken, memory = (float(number) for number in answer.stdout.split())
+        found[length] = time_taken, memory
+        row = {"length": str(length), "window": str(window), "ms": f"{time_taken:.0f}", "MiB": f"{memory:.0f}"}
+        for number, name in enumerate(("exponent of time", "exponent of memory")):
+            first = lengths[0]
+            grown = math.log(found[length][number] / found[first][number])
+            row[name] = "" if length == first else f"{grown / math.log(length / first):.2f}"
+        rows.append(row)
+    return rows
+
+
 def main() -> None:
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     torch.set_num_threads(threads)
     lines = heading(surroundings(torch.device("cpu")), f"python -m tests.benchmarks.mixers {threads}")
     pairs = [windows_beside_dense(length, window) for length, window in ((2048, 128), (4096, 256), (8192, 256))]
-    print("\n".join([*lines, "", *table(pairs), "", *table([growth(name) for name in MIXERS])]))
+    print(
+        "\n".join(
+            [*lines, "", *table(pairs), "", *table([growth(name) for name in MIXERS]), "", *table(long_windows())]
+        )
+    )
 
 
 if __name__ == "__main__":
