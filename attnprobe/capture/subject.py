@@ -4,7 +4,7 @@ import abc
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnprobe.capture.patterns import patterns
 from attnprobe.errors import NotApplicableError
 from attnprobe.scores.call import AttentionCall, Observer
 from attnprobe.scores.directions import ScoreSpace
@@ -165,6 +166,16 @@ class Subject(abc.ABC):
                 "this probe needs the same number of heads in every layer", hint="proximity and decompose do not"
             )
         return len(self.layers), heads.pop()
+
+    def to_bertviz(self, sample: int, *, layers: Collection[int] | None = None) -> list[Tensor]:
+        """The attention of one sample as ``bertviz.head_view`` and ``model_view`` take it: the pattern (1, head, query,
+        key) of every layer, or of the chosen ones. Nothing is kept; ``capture.patterns`` says what is in it.
+        """
+        return list(patterns(self, sample, layers).values())
+
+    def to_circuitsvis(self, sample: int, *, layer: int) -> Tensor:
+        """The attention of one sample in one layer as CircuitsVis' ``attention_heads`` takes it: (head, query, key)."""
+        return patterns(self, sample, [layer])[layer][0]
 
     def differentiable(self) -> AbstractContextManager[object]:
         """While open, losses can be differentiated along the scores and parameters, even if these are frozen."""

@@ -8,22 +8,21 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("transformers")
-
-from attnprobe.models.hugging_face.loading import library
 from tests.capture.hugging_face_folders import write_images, write_model, write_table, write_text
 
-pytestmark = [pytest.mark.hf, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 
 
-def blocks(language: str) -> str:
+def blocks(language: str) -> list[str]:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## On other models\n")[1].split("\n## ")[0]
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL))
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
+    pytest.importorskip("transformers")
+    from attnprobe.models.hugging_face.loading import library
+
     library()
     for name, kind in (("bert", "bert"), ("vit", "vit"), ("pythia-70m", "gpt_neox")):
         write_model(kind, tmp_path / "models" / name)
@@ -44,10 +43,23 @@ def environment(place: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
+def test_a_torch_module_needs_nothing_of_hugging_face(tmp_path: Path) -> None:
+    script = blocks("python")[0]
+    assert "torch.nn.TransformerEncoder(" in script
+    command = [sys.executable, "-c", f"{script}\nimport sys; assert 'transformers' not in sys.modules"]
+    paths = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "2 calls seen by functions" in finished.stdout
+
+
+@pytest.mark.hf
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["sh", "python"])
 def test_the_examples_run(language: str, place: Path) -> None:
     command = ["bash", "-ec"] if language == "sh" else [sys.executable, "-c"]
-    script = blocks(language)
+    script = "\n".join(blocks(language))
     assert script.count("\n") > 4
     if language == "sh":
         script = script.replace("-n 200", "-n 40 --max-length 20").replace("-n 50", "-n 20 --max-length 20")
