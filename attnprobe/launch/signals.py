@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_heard_by: threading.Event | None = None  # of the whole process, while somebody listens
+
 
 @contextmanager
 def stop_on_signal(*, second_ends: bool = True) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual if ``second_ends``."""
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process as usual if ``second_ends``.
+
+    Within another such context it is that one's event: a request is one to all that runs here.
+    """
+    global _heard_by
+    if _heard_by is not None:
+        yield _heard_by
+        return
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -24,8 +33,10 @@ def stop_on_signal(*, second_ends: bool = True) -> Iterator[threading.Event]:
 
     for number in earlier:
         signal.signal(number, request)
+    _heard_by = stop
     try:
         yield stop
     finally:
+        _heard_by = None
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """Work that leaves its result where the next look finds it, so that doing it again after a crash does no harm."""
+    """Work that leaves its result where the next look finds it, so that doing it again after a crash does no harm.
+
+    It raises what went wrong. Work of some length listens to ``launch.signals.stop_on_signal`` (as ``launch`` does),
+    saves when it is asked to, and raises Interrupted.
+    """
 
     key: str  # one of its own
     name: str  # for people

@@ -1,0 +1,27 @@
+"""Who carries out the jobs of a study: this process, processes beside it, a Ray cluster, a SLURM queue."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from attnprobe.config import build, did_you_mean, override
+from attnprobe.errors import ConfigError, shown
+from attnprobe.studies.executors.executor import Executor
+from attnprobe.studies.executors.serial import Serial
+
+EXECUTORS: dict[str, type[Any]] = {"serial": Serial}
+
+
+def opened(
+    name: str, *, folder: Path, jobs: int | None = None, options: Iterable[str] = ()
+) -> AbstractContextManager[Executor]:
+    """An executor of EXECUTORS, ready while the context lasts.
+
+    folder: where it may leave what it needs, if anything; jobs: at most so many at a time; options: "key=value", the
+    fields of its class. ConfigError if there is no such executor or option, or if an extra is not installed.
+    """
+    if name not in EXECUTORS:
+        raise ConfigError(f"unknown executor {shown(name)}", hint=did_you_mean(name, EXECUTORS))
+    table = ({} if jobs is None else {"jobs": jobs}) | override({}, options)
+    return build(EXECUTORS[name], table, "executor").open(folder)
