@@ -2,6 +2,8 @@
 
 import re
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LONGEST = 2000  # characters of a message; paths may have many
 MEMORY_WORDS = ("out of memory", "allocate memory", "size calculation overflowed", "multiplication overflow")
@@ -45,6 +47,17 @@ class NotApplicableError(AttnprobeError):
     """A probe has no meaning for this model or this data."""
 
     exit_code = 4
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Of several things, errors say which one they are about, unless they do anyway."""
+    try:
+        yield
+    except AttnprobeError as error:
+        if what in str(error):
+            raise
+        raise type(error)(f"{what}: {error}", hint=error.hint) from error
 
 
 def one_line(text: str) -> str:

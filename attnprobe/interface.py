@@ -18,6 +18,7 @@ from attnprobe.capture.watching import ForeignLoss as ForeignLoss
 from attnprobe.capture.watching import watch as watch
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.files import parse_json, reading
+from attnprobe.launch import foreign_trajectory
 from attnprobe.launch.arms import settings_of
 from attnprobe.launch.trajectory import read_runs, writer_for
 from attnprobe.machine import choose_device
@@ -280,13 +281,16 @@ class Silent:
     def message(self, text: str) -> None: ...
 
 
-def trajectory(*runs: "str | Path | Run") -> Answer:
+def trajectory(*runs: "str | Path | Run", **of_foreign: Any) -> Answer:
     """Proximity bias, and both losses' gradients along near against far keys, by training step, of one run or several.
 
-    runs: run directories that were trained with ``probe_every``; ArtifactError if there are no such records.
+    runs: directories of runs with ``probe_every``; or "hf:FOLDER" of checkpoints, "hf:ID@REV,REV", to be measured on
+    what ``launch.foreign_trajectory.measure`` takes. ArtifactError if there are none.
     """
-    folders = [given.folder if isinstance(given, Run) else Path(given) for given in runs]
-    records = with_q_values(read_runs(folders, warn=lambda text: warnings.warn(text, stacklevel=2)))
+    given = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    foreign = [path for path in given if opening.is_foreign(path)]
+    records = read_runs([p for p in given if p not in foreign], warn=lambda text: warnings.warn(text, stacklevel=2))
+    records = with_q_values(records + foreign_trajectory.measure(foreign, **of_foreign))
     draw = functools.partial(trajectory_figures.draw_trajectory, records)
     return Answer(title="trajectory", rows=records, verdict=verdicts.trajectory(records), result=None, draw=draw)
 

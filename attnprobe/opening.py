@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 FOREIGN = "hf:"  # before the folder or hub id of a model of Hugging Face, where the path of a checkpoint may stand
 
 
+def is_foreign(path: Path) -> bool:
+    return str(path).startswith(FOREIGN)
+
+
 class SplitName(StrEnum):
     train = "train"
     validation = "validation"
@@ -112,7 +116,7 @@ class Opener:
 
     def open_any(self, path: Path, label: str | None = None, *, task: "Task | None" = None) -> Opened:
         """A checkpoint as ``open`` does, or a model of Hugging Face."""
-        if not str(path).startswith(FOREIGN):
+        if not is_foreign(path):
             return self.open(path, label, task=task)
         if task is not None:
             raise ConfigError(f"{path} takes no --task", hint="give it --text or --images")
@@ -179,9 +183,9 @@ def labels(paths: Sequence[Path]) -> list[str]:
         raise ConfigError("the same checkpoint is given twice", hint="leave one of them out")
 
     def stem(path: Path) -> str:
-        return Path(str(path).removeprefix(FOREIGN)).name if str(path).startswith(FOREIGN) else path.stem
+        return Path(str(path).removeprefix(FOREIGN)).name if is_foreign(path) else path.stem
 
-    foreign = any(str(path).startswith(FOREIGN) for path in paths)
+    foreign = any(is_foreign(path) for path in paths)
     for name in (stem, lambda p: f"{_run(p).name}/{stem(p)}", str):
         found = [name(path) for path in paths]
         together = foreign or name is not stem or len({path.resolve().parent for path in paths}) == 1

@@ -1,4 +1,4 @@
-"""Proximity and alignment while a model trains: few, cheap measurements on a log-spaced grid of steps."""
+"""Proximity and alignment by step of training: few, cheap measurements, on a log-spaced grid while a run goes on."""
 
 import contextlib
 import dataclasses
@@ -41,19 +41,18 @@ class Trajectory:
         label.dependent.mean carries the p-value against shuffled labels.
         """
         records: list[dict[str, Any]] = []
-        for probe in (self._proximity, self._alignment):
-            with torch.enable_grad(), contextlib.suppress(NotApplicableError):  # a run goes on without it
+        for probe in (self.proximity, self.gradients):
+            with contextlib.suppress(NotApplicableError):  # a run goes on without it
                 records += probe(subject)
-        for record in records:
-            del record["checkpoint"]  # there is none: the model is measured as it trains
         return records
 
-    def _proximity(self, subject: Subject) -> list[dict[str, Any]]:
+    def proximity(self, subject: Subject) -> list[dict[str, Any]]:
         found = proximity.measure(subject, n=self.sequences, null="none", seed=self.seed)
         rows = [row for row in found.rows if row.quantity in ("proximity_bias", "score_sd")]
-        return [record | {"direction": None} for record in rows_to_records(rows, "")]
+        return [_of_a_step(record | {"direction": None}) for record in rows_to_records(rows, "")]
 
-    def _alignment(self, subject: Subject) -> list[dict[str, Any]]:
+    @torch.enable_grad()
+    def gradients(self, subject: Subject) -> list[dict[str, Any]]:
         profile = contrast_profile(subject.space.layout, self.radius)
         direction = Direction(name=kernel_name("contrast", self.radius), profile=profile)
         found = alignment.measure(
@@ -65,4 +64,9 @@ class Trajectory:
             groups=1,  # no cosines
             seed=self.seed,
         )
-        return [record for record in found.records("") if record["quantity"] in QUANTITIES]
+        return [_of_a_step(record) for record in found.records("") if record["quantity"] in QUANTITIES]
+
+
+def _of_a_step(record: dict[str, Any]) -> dict[str, Any]:
+    """Without checkpoint: there is none, the model is measured as it trains."""
+    return {key: value for key, value in record.items() if key != "checkpoint"}

@@ -18,6 +18,7 @@ ROWS = {  # quantity -> what its axis says
     "reconstruction.t": "reconstruction\ngradient (t)",
     "label.dependent.t": "label gradient,\nlabels' part (t)",
 }
+TITLES = {"pretrained": "self-pretraining", "finetuned": "training on labels", None: "training"}  # of phases
 
 
 def draw_trajectory(records: Sequence[Record], stem: Path) -> list[Path]:
@@ -48,7 +49,7 @@ def draw_trajectory(records: Sequence[Record], stem: Path) -> list[Path]:
                 panel.set_ylim(*limits)
             panel_row[0].set_ylabel(ROWS[quantity])
         for panel, phase in zip(panels[0], phases, strict=True):
-            panel.set_title("self-pretraining" if phase == "pretrained" else "training on labels")
+            panel.set_title(TITLES[phase])
         for panel in panels[-1]:
             panel.set_xlabel("step")
         legend_above(figure, panels[0][0], title="every line is a head of a run" if several else "every line is a head")

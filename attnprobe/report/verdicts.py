@@ -219,11 +219,12 @@ def trajectory(records: list[Record]) -> str:
         for phase in dict.fromkeys(r["phase"] for r in mine):
             steps = sorted((r for r in mine if r["phase"] == phase), key=lambda r: r["step"])
             first, last = steps[0], steps[-1]
-            phases.append(f"{first['estimate']:+.2f} to {measured(last, '+.2f')} by step {last['step']} of {phase}")
+            where = f"step {last['step']}" + ("" if phase is None else f" of {phase}")
+            phases.append(f"{first['estimate']:+.2f} to {measured(last, '+.2f')} by {where}")
         texts.append(f"{run}: the bias of {place(mine[-1])} goes from " + ", then from ".join(phases))
     limits = (
         "Each is the head with the largest bias in size at the end, chosen after the fact. Intervals are over the few "
-        "validation sequences that were watched."
+        "sequences that were watched (of runs of ours for validation)."
     )
     return sentences(texts, limits, "no proximity bias was recorded")
 

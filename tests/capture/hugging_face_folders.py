@@ -32,14 +32,14 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # model_type -> the class that
 }
 
 
-def write_model(kind: str, folder: Path, *, spread: float = 0.5, **changes: Any) -> Path:
+def write_model(kind: str, folder: Path, *, spread: float = 0.5, seed: int = 0, **changes: Any) -> Path:
     """With weights so large that attention is not uniform."""
     import transformers
 
     name, sizes = KINDS[kind]
     config = transformers.AutoConfig.for_model(kind, **sizes | {"initializer_range": spread} | changes)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         getattr(transformers, name).from_config(config).save_pretrained(folder)
     if kind == "vit":
         settings = {"do_resize": True, "size": {"height": 20, "width": 20}, "do_normalize": True, "do_rescale": True}

@@ -26,6 +26,8 @@ def place(tmp_path: Path) -> Path:
     library()
     for name, kind in (("bert", "bert"), ("vit", "vit"), ("pythia-70m", "gpt_neox")):
         write_model(kind, tmp_path / "models" / name)
+    for step in (100, 200):
+        write_model("bert", tmp_path / "models" / "out" / f"checkpoint-{step}", seed=step)
     write_images(tmp_path / "photos")
     table = write_table(tmp_path / "reviews.csv", 80).read_text()
     (tmp_path / "reviews.csv").write_text(table.replace("text,answer", "text,stars"))

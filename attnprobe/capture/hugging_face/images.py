@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.errors import ArtifactError, NotApplicableError
-from attnprobe.models.hugging_face.loading import library, told
+from attnprobe.models.hugging_face.loading import library, place_of, told
 from attnprobe.tasks.own.images import ENDINGS, inside, opened
 
 AT_ONCE = 64  # images that are prepared together
@@ -30,9 +30,7 @@ def read_images(
         chosen = np.linspace(0, len(files) - 1, limit).round().astype(int)
         files, labels = [files[i] for i in chosen], None if labels is None else labels[chosen]
     with told(source, download, permission, "is there a preprocessor_config.json?"):
-        processor = library().AutoImageProcessor.from_pretrained(
-            source, trust_remote_code=False, local_files_only=not download
-        )
+        processor = library().AutoImageProcessor.from_pretrained(**place_of(source, download))
     parts = [_prepared(processor, files[i : i + AT_ONCE]) for i in range(0, len(files), AT_ONCE)]
     if len({part.shape[1:] for part in parts}) > 1:
         raise ArtifactError(f"{folder}: images differ in size after the model's own preparation", hint="resize them")

@@ -31,7 +31,8 @@ Needs = Literal["scores", "reconstruction", "both"]  # what a probe asks of a mo
 class Source:
     """A model and what it is run on."""
 
-    model: str  # a folder, or the id of a model on the hub
+    model: str  # a folder, or the id of a model on the hub, perhaps with @REVISION
+    reader: str | None = None  # where tokenizer and image processor are, if not with the model
     text: Path | None = None
     images: Path | None = None
     text_column: str | None = None
@@ -46,6 +47,10 @@ class Source:
         if (self.text is None) == (self.images is None):
             hint = "give either --text FILE (plain text, or a table) or --images FOLDER"
             raise ConfigError(f"hf:{self.model} needs something to be run on", hint=hint)
+
+    @property
+    def gives_labels(self) -> bool:
+        return self.label_column is not None
 
     @property
     def access(self) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def _loaded(source: Source, head: Head) -> "PreTrainedModel":
 
 def _of_images(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
     assert source.images is not None
-    images = read_images(source.images, source.model, limit=source.limit, **source.access)
+    images = read_images(source.images, source.reader or source.model, limit=source.limit, **source.access)
     model = getattr(model, "vision_model", model)  # of models that see texts and images
     grid = grid_of(config, images.pixels)
     return watch(model, [{"pixel_values": images.pixels}], grid=grid, only=source.only, labels=images.labels)
@@ -96,7 +101,7 @@ def _of_images(model: "nn.Module", config: Any, source: Source, head: Head, need
 
 def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
     assert source.text is not None
-    tokenizer = read_tokenizer(source.model, **source.access)
+    tokenizer = read_tokenizer(source.reader or source.model, **source.access)
     most = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 10**9)
     length = source.max_length or min(USUAL_LENGTH, most)
     if length > most:

@@ -1,11 +1,14 @@
 """What can be found out before a probe's long work starts: are its outputs writable, is there enough data?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from attnprobe.cli.probe.options import FOREIGN_OPTIONS
 from attnprobe.cli.screen.output import say
+from attnprobe.errors import ConfigError
 from attnprobe.files import outputs
-from attnprobe.opening import Opened, OpenedCheckpoint
+from attnprobe.opening import FOREIGN, Opened, OpenedCheckpoint, is_foreign
 
 
 def check_outputs(
@@ -21,6 +24,17 @@ def check_outputs(
     files = [file for name in figures for file in outputs.figure_files(name)]
     rows, arrays = ([] if path is None else [path] for path in (csv, npz))
     outputs.check_outputs([("--csv", "rows", rows), ("--npz", "arrays", arrays), ("--figure", "figure", files)], inputs)
+
+
+def check_foreign(paths: Sequence[Path], given: Mapping[str, Any]) -> None:
+    """ConfigError if there is something to run foreign models on, and none of them."""
+    if any(is_foreign(path) for path in paths):
+        return
+    for name, value in given.items():
+        if value != FOREIGN_OPTIONS[name][1]:
+            option = "--allow-download" if name == "download" else f"--{name.replace('_', '-')}"
+            message = f"{option} is for models of Hugging Face, and {paths[0]} is none"
+            raise ConfigError(message, hint=f"leave it out, or write {FOREIGN}FOLDER")
 
 
 def note_sequences(opened: Opened, asked: int, *, quiet: bool) -> None:

@@ -1,5 +1,6 @@
 """From a probe's function to its command: shared options, opening, progress, table, verdict, files and JSON."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attnprobe.cli.probe.checks import check_outputs, note_sequences
+from attnprobe.cli.probe.checks import check_foreign, check_outputs, note_sequences
 from attnprobe.cli.probe.files import Record, write_arrays, write_csv
 from attnprobe.cli.probe.options import FOREIGN_OPTIONS, SHARED
 from attnprobe.cli.probe.table import Table, show
 from attnprobe.cli.screen.output import CHECK_FAILED, print_json, print_verdict, progress_bar, say
+from attnprobe.errors import about
 from attnprobe.opening import Opened, Opener, SplitName, labels
 
 if TYPE_CHECKING:
@@ -63,13 +65,15 @@ class Request:
         from attnprobe.probes.memory import check_least
 
         found = Found()
+        several = about if len(paths) > 1 else contextlib.nullcontext
         for path, label in zip(paths, labels(paths), strict=True):
-            opened = self.opener.open_any(path, label, **options)
-            note_sequences(opened, self.sequences, quiet=self.quiet)
-            check_least(min(self.sequences, opened.samples), self.sampling()["memory_limit"])
+            with several(str(path)):
+                opened = self.opener.open_any(path, label, **options)
+                note_sequences(opened, self.sequences, quiet=self.quiet)
+                check_least(min(self.sequences, opened.samples), self.sampling()["memory_limit"])
             found.opened.append(opened)
         for opened in found.opened:
-            with self.progress(opened.label) as report:
+            with several(str(opened.path)), self.progress(opened.label) as report:
                 found.results[opened.label] = measure(opened, report)
             if opened.capture is not None:
                 say(f"{opened.label}: {opened.capture}", quiet=self.quiet)
@@ -148,6 +152,7 @@ def make_command(
         )
         first = given[paths.name] if isinstance(given[paths.name], list) else [given[paths.name]]
         others = [given[p.name] for p in own if isinstance(given[p.name], Path)]
+        check_foreign([*first, *others], on)
         figures = [*further, *(labels(first)[1:] if figure_each else ())]
         check_outputs(
             [*(path / name for path in first for name in reads), *others],

@@ -29,7 +29,7 @@ Weights = Literal["pretrained", "drawn"]
 INSTALL = "pip install 'attnprobe[hf]'"
 SAFETENSORS = "weights must be safetensors: save_pretrained() of transformers writes them; pickled ones are not opened"
 KNOWN = "config.json must describe a model that transformers itself knows: code that comes with one is never run"
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.+/-]+)?", re.ASCII)  # a name, and perhaps a revision
 
 
 def load(
@@ -42,7 +42,8 @@ def load(
     permission: str = "",
     attention: str = "sdpa",
 ) -> "PreTrainedModel":
-    """A model in float32 on the CPU, in evaluation mode. source: a folder, or the id of a model on the hub.
+    """A model in float32 on the CPU, in evaluation mode. source: a folder, or the id of a model on the hub, with
+    ``@REVISION`` where another than its main one is meant.
 
     weights: those of the source, of which none may be missing, or new ones drawn from ``seed`` as the model's own code
     draws them. download: whether the hub may be asked; else an id is looked for in the cache of Hugging Face only.
@@ -61,8 +62,8 @@ def load(
     }
     with told(source, download, permission, SAFETENSORS):
         model, found = _class(head).from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False, local_files_only=not download,
-            output_loading_info=True, ignore_mismatched_sizes=True, **given,
+            **place_of(source, download), use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True, **given,
         )  # fmt: skip
     parts = {name for name, _ in model.named_children()} | {model.base_model_prefix}
     wrong = {
@@ -101,7 +102,7 @@ def read_config(source: str, *, download: bool = False, permission: str = "") ->
     """What kind of model it is, and its sizes."""
     transformers = library()
     with told(source, download, permission, KNOWN):
-        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=not download)
+        config = transformers.AutoConfig.from_pretrained(**place_of(source, download))
         _require_end(config)
     return config
 
@@ -130,9 +131,7 @@ def is_causal(config: "PretrainedConfig") -> bool:
 def read_tokenizer(source: str, *, download: bool = False, permission: str = "") -> "PreTrainedTokenizerBase":
     transformers = library()
     with told(source, download, permission, "is there a tokenizer.json?"):
-        found = transformers.AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False, local_files_only=not download
-        )
+        found = transformers.AutoTokenizer.from_pretrained(**place_of(source, download))
         if not set(found.get_vocab()) - set(found.all_special_tokens):  # what is made where there is no file
             raise ValueError("its tokenizer knows no tokens")
     return found
@@ -150,6 +149,21 @@ def library() -> Any:
     return transformers
 
 
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Folder or id, and what stands behind an @; a folder may have one in its name."""
+    if Path(source).is_dir() or "@" not in source:
+        return source, None
+    name, _, revision = source.partition("@")
+    return name, revision
+
+
+def place_of(source: str, download: bool) -> dict[str, Any]:
+    """For every ``from_pretrained``: where, of which revision, and that neither code nor, unasked, the hub is used."""
+    name, revision = split_revision(source)
+    where = {"pretrained_model_name_or_path": name} | ({} if revision is None else {"revision": revision})
+    return where | {"trust_remote_code": False, "local_files_only": not download}
+
+
 @contextmanager
 def told(source: str, download: bool, permission: str, hint: str) -> Iterator[None]:
     """The boundary around transformers' readers: one line, and a hint of how to allow a download if that would help."""
@@ -164,6 +178,8 @@ def told(source: str, download: bool, permission: str, hint: str) -> Iterator[No
         if path.is_dir() or download:
             raise
         message = f"{source} is no folder here, and of the hub's model of that name nothing is in the cache"
+        if split_revision(source)[1] is not None:
+            message = f"the cache of the hub's models has no {source}"
         how = f", or allow a download: {permission}" if permission else ""
         raise ArtifactError(message, hint=f"give a folder{how}") from error
 
