@@ -82,6 +82,42 @@ def test_performer_weighs_by_its_features() -> None:
     assert (made(x) - out(made, weigh(*features, v, causal=False))).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("length", [5, 64, 131])
+def test_causal_performer_is_its_quadratic_form(length: int, padded: bool) -> None:
+    made, x = layer("performer", length, causal=True, features=16), inputs(length)
+    valid = torch.arange(length) < torch.tensor([length, 2, 5, length - 1])[:, None]
+    valid = valid if padded else torch.ones_like(valid)
+    q, k, v = heads(made, x)
+    q, k = (made._logarithms(t * q.shape[-1] ** -0.25).exp() for t in (q, k))
+    weights = (q @ k.mT).tril() * valid[:, None, None]
+    found = made(x, valid=valid if padded else None)
+    assert (found - out(made, weights / weights.sum(-1, keepdim=True) @ v)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("change", [("later", 100.0), ("earlier", 100.0), ("earlier", 30.0)], ids=str)
+def test_causal_performer_sees_nothing_that_follows_in_float32(change: tuple[str, float]) -> None:
+    """Long keys have features next to nothing: a common maximum of all keys took the weights of earlier queries away,
+    or gave them back, with what came later.
+    """
+    which, factor = change
+    length, first = 150, 97  # in the middle of the second chunk
+    made = layer("performer", length, causal=True, features=16)
+    drawn = torch.randn(3, 2, HEADS, length, WIDTH // HEADS, generator=torch.Generator().manual_seed(0))
+    q, k, v = (x.requires_grad_() for x in drawn.unbind())
+    scale = torch.where(torch.arange(length) < first, *((factor, 1.0) if which == "earlier" else (1.0, factor)))
+    k = k * scale[:, None]
+    other = torch.cat([k[:, :, :first], -3 * k[:, :, first:]], 2)
+    whole, changed = made.float().mix(q, k, v, None), made.mix(q, other, v, None)
+    assert torch.equal(whole[:, :, :first], changed[:, :, :first])
+    assert which == "later" or not torch.allclose(whole[:, :, first:], changed[:, :, first:], atol=1e-3)
+    exact = made.double().mix(q.double(), k.double(), v.double(), None)
+    assert (whole - exact).abs().max() < 1e-2  # of the logarithms, some 10^4, float32 has three digits behind the point
+    (gradient,) = torch.autograd.grad(whole[:, :, :first].square().sum(), k)
+    assert gradient.isfinite().all()
+    assert (gradient[:, :, first:] == 0).all()
+
+
 def test_with_more_features_performer_comes_closer() -> None:
     x = inputs(11)
     errors = {}

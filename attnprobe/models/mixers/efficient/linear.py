@@ -25,14 +25,39 @@ def weigh(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
     if not causal:
         total = q @ k.sum(-2)[..., None]
         return q @ (k.mT @ v) / total.clamp(min=torch.finfo(total.dtype).tiny)  # padding may see nothing
+    return weigh_up_to(q, k, v, None)
+
+
+def weigh_up_to(q: Tensor, k: Tensor, v: Tensor, height: Tensor | None) -> Tensor:
+    """``weigh`` over the keys up to each query, whose features are ``k`` exp(height) with (batch, head, length) heights
+    that never fall; None: all are 0. Nothing of a later key, its height included, touches what comes before it.
+    """
     length = q.shape[-2]
     q, k, v = (pad_to(t, CHUNK).unflatten(-2, (-1, CHUNK)) for t in (q, k, v))  # (batch, head, chunk, position, ...)
     v = F.pad(v, (0, 1), value=1.0)  # with the sum of the weights behind
-    states = k.mT @ v
-    before = states.cumsum(2) - states  # of all chunks before
-    within = (q @ k.mT).tril() @ v
-    *sums, total = (q @ before + within).flatten(2, 3)[..., :length, :].split([v.shape[-1] - 1, 1], -1)
+    within = (q @ k.mT).tril()
+    if height is None:
+        states = k.mT @ v
+        before = q @ (states.cumsum(2) - states)  # of all chunks before
+    else:
+        height = F.pad(height, (0, -length % CHUNK), mode="replicate").unflatten(-1, (-1, CHUNK))
+        within = within * (height[..., None, :] - height[..., None]).clamp(max=0).exp()
+        last = height[..., -1:]
+        states = (k * (height - last).exp()[..., None]).mT @ v  # in units of exp(last)
+        earlier = torch.cat([last[..., :1, :], last[..., :-1, :]], -2)  # there is nothing before the first chunk
+        before = q @ _sums_before(states, (earlier - last).exp()) * (earlier - height).clamp(max=0).exp()[..., None]
+    *sums, total = (before + within @ v).flatten(2, 3)[..., :length, :].split([v.shape[-1] - 1, 1], -1)
     return sums[0] / total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def _sums_before(states: Tensor, fading: Tensor) -> Tensor:
+    """Of the states (batch, head, chunk, ...) of all chunks before each, in the units of the one before; ``fading``
+    (batch, head, chunk, 1) turns those into its own.
+    """
+    found = [torch.zeros_like(states[:, :, 0])]
+    for state, fade in zip(states.unbind(2)[:-1], fading.unbind(2)[:-1], strict=True):
+        found.append(found[-1] * fade[..., None] + state)
+    return torch.stack(found, 2)
 
 
 class LinearAttention(Projected):
@@ -74,12 +99,13 @@ class Performer(Projected):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         scale = q.shape[-1] ** -0.25
         q, k = (self._logarithms(t * scale) for t in (q, k))
-        # A common factor of a query's features, or of all keys', cancels; exp of what is left cannot overflow.
+        # A common factor of a query's features, or of all its keys', cancels; exp of what is left cannot overflow.
         q = (q - q.detach().amax(-1, keepdim=True)).exp()
         seen = k if valid is None else k.masked_fill(~valid[:, None, :, None], -math.inf)
-        highest = seen.detach().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(k.dtype).min)  # -inf: only padding
-        k = (seen - highest).exp()
-        return weigh(q, k, v, causal=self.causal)
+        height = seen.detach().amax(-1).clamp(min=torch.finfo(k.dtype).min)  # -inf at padding
+        height = height.cummax(-1).values if self.causal else height.amax(-1, keepdim=True)
+        k = (seen - height[..., None]).exp()
+        return weigh_up_to(q, k, v, height) if self.causal else weigh(q, k, v, causal=False)
 
     def _logarithms(self, x: Tensor) -> Tensor:
         """Of the features times sqrt(number of features)."""
