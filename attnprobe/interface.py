@@ -36,8 +36,8 @@ from attnprobe.report import (
     trajectory_figures,
     verdicts,
 )
-from attnprobe.run import Phase
 from attnprobe.training.execute import execute
+from attnprobe.training.monitor import Silent
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.saved.listing import runs as runs
 from attnprobe.training.saved.run_directory import RunDirectory
@@ -270,15 +270,6 @@ def load_run(folder: str | Path) -> Run:
     if result is None:
         raise ArtifactError(f"{folder} holds no finished run", hint="finish it: attnprobe train ... --resume")
     return Run(folder=Path(folder), result=result)
-
-
-class Silent:
-    """A monitor that says nothing."""
-
-    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None: ...
-    def stepped(self, samples: int) -> None: ...
-    def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None: ...
-    def message(self, text: str) -> None: ...
 
 
 def trajectory(*runs: "str | Path | Run", **of_foreign: Any) -> Answer:

@@ -13,6 +13,7 @@ from attnprobe.cli.calibrate import calibrate
 from attnprobe.cli.completion import join_assignments
 from attnprobe.cli.data.command import data_app
 from attnprobe.cli.demo import demo
+from attnprobe.cli.doctor import doctor
 from attnprobe.cli.model import model_app
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
@@ -43,6 +44,7 @@ app.command()(presets)
 app.command()(settings)
 app.command()(bench)
 app.command()(calibrate)
+app.command()(doctor)
 app.add_typer(model_app)
 app.add_typer(probe_app)
 app.add_typer(theory_app)

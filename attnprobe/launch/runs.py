@@ -19,7 +19,8 @@ from attnprobe.training.ensembles.ensemble import check_alike, together
 from attnprobe.training.ensembles.group_saves import GroupSaves
 from attnprobe.training.execute import updates
 from attnprobe.training.execution import Execution, Watch
-from attnprobe.training.loop import Monitor, alone
+from attnprobe.training.loop import alone
+from attnprobe.training.monitor import Monitor
 from attnprobe.training.saved.claim import check_claim
 from attnprobe.training.saved.replacing import set_aside_together
 from attnprobe.training.saved.run_directory import RunDirectory

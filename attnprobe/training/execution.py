@@ -14,7 +14,7 @@ from attnprobe.objectives import Objective
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
 from attnprobe.training.distributed import World
-from attnprobe.training.loop import Monitor
+from attnprobe.training.monitor import Monitor
 from attnprobe.training.saved.run_directory import RunDirectory
 from attnprobe.training.updates.attention_kernels import KernelName
 from attnprobe.training.updates.steppers import ModeChoice

@@ -11,7 +11,7 @@ updates out is another matter: ``alone`` one by one, ``ensemble.together`` those
 import dataclasses
 import math
 from collections.abc import Callable, Generator
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch, Data, Split
 from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
 from attnprobe.training.distributed import World
+from attnprobe.training.monitor import Monitor
 from attnprobe.training.saved.checkpoint import check_tensors
 from attnprobe.training.saved.resuming import check_progress, checked_optimizer
 from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept, watched
@@ -34,15 +35,6 @@ from attnprobe.training.updates.steppers import STEPPERS, arithmetic, choose_mod
 
 State = dict[str, Tensor]
 Returned = TypeVar("Returned")
-
-
-class Monitor(Protocol):
-    """Hears of progress; never changes it."""
-
-    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None: ...
-    def stepped(self, samples: int) -> None: ...
-    def epoch_finished(self, name: str, epoch: int, numbers: Numbers) -> None: ...
-    def message(self, text: str) -> None: ...
 
 
 class Interrupted(Exception):  # noqa: N818 - a request that was carried out, not an error
