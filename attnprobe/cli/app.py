@@ -10,6 +10,7 @@ import typer
 from attnprobe import __version__
 from attnprobe.cli.bench import bench
 from attnprobe.cli.calibrate import calibrate
+from attnprobe.cli.compare import compare
 from attnprobe.cli.completion import join_assignments
 from attnprobe.cli.data.command import data_app
 from attnprobe.cli.demo import demo
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(runs)
+app.command()(compare)
 app.command()(demo)
 app.command()(presets)
 app.command()(settings)
