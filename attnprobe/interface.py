@@ -1,10 +1,7 @@
 """What ``import attnprobe as ap`` offers: the functions behind the commands, with results made for notebooks."""
 
-import base64
 import dataclasses
 import functools
-import html
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from attnprobe import opening, run
 from attnprobe.capture import convolutions
 from attnprobe.capture.arrays import arrays as arrays
+from attnprobe.capture.ours import Ours
 from attnprobe.capture.subject import Subject
 from attnprobe.capture.watching import ForeignLoss as ForeignLoss
 from attnprobe.capture.watching import watch as watch
-from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.errors import ArtifactError, NotApplicableError
 from attnprobe.files import parse_json, reading
 from attnprobe.launch import foreign_trajectory
 from attnprobe.launch.arms import settings_of
@@ -36,6 +34,7 @@ from attnprobe.report import (
     trajectory_figures,
     verdicts,
 )
+from attnprobe.report.answer import Answer, Record
 from attnprobe.training.execute import execute
 from attnprobe.training.monitor import Silent
 from attnprobe.training.saved.checkpoint import load_checkpoint
@@ -44,70 +43,8 @@ from attnprobe.training.saved.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import pandas
-    import xarray  # pyright: ignore[reportMissingImports]
 
     from theory.rows import Row
-
-Record = dict[str, Any]
-SHOWN = 24  # rows of an answer in a notebook
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class Answer:
-    """What a probe found: tidy rows with q-values, a verdict in words, and the probe's own result with its arrays."""
-
-    title: str
-    rows: list[Record]
-    verdict: str
-    result: Any
-    draw: Callable[[Path], list[Path]]
-
-    def to_frame(self) -> "pandas.DataFrame":
-        """One row per measurement: layer, head, quantity, estimate, low, high, level, n, unit, p_value, q_value ..."""
-        import pandas
-
-        return pandas.DataFrame(self.rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"title": self.title, "verdict": self.verdict, "rows": self.rows}
-
-    def to_xarray(self) -> "xarray.Dataset":
-        """The probe's arrays (profiles, maps, shares) with named axes, as ``--npz`` writes them."""
-        try:
-            import xarray  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise ConfigError("to_xarray() needs xarray", hint="pip install 'attnprobe[xarray]'") from error
-        if not hasattr(self.result, "arrays"):
-            raise ConfigError(f"{self.title}: there are rows only, no arrays", hint="to_frame() has them")
-        arrays = dict(self.result.arrays())
-        axes = parse_json(str(arrays.pop("axes")))
-        along = {name: array for name, array in arrays.items() if axes.get(name) == [name]}
-        return xarray.Dataset({name: (axes[name], arrays[name]) for name in axes if name not in along}, coords=along)
-
-    def plot(self, name: str | Path | None = None) -> "list[Path] | Pictures":
-        """Draw ``name``.png and .pdf (or the one file that ``name`` says) and return what was written; without a name
-        the pictures themselves, which a notebook shows.
-        """
-        if name is not None:
-            return self.draw(Path(name))
-        with tempfile.TemporaryDirectory() as folder:
-            written = self.draw(Path(folder) / "figure.png")
-            return Pictures([path.read_bytes() for path in written])
-
-    def __repr__(self) -> str:
-        return f"{self.title}: {len(self.rows)} rows\n{self.verdict}"
-
-    def _repr_html_(self) -> str:
-        more = f"<p>{len(self.rows) - SHOWN} more rows: to_frame()</p>" if len(self.rows) > SHOWN else ""
-        table = self.to_frame().head(SHOWN).to_html(index=False, float_format="%.3g", na_rep="", border=0)
-        return f"<b>{html.escape(self.title)}</b><p>{html.escape(self.verdict)}</p>{table}{more}"
-
-
-class Pictures(list[bytes]):
-    """PNG files in memory."""
-
-    def _repr_html_(self) -> str:
-        return "".join(f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}">' for png in self)
 
 
 def open(
@@ -165,9 +102,17 @@ def decompose(subject: Subject, **options: Any) -> Answer:
     return _answer("parts of the scores", found.rows, (), verdicts.decompose, found, draw)
 
 
-def kernels(checkpoint: str | Path, **options: Any) -> Answer:
-    """How local are the kernels of a state-space model? options: of ``attnprobe.probes.kernels.measure``; no data."""
-    model = load_checkpoint(Path(checkpoint)).make_model()
+def kernels(subject: Subject | str | Path, **options: Any) -> Answer:
+    """How local are the kernels of a state-space model? options: of ``attnprobe.probes.kernels.measure``.
+
+    subject: what ``open`` returns, or just the path of a checkpoint, for the data are not needed.
+    """
+    if isinstance(subject, Subject):
+        if not isinstance(subject, Ours):
+            raise NotApplicableError(kernels_probe.NONE, hint="give a checkpoint of a model with state-space mixers")
+        model = subject.model
+    else:
+        model = load_checkpoint(Path(subject)).make_model()
     found = kernels_probe.measure(convolutions.kernels(model), convolutions.layout(model), **options)
     draw = functools.partial(kernel_figures.draw_kernels, {"checkpoint": found})
     return _answer("kernels of long convolutions", found.rows, (), verdicts.kernels, found, draw)

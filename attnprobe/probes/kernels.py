@@ -16,6 +16,8 @@ from attnprobe.scores.layout import Layout
 from attnprobe.statistics.intervals import bootstrap
 from attnprobe.streams import stream
 
+NONE = "this model has no long convolutions"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kernels:
@@ -58,7 +60,7 @@ def measure(
     if radius >= reach:
         raise NotApplicableError(f"no pair of positions lies beyond radius {radius:g}", hint="change radius")
     if not kernels:
-        raise NotApplicableError("this model has no long convolutions", hint="choose one with state-space mixers")
+        raise NotApplicableError(NONE, hint="choose one with state-space mixers")
     units = {"near_mass": "x uniform", "distance": "pixels" if grid else "positions", "entropy": "nats"}
     rows, found = [], {name: [] for name in units}
     for layer, kernel in enumerate(kernels):

@@ -34,11 +34,13 @@ def proximity(records: list[Record]) -> str:
         more = [r for r in beyond if same(r, row) and r["null"] == "init"]
         text += "".join(f", {measured(r, '+.2f', over=None)} beyond that of W_Q and W_K drawn anew" for r in more)
         texts.append(text + ("" if more else beside_null(row)))
+    tested = {r["null"] for r in largest if r["p_value"] is not None}
     limits = (
         "Each is the largest of its heads, which alone makes it larger than a typical one: its interval leaves that "
-        "out, a p-value does not. Intervals over sequences say nothing of other training seeds. That W_Q and W_K are "
-        "not like those at the start does not say what made them so."
+        f"out{', a p-value does not' if tested else ''}. Intervals over sequences say nothing of other training seeds."
     )
+    if "init" in tested:
+        limits += " That W_Q and W_K are not like those at the start does not say what made them so."
     return sentences(texts, limits, "no head has scores that vary, so there is no bias to speak of")
 
 

@@ -14,7 +14,8 @@ import torch
 
 import attnprobe as ap
 from attnprobe import interface
-from attnprobe.errors import ArtifactError, ConfigError
+from attnprobe.errors import ArtifactError, ConfigError, NotApplicableError
+from attnprobe.report.answer import Pictures
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,6 +130,34 @@ def test_every_probe_answers(trained: Path) -> None:
         assert len(answer.to_frame()) == len(answer.rows) > 0
         assert "checkpoint" not in answer.to_frame()
         assert answer.verdict.endswith(".")
+
+
+def test_kernels_takes_what_the_others_take(tiny: list[str], tmp_path: Path) -> None:
+    settings = [*tiny[1::2], "model.mixer={name='s4d', states=4}"]
+    run = ap.train(out=tmp_path / "run", settings=settings, pretrain=False)
+    answer = ap.kernels(run.open("init"))
+    assert answer.rows == ap.kernels(run.checkpoints["init"]).rows == ap.kernels(str(run.checkpoints["init"])).rows
+    assert {row["quantity"] for row in answer.rows} == {"near_mass", "distance", "entropy"}
+    with pytest.raises(NotApplicableError, match="no long convolutions"):
+        ap.kernels(ap.arrays(torch.ones(2, 1, 5, 3), torch.ones(2, 1, 5, 3)))
+
+
+def test_the_verdict_speaks_of_no_null_that_was_not_asked_for() -> None:
+    q, k = np.random.default_rng(0).standard_normal((2, 5, 3, 13, 4))
+    text = ap.proximity(ap.arrays(q, k), n=5).verdict
+    assert "compared with no null" in text
+    assert "W_Q" not in text
+    assert "p-value" not in text
+    text = ap.proximity(ap.arrays(q, k), n=5, null="keys").verdict
+    assert "a p-value does not" in text
+    assert "at the start" not in text
+
+
+def test_one_picture_is_shown_as_one() -> None:
+    pictures = Pictures([b"\x89PNG"])
+    assert (pictures._repr_png_(), pictures._repr_html_(), repr(pictures)) == (b"\x89PNG", None, "1 picture")
+    assert Pictures(2 * pictures)._repr_png_() is None
+    assert (Pictures(2 * pictures)._repr_html_() or "").count("<img") == 2
 
 
 def test_train_and_load(tiny: list[str], tmp_path: Path) -> None:
