@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from attnprobe.calibration.outcomes import Kind, Outcome
+from attnprobe.statistics.multiplicity import holm
 
 ALPHA = 0.05  # p-values count as false positives up to here
 FAMILY_LEVEL = 0.05  # chance that a family of right rows has one that is called miscalibrated
@@ -119,15 +120,6 @@ def _tail(row: Row) -> float:
     above = float(stats.binom.sf(row.events - 1, row.replicas, promise.high))
     below = float(stats.binom.cdf(row.events, row.replicas, promise.low)) if promise.low > 0 else 1.0
     return min(1.0, 2 * min(above, below))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values that hold the chance of any false rejection, under any dependence (Holm 1979)."""
-    order = np.argsort(p)
-    steps = p[order] * (len(p) - np.arange(len(p)))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(steps).clip(max=1.0) if len(p) else steps
-    return adjusted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

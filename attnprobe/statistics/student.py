@@ -10,3 +10,8 @@ def margin(error: Any, degrees: Any, *, level: float) -> Any:
     has so many degrees of freedom; arrays are taken entry by entry.
     """
     return stats.t.isf((1 - level) / 2, degrees) * error
+
+
+def p_value(estimate: Any, error: Any, degrees: Any) -> Any:
+    """Two-sided, of a true value of zero, by the same distribution."""
+    return 2 * stats.t.sf(abs(estimate) / error, degrees)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attnprobe.calibration.outcomes import Kind, Outcome, covers, p_value
-from attnprobe.calibration.verdicts import EVERY_CELL, exact_interval, holm, judge, summaries
+from attnprobe.calibration.verdicts import EVERY_CELL, exact_interval, judge, summaries
+from attnprobe.statistics.multiplicity import holm
 from attnprobe.statistics.intervals import Interval
 
 
