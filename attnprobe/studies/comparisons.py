@@ -1,4 +1,11 @@
-"""What the choices of an axis gain over one of them, seed by seed, with all comparisons of a table in view."""
+"""What the choices of an axis gain over one of them, seed by seed, with all comparisons of a table in view.
+
+In 1000 simulated tables without differences (4 arms against one, 4 tasks, 16 comparisons) at least one comparison was
+clear in 3.9 % [2.8, 5.3] at 3 seeds and 5.7 % [4.3, 7.3] at 5 with normal noise, in 2.8 % [1.9, 4.0] and 2.2 %
+[1.4, 3.3] where the runs are as skewed as an exponential: equal skewness cancels in differences. It does not cancel
+where one arm is skewed and the other hardly varies: 19 % and 36 % of tables with exponential differences. Where one
+seed in seven fails, five seeds do not tell, by this or any other interval (see ``intervals.band_over_seeds``).
+"""
 
 import dataclasses
 import math

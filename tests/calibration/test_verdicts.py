@@ -10,8 +10,8 @@ from scipy import stats
 
 from attnprobe.calibration.outcomes import Kind, Outcome, covers, p_value
 from attnprobe.calibration.verdicts import EVERY_CELL, exact_interval, judge, summaries
-from attnprobe.statistics.multiplicity import holm
 from attnprobe.statistics.intervals import Interval
+from attnprobe.statistics.multiplicity import holm
 
 
 def answers(values: np.ndarray, cell: str = "cell", kind: Kind = "p-value") -> list[tuple[str, str, Outcome]]:
