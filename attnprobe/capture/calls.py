@@ -13,10 +13,10 @@ def seen(subject: Subject, call: AttentionCall) -> Tensor | None:
     return None if valid is None else valid[:, subject.space.leading :]
 
 
-def check_call(subject: Subject, call: AttentionCall, *, windows: bool = False) -> None:
+def check_call(subject: Subject, call: AttentionCall) -> None:
     """Raise NotApplicableError if this is no attention of the subject's positions to each other, if a position sees
     others than the subject's layout says, or, naming layer and head, if anything the scores are made of is NaN or
-    infinite. windows: whether the caller knows those of the layout; else they are refused.
+    infinite.
     """
     size = subject.space.size
     if call.q.shape[-2] != size or call.k.shape[-2] != size:
@@ -26,11 +26,11 @@ def check_call(subject: Subject, call: AttentionCall, *, windows: bool = False) 
             hint="probes of scores need attention of all positions to each other; --only leaves other modules out",
         )
     rules, layout = call.visibility, subject.space.layout
-    known = (layout.causal, layout.window, layout.block, None)
-    if (rules.causal, rules.window, rules.block, rules.dense) != known or (layout.reach is not None and not windows):
+    if (rules.causal, rules.window, rules.block, rules.dense) != (layout.causal, layout.window, layout.block, None):
         raise NotApplicableError(
             f"layer {call.layer} lets positions see others than all, or all before them",
-            hint="this probe knows causality and padding; only proximity knows windows, too",
+            hint="probes know padding, causality, and windows that all layers of our models share, but no blocks of "
+            "positions behind a class token",
         )
     for name in ("q", "k", "v", "output"):
         broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)

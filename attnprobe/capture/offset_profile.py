@@ -9,7 +9,7 @@ from torch import Tensor
 from attnprobe.capture.calls import check_call, seen
 from attnprobe.capture.subject import Subject
 from attnprobe.scores.call import AttentionCall
-from attnprobe.scores.offset_sums import pair_counts, score_moments
+from attnprobe.scores.visible_sums import pair_counts, score_sums
 
 
 @torch.no_grad()
@@ -25,8 +25,7 @@ def mean_profile(subject: Subject, batches: Iterable[np.ndarray]) -> Tensor:
         check_call(subject, call)
         q, k = (x[..., subject.space.leading :, :].double() for x in call.channels())
         valid = seen(subject, call)
-        moments, _ = score_moments(q, k, layout, scale=call.scale, valid=valid)
-        sums[call.layer] += moments.sum(0).cpu()
+        sums[call.layer] += score_sums(q, k, layout, scale=call.scale, valid=valid).sum(0).cpu()
         if call.layer == 0:
             pairs = pair_counts(layout, valid).cpu()
             counts.add_(pairs.sum(0) * (len(q) // len(pairs)))

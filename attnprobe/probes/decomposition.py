@@ -22,7 +22,7 @@ from attnprobe.probes.memory import MEMORY_LIMIT, Plan, plan_memory
 from attnprobe.probes.rows import Measurement
 from attnprobe.probes.sequences import Progress, batches, by_sample, part_of, position_channels
 from attnprobe.scores.call import AttentionCall
-from attnprobe.scores.offset_sums import centre, product_sum, square_sum
+from attnprobe.scores.visible_sums import products_with, square_sum
 from attnprobe.statistics.intervals import Band, bootstrap
 from attnprobe.statistics.jackknife import dealt, grouped_jackknife
 from attnprobe.streams import stream
@@ -185,10 +185,10 @@ class _Shares:
     def add(self, means: _Means, call: AttentionCall, *, valid: Tensor | None, samples: slice) -> None:
         q, k = position_channels(self.subject, call)
         layout, heads = self.subject.space.layout, self.heads.within(call.layer)
-        whole = centre(q, k, valid, causal=layout.causal)
+        product = products_with(q, k, layout, valid=valid)
 
         def with_scores(part: Channels) -> Tensor:
-            return product_sum(centre(*part, valid, causal=layout.causal), whole, layout).double()
+            return product(*part).double()
 
         variance = square_sum(q, k, layout, scale=1.0, valid=valid).double()
         self.variance[samples, heads, 0] = by_sample(self.subject, variance).cpu().numpy()

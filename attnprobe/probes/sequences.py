@@ -35,14 +35,13 @@ def by_sample(subject: Subject, values: Tensor) -> Tensor:
     return values if subject.per_sample == 1 else values.unflatten(0, (-1, subject.per_sample)).sum(1)
 
 
-def position_channels(subject: Subject, call: AttentionCall, *, windows: bool = False) -> tuple[Tensor, Tensor]:
+def position_channels(subject: Subject, call: AttentionCall) -> tuple[Tensor, Tensor]:
     """What the scores of one layer are inner products of (sequence, head, length, channel), without leading tokens and
     in at least float32: q and k, with further channels if the model adds a bias (``AttentionCall.channels``).
 
-    windows: whether the caller sums over visible pairs alone. Raises NotApplicableError, naming layer and head, if they
-    are not finite.
+    Raises NotApplicableError, naming layer and head, if they are not finite.
     """
-    check_call(subject, call, windows=windows)
+    check_call(subject, call)
     q, k = (t[..., subject.space.leading :, :] for t in call.channels())
     q, k = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (q, k))
     return q, k

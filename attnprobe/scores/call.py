@@ -89,13 +89,16 @@ class AttentionCall:
         return self.pattern_of(slice(0, self.q.shape[-2]))
 
     def pattern_of(self, queries: slice) -> Tensor:
-        """``pattern`` of these queries only, in at least float32; rows sum to less than 1 where sinks take weight."""
+        """``pattern`` of these queries only, in at least float32; rows sum to less than 1 where sinks take weight,
+        and to 0 where a query, which is padding then, sees nothing.
+        """
         visible, scores = self.visible_to(queries), self.scores_of(queries)
         scores = scores if visible is None else scores.masked_fill(~visible, -torch.inf)
-        if self.sinks is None:
-            return scores.softmax(-1)
-        sinks = self.sinks.to(scores)[:, None, None].expand(*scores.shape[:-1], 1)
-        return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
+        if self.sinks is not None:
+            sinks = self.sinks.to(scores)[:, None, None].expand(*scores.shape[:-1], 1)
+            return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
+        pattern = scores.softmax(-1)
+        return pattern if visible is None else pattern.masked_fill(~visible, 0.0)
 
 
 def _marks(added: Tensor) -> Tensor:

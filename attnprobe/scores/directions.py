@@ -2,9 +2,10 @@
 
 A direction is a matrix Delta over (query, key). Adding a constant to a row of the scores changes nothing, so every
 direction is centred in each row over the keys that query can see, and scaled to unit Frobenius norm. It is zero at
-keys hidden by causality and, with a class token, in the token's row and column. A padded sequence has fewer pairs: its
-own direction is centred over its real keys and of unit norm over its real pairs. None of it needs the matrix: rows are
-made in blocks, and a direction that depends on the offset alone only meets the gradient folded by offset.
+keys hidden by causality or windows and, with a class token, in the token's row and column. A padded sequence has fewer
+pairs: its own direction is centred over its real keys and of unit norm over its real pairs. None of it needs the
+matrix: rows are made in blocks, and a direction that depends on the offset alone only meets the gradient folded by
+offset.
 """
 
 import dataclasses
@@ -21,7 +22,6 @@ from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.scores.layout import Layout
 from attnprobe.scores.padding import fitted_norm_and_means
 from attnprobe.scores.pattern_sums import fold
-from attnprobe.scores.visibility import Visibility
 
 DENSE_LIMIT = 1024  # longest sequence for which a matrix over (query, key) is kept
 BLOCK = 2**18  # scores per block when norms are computed; larger ones leave holes in the heap
@@ -57,9 +57,14 @@ class ScoreSpace:
 
     def visible(self, rows: slice, device: torch.device | None = None) -> Tensor:
         """(rows, length) bool: may the query see the key, padding aside?"""
-        seen = Visibility(causal=self.layout.causal).mask(rows, slice(0, self.length), device)
+        seen = self.layout.rule.mask(rows, slice(0, self.length), device)
         whole = (rows.stop - rows.start, self.length)
         return torch.ones(whole, dtype=torch.bool, device=device) if seen is None else seen.expand(whole)
+
+    def keys_seen(self, rows: slice) -> Tensor:
+        """(rows,) int64: how many keys each query sees, leading tokens among them, padding aside."""
+        first, stop = self.layout.rule.bounds(self.size)
+        return (stop - first)[self.leading :][rows]
 
     def expand(self, profile: Tensor, rows: slice) -> Tensor:
         """Profile (..., *layout.offsets) -> its matrix at these queries (..., rows, length)."""

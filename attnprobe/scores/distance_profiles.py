@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.scores.layout import Layout
-from attnprobe.scores.offset_sums import row_means
+from attnprobe.scores.visible_sums import row_means
 
 
 def proximity_profile(layout: Layout, radius: float) -> Tensor:
@@ -29,8 +29,8 @@ def contrast(profile: Tensor, layout: Layout) -> Tensor:
     own = tuple(size - 1 for size in layout.shape)
     others = profile.clone()
     others[own] = 0.0
-    seen = torch.arange(1, layout.length + 1) if layout.causal else torch.full((layout.length,), layout.length)
-    others[own] = row_means(others, layout).sum() / (1 - 1 / seen.double()).sum()
+    first, stop = layout.rule.bounds(layout.length)
+    others[own] = row_means(others, layout).sum() / (1 - 1 / (stop - first).double()).sum()
     return others
 
 

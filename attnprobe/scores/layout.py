@@ -6,6 +6,8 @@ import math
 import torch
 from torch import Tensor
 
+from attnprobe.scores.visibility import Visibility
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -16,6 +18,11 @@ class Layout:
     self_pairs: bool = True  # False: a position's own key is none of the pairs that are summed and centred over
     window: int | None = None  # a query sees only keys at most so many positions away (see ``Visibility``)
     block: int | None = None  # a query sees only its own block of so many positions and the neighbouring ones
+
+    @property
+    def rule(self) -> Visibility:
+        """Which keys a query sees, padding aside."""
+        return Visibility(causal=self.causal, window=self.window, block=self.block)
 
     @property
     def reach(self) -> int | None:

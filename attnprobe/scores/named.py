@@ -9,6 +9,7 @@ from torch import Tensor
 from attnprobe.scores.directions import Direction, ScoreSpace
 from attnprobe.scores.distance_profiles import contrast_profile, proximity_profile
 from attnprobe.scores.layout import Layout
+from attnprobe.scores.visible_sums import occurring
 from attnprobe.streams import stream
 
 Along = Literal["contrast", "proximity"]
@@ -53,7 +54,7 @@ def named_directions(
     layout = space.layout
     offsets = torch.stack(layout.axes(), -1)
     near = offsets.abs().amax(-1) <= (reach if reach is not None else 8 if len(layout.shape) == 1 else 3)
-    directions = [_single_offset(index, offsets) for index in (near & layout.reachable()).nonzero()]
+    directions = [_single_offset(index, offsets) for index in (near & occurring(layout)).nonzero()]
     for radius in radii:
         directions.append(Direction(name=kernel_name(along, radius), profile=PROFILES[along](layout, radius)))
     for name, key in _key_positions(space).items():

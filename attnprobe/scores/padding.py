@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from attnprobe.scores.offset_sums import pair_counts, row_means
+from attnprobe.scores.visible_sums import pair_counts, row_means
 
 if TYPE_CHECKING:
     from attnprobe.scores.directions import Direction, ScoreSpace
@@ -18,17 +19,24 @@ def fitted_norm_and_means(space: "ScoreSpace", direction: "Direction", valid: Te
     Rows are centred over real visible keys, padded queries and keys count for nothing. The norm is exactly 0 where
     centring leaves nothing but rounding. O(length log length) each, except for a direction given as a matrix.
     """
-    layout, real = space.layout, valid.double()
-    seen = (real.cumsum(-1) if layout.causal else real.sum(-1, keepdim=True).expand_as(real)) * real  # keys per query
+    real = valid.double()
+    seen = over_visible(real, space) * real  # keys per query
     if direction.matrix is not None:
         found = [_dense_energy_and_means(space, direction, mask) for mask in valid]
         energy, means, largest = (torch.stack(parts) for parts in zip(*found, strict=True))
     elif direction.factors is not None:
-        energy, means, largest = _product_energy_and_means(direction.factors, real, seen, causal=layout.causal)
+        energy, means, largest = _product_energy_and_means(space, direction.factors, real, seen)
     else:
         assert direction.profile is not None
         energy, means, largest = _profile_energy_and_means(space, direction.profile, valid, seen)
     return (energy.clamp(min=0) * (energy > 1e-13 * largest)).sqrt(), means
+
+
+def over_visible(x: Tensor, space: "ScoreSpace") -> Tensor:
+    """Sum of x (..., key) over the keys that each query sees, padding aside: (..., query)."""
+    first, stop = space.layout.rule.bounds(space.length, x.device)
+    sums = F.pad(x.cumsum(-1), (1, 0))
+    return sums[..., stop] - sums[..., first]
 
 
 def _profile_energy_and_means(
@@ -48,12 +56,12 @@ def _profile_energy_and_means(
 
 
 def _product_energy_and_means(
-    factors: tuple[Tensor, Tensor], real: Tensor, seen: Tensor, *, causal: bool
+    space: "ScoreSpace", factors: tuple[Tensor, Tensor], real: Tensor, seen: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     left, right = (factor.double() for factor in factors)
     middle = right.mean()  # taking it off changes nothing, but keeps rounding small
     sums, squares = (x * real for x in (right - middle, (right - middle).square()))
-    sums, squares = (x.cumsum(-1) if causal else x.sum(-1, keepdim=True).expand_as(x) for x in (sums, squares))
+    sums, squares = (over_visible(x, space) for x in (sums, squares))
     means = sums / seen.clamp(min=1)
     weight = left.square() * real
     energy, largest = (weight * (squares - seen * means.square())).sum(-1), (weight * squares).sum(-1)

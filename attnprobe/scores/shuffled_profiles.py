@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from attnprobe.scores.directions import Direction, ScoreSpace, norm_and_means
+from attnprobe.scores.visible_sums import occurring
 
 
 def shuffled_profile(space: ScoreSpace, profile: Tensor, generator: np.random.Generator) -> Tensor:
     """The values of each head (layer, head, *offsets) permuted over the offsets that a query can reach, then scaled to
     the Frobenius norm of the row-centred original.
     """
-    reachable = space.layout.reachable()
+    reachable = occurring(space.layout)
     values = torch.from_numpy(generator.permuted(profile[..., reachable].numpy(), axis=-1))
     mixed = torch.zeros_like(profile)
     mixed[..., reachable] = values

@@ -33,6 +33,20 @@ class Visibility:
             mask = _both(mask, self.dense[..., queries, keys])
         return mask
 
+    def bounds(self, length: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """Causality, window and block let query i see the keys first_i ... stop_i - 1: (length,) int64 each."""
+        place = torch.arange(length, device=device)
+        first, stop = torch.zeros_like(place), torch.full_like(place, length)
+        if self.causal:
+            stop = place + 1
+        if self.window is not None:
+            first, stop = torch.maximum(first, place - self.window), torch.minimum(stop, place + self.window + 1)
+        if self.block is not None:
+            home = place // self.block
+            first = torch.maximum(first, (home - 1) * self.block)
+            stop = torch.minimum(stop, (home + 2) * self.block)
+        return first, stop
+
     def whole(self, length: int, device: torch.device | None = None) -> Tensor | None:
         """``mask`` of all pairs of a sequence with itself."""
         return self.mask(slice(0, length), slice(0, length), device)

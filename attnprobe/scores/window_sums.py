@@ -4,6 +4,7 @@ A tile holds the scores of some image rows (or positions) of queries with all ke
 there at once. Time grows like length times window; sums have the arguments and results of their namesakes.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from attnprobe.scores.layout import Layout
 from attnprobe.scores.pattern_sums import fold_grid
-from attnprobe.scores.visibility import Visibility
 
 TILE = 2**20  # scores
 
@@ -44,7 +44,7 @@ def tiles(layout: Layout, valid: Tensor | None, rows: int, size: int, device: to
     assert layout.reach is not None, "windows"
     away = -(-layout.reach // width)  # image rows
     step = max(1, min(height, size // max(1, rows * width * width * (2 * away + 1))))
-    rule = Visibility(causal=layout.causal, window=layout.window, block=layout.block, valid=valid)
+    rule = dataclasses.replace(layout.rule, valid=valid)
     for start in range(0, height, step):
         stop = min(start + step, height)
         low, high = max(0, start - away), stop if layout.causal else min(height, stop + away)
@@ -113,6 +113,16 @@ def square_sum(q: Tensor, k: Tensor, layout: Layout, *, scale: float, valid: Ten
     size = q.norm(dim=-1).square().sum(-1) * k.norm(dim=-1).square().sum(-1) * scale**2
     floor = size * (64 * torch.finfo(q.dtype).eps) ** 2  # equal scores, up to rounding
     return torch.where(total <= floor, torch.zeros_like(total), total)
+
+
+def product_sum(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], layout: Layout, *, valid: Tensor | None = None
+) -> Tensor:
+    """Sum over visible pairs of the product of two sets of centred scores: (batch, head). first, second: q and k."""
+    total = first[0].new_zeros(first[0].shape[:2])
+    for tile in tiles(layout, valid, _rows(first[0]), TILE, first[0].device):
+        total += (tile.centred(*first, 1.0) * tile.centred(*second, 1.0)).sum((-2, -1))
+    return total
 
 
 def contrast_keys(q: Tensor, weights: Tensor, layout: Layout, *, scale: float, valid: Tensor | None = None) -> Tensor:

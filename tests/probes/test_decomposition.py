@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnprobe.capture import ours
-from attnprobe.capture.ours import OurRotation
+from attnprobe.capture.ours import OurRotation, attentions
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.models import AttentionCall, Transformer, TransformerConfig, make_model
+from attnprobe.models.mixers.attention import AttentionSettings
+from attnprobe.models.mixers.block_local import BlockLocalSettings
 from attnprobe.models.positions import Rotary
 from attnprobe.probes.decomposition import PARTS, Decomposition, measure, split_scores
 from attnprobe.tasks import Spec, Split
+from tests.probes.seeing import sees
 
 N, LENGTH, HEADS = 6, 13, 3
 
@@ -50,10 +53,12 @@ def test_parts_sum_to_the_scores(length: int, d_head: int, seed: int) -> None:
     torch.testing.assert_close(total, q @ k.mT, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize(("token", "causal"), [(False, False), (False, True), (True, False)])
 @pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rotary"])
-def test_shares_equal_dense_covariances(positions: str, token: bool, causal: bool) -> None:
-    model, split = make(positions=positions, causal=causal, readout="token" if token else "mean")
+def test_shares_equal_dense_covariances(positions: str, token: bool, causal: bool, window: int | None) -> None:
+    mixer = AttentionSettings() if window is None else BlockLocalSettings(window=window, sliding=token)
+    model, split = make(positions=positions, causal=causal, readout="token" if token else "mean", mixer=mixer)
     result = run(model, split)
     batch = split.batch(torch.arange(N))
     calls: list[AttentionCall] = []
@@ -62,10 +67,12 @@ def test_shares_equal_dense_covariances(positions: str, token: bool, causal: boo
     assert batch.valid is not None
     valid, found = batch.valid[:, None, :, None].double(), shares(result)
     visible = (valid @ valid.mT).bool()
-    visible = visible & torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril() if causal else visible
+    layout = ours.of(model, split).space.layout
+    assert (layout.reach is None) == (window is None)
+    visible = visible & torch.tensor([[sees(layout, i, j) for j in range(LENGTH)] for i in range(LENGTH)])
     every = list(range(N))
     for layer, call in enumerate(calls):
-        rotary = model.blocks[layer].attention.rotary
+        rotary = attentions(model)[layer].rotary
 
         def alone(kept: list[int], call=call, rotary=rotary) -> Tensor:
             q, k = (x[kept] for x in (call.q, call.k))

@@ -19,7 +19,7 @@ from attnprobe.probes.alignment.memory import Plan
 from attnprobe.probes.score_gradients import trace
 from attnprobe.probes.sequences import Progress
 from attnprobe.scores.directions import Projector
-from attnprobe.scores.offset_sums import pair_counts
+from attnprobe.scores.visible_sums import pair_counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from attnprobe.errors import NotApplicableError
 from attnprobe.probes.score_gradients import Trace
 from attnprobe.scores.directions import ScoreSpace
 from attnprobe.scores.gradients import GradientBlock
-from attnprobe.scores.offset_sums import pair_counts
+from attnprobe.scores.visible_sums import pair_counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

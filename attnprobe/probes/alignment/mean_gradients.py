@@ -9,7 +9,7 @@ from attnprobe.probes.alignment.gather import Gathered
 from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_means
 from attnprobe.probes.alignment.rows import AlignmentRow, Settings, ratio
 from attnprobe.scores.directions import BLOCK, ScoreSpace
-from attnprobe.scores.offset_sums import pair_counts
+from attnprobe.scores.visible_sums import pair_counts
 from attnprobe.statistics.cosines import between_different, noise_corrected_cosine_from_products
 from attnprobe.statistics.intervals import RESAMPLES, Interval, band_from_replicates, bootstrap, drawn_counts
 from attnprobe.statistics.permutations import null_band, permutation_p_value
@@ -46,7 +46,7 @@ def chance_share(space: ScoreSpace) -> float:
     counts = pair_counts(space.layout)[0].clamp(min=1)
     for rows in space.row_blocks(max(BLOCK // space.length, 1)):
         visible = space.visible(rows).double()
-        variance = visible * (1 - 1 / (visible.sum(-1, keepdim=True) + space.leading))
+        variance = visible * (1 - 1 / space.keys_seen(rows)[:, None])
         total += float(variance.sum())
         kept += float((space.fold(variance, rows) / counts).sum())
     return kept / total

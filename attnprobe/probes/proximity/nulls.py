@@ -126,7 +126,7 @@ class Redraws:
         gap, squares = np.zeros(self.heads.total), np.zeros(self.heads.total)
 
         def add(call: AttentionCall, *, valid: Tensor | None) -> None:
-            q, k = position_channels(subject, call, windows=True)
+            q, k = position_channels(subject, call)
             k = k - k.mean(-2, keepdim=True)  # changes no sum, but keeps rounding small
             u = contrast_keys(q, self.contrast, self.layout, scale=call.scale, valid=valid)
             heads = self.heads.within(call.layer)

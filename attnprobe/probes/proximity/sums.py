@@ -86,7 +86,7 @@ class ProximitySums:
 
     def add(self, call: AttentionCall, *, samples: slice, valid: Tensor | None) -> None:
         """One layer on one batch; the null of permuted keys follows the weights ``contrast``."""
-        q, k = position_channels(self.subject, call, windows=True)
+        q, k = position_channels(self.subject, call)
         layout, scale = self.paired, call.scale
         score = score_sums(q, k, layout, scale=scale, valid=valid, block_bytes=self.plan.block_bytes)
         mass, entropy = pattern_moments(q, k, self.layout, scale=scale, valid=valid, tile=self.plan.tile)

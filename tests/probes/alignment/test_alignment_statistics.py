@@ -209,11 +209,14 @@ def test_cosines_of_a_gradient_with_itself_are_one() -> None:
         ScoreSpace(layout=Layout(shape=(7,), causal=True)),
         ScoreSpace(layout=Layout(shape=(3, 4))),
         ScoreSpace(layout=Layout(shape=(5,)), leading=1),
+        ScoreSpace(layout=Layout(shape=(7,), block=2)),
+        ScoreSpace(layout=Layout(shape=(7,), window=2, causal=True), leading=1),
     ],
 )
 def test_chance_share_is_that_of_random_gradients(space: ScoreSpace) -> None:
     rows = slice(0, space.length)
-    visible = torch.nn.functional.pad(space.visible(rows), (space.leading, 0), value=True)
+    mask = space.layout.rule.whole(space.size)
+    visible = (torch.ones(space.size, space.size).bool() if mask is None else mask)[space.leading :]
     g = torch.randn(20000, *visible.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * visible
     g = ((g - g.sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)) * visible)[..., space.leading :]
     counts = space.fold(space.visible(rows).double(), rows).clamp(min=1)

@@ -14,6 +14,7 @@ from attnprobe.scores.directions import Direction, Projector, ScoreSpace
 from attnprobe.scores.distance_profiles import contrast, contrast_profile, random_phases
 from attnprobe.scores.layout import Layout
 from attnprobe.scores.named import named_directions
+from tests.probes.seeing import sees
 
 SPACES = {
     "line": ScoreSpace(layout=Layout(shape=(11,))),
@@ -21,6 +22,10 @@ SPACES = {
     "grid": ScoreSpace(layout=Layout(shape=(3, 5))),
     "causal grid": ScoreSpace(layout=Layout(shape=(3, 5), causal=True)),
     "class token": ScoreSpace(layout=Layout(shape=(7,)), leading=1),
+    "windows": ScoreSpace(layout=Layout(shape=(11,), window=3)),
+    "causal blocks": ScoreSpace(layout=Layout(shape=(11,), block=3, causal=True)),
+    "windows on a grid": ScoreSpace(layout=Layout(shape=(3, 5), window=6)),
+    "windows and class token": ScoreSpace(layout=Layout(shape=(7,), window=4), leading=1),
     "grid and class token": ScoreSpace(layout=Layout(shape=(5, 3)), leading=1),
 }
 
@@ -33,7 +38,7 @@ def dense(space: ScoreSpace, value, layer: int = 0, head: int = 0) -> Tensor:
     """Row-centred, unit norm, zero at class tokens and hidden keys; value(query, key, offset) -> number."""
     matrix = torch.zeros(space.size, space.size, dtype=torch.float64)
     for i in range(space.length):
-        keys = [j for j in range(space.length) if j <= i or not space.layout.causal]
+        keys = [j for j in range(space.length) if sees(space.layout, i, j)]
         row = []
         for j in keys:
             offset = tuple(b - a for a, b in zip(place(space, i), place(space, j), strict=True))
@@ -63,7 +68,7 @@ def own_value(space: ScoreSpace, radius: float) -> float:
     """Of a position with itself, such that the diagonal of the centred rows sums to zero."""
     gained = lost = 0.0
     for i in range(space.length):
-        keys = [j for j in range(space.length) if j <= i or not space.layout.causal]
+        keys = [j for j in range(space.length) if sees(space.layout, i, j)]
         others = [math.dist(place(space, i), place(space, j)) for j in keys if j != i]
         lost += sum(math.exp(-distance / radius) for distance in others) / len(keys)
         gained += 1 - 1 / len(keys)
@@ -169,7 +174,7 @@ def padded_dense(space: ScoreSpace, raw: Tensor, valid: Tensor) -> Tensor:
     """The matrix (length, length), centred and of unit norm over real pairs alone, by loops."""
     matrix = torch.zeros_like(raw)
     for i in valid.nonzero().flatten().tolist():
-        keys = [j for j in valid.nonzero().flatten().tolist() if j <= i or not space.layout.causal]
+        keys = [j for j in valid.nonzero().flatten().tolist() if sees(space.layout, i, j)]
         for j in keys:
             matrix[i, j] = raw[i, j] - raw[i, keys].mean()
     norm = matrix.norm()

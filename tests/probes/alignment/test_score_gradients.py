@@ -14,6 +14,8 @@ from attnprobe.capture import ours
 from attnprobe.capture.ours import Ours
 from attnprobe.errors import NotApplicableError, RunError
 from attnprobe.models import AttentionCall, TransformerConfig, make_model
+from attnprobe.models.mixers.block_local import BlockLocalSettings
+from attnprobe.models.mixers.spade import SpadeSettings
 from attnprobe.objectives import CausalPrediction, MaskedReconstruction
 from attnprobe.probes.score_gradients import trace
 from attnprobe.scores.directions import Projector
@@ -34,6 +36,20 @@ CASES = {
     "rotary": (TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=7, positions="rotary"), (None, None)),
     "class token": (TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=7, readout="token"), (None, "padded")),
     "grid": (TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=7, positions="learned"), ((5, 3), None)),
+    "windows": (
+        TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=7, mixer=BlockLocalSettings(window=3)),
+        (None, "padded"),
+    ),
+    "sliding causal windows": (
+        TransformerConfig(
+            d_model=12, layers=2, heads=3, d_mlp=7, causal=True, mixer=BlockLocalSettings(window=4, sliding=True)
+        ),
+        (None, "padded"),
+    ),
+    "windows beside a state space": (
+        TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=7, mixer=SpadeSettings(window=4, states=4)),
+        (None, "padded"),
+    ),
     "causal grid": (TransformerConfig(d_model=12, layers=2, heads=3, d_mlp=7, causal=True), ((3, 5), None)),
 }
 

@@ -98,7 +98,16 @@ def test_a_wrong_derivative_is_found_in_a_smooth_loss_and_in_one_with_kinks() ->
             assert along(outer, value(draws).mean(1)[:, None], wrong, 0.05).agrees["slope"] == agrees
 
 
-@pytest.mark.parametrize("layout", [Layout(shape=(7,)), Layout(shape=(3, 5)), Layout(shape=(7,), causal=True)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(shape=(7,)),
+        Layout(shape=(3, 5)),
+        Layout(shape=(7,), causal=True),
+        Layout(shape=(11,), window=2),
+        Layout(shape=(11,), block=3, causal=True),
+    ],
+)
 def test_blind_directions_move_no_mean_at_uniform_attention_and_controls_do(layout: Layout) -> None:
     space = ScoreSpace(layout=layout)
     claims = default_claims(space, 1)

@@ -12,14 +12,17 @@ from attnprobe.capture import ours
 from attnprobe.capture.ours import Ours, attentions
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import AttentionCall, TransformerConfig, make_model
+from attnprobe.models.mixers.block_local import BlockLocalSettings
 from attnprobe.objectives import EVALUATION, Classification, MaskedReconstruction
 from attnprobe.probes.interventions.probe import dose_response, evaluate, swap_response
 from attnprobe.probes.interventions.profiles import offset_profile, score_offsets, shuffled_profiles
 from attnprobe.probes.interventions.responses import single_rows
 from attnprobe.probes.rows import rows_to_records
 from attnprobe.scores.directions import ScoreSpace
+from attnprobe.scores.visible_sums import occurring
 from attnprobe.statistics.shares import difference
 from attnprobe.tasks import Spec, Split
+from tests.probes.seeing import sees
 
 LENGTH = 13
 
@@ -30,6 +33,9 @@ CASES = {
     "causal": ({"causal": True}, None, True),
     "grid": ({}, (3, 5), False),
     "causal grid": ({"causal": True}, (5, 3), False),
+    "windows": ({"mixer": BlockLocalSettings(window=3)}, None, True),
+    "sliding causal windows": ({"mixer": BlockLocalSettings(window=4, sliding=True), "causal": True}, None, True),
+    "windows on a grid": ({"mixer": BlockLocalSettings(window=4)}, (3, 5), False),
     "class token": ({"readout": "token", "positions": "rotary"}, None, True),
 }
 
@@ -72,13 +78,13 @@ def test_own_profile_is_the_mean_centred_score_pair_by_pair(name: str) -> None:
             model(batch.inputs, valid=batch.valid, observe=calls.append)
         real = space.length if split.lengths is None or name == "attended" else int(split.lengths[sample])
         for i in range(real):
-            keys = range(i + 1) if space.layout.causal else range(real)
+            keys = [j for j in range(real) if sees(space.layout, i, j)]
             rows = [call.scores()[0, :, space.leading + i, space.leading :] for call in calls]
             for j in keys:
                 at = offset_of(space, i, j)
                 counts[at] += 1
                 for layer, row in enumerate(rows):
-                    sums[layer][(slice(None), *at)] += row[:, j] - row[:, list(keys)].mean(-1)
+                    sums[layer][(slice(None), *at)] += row[:, j] - row[:, keys].mean(-1)
     assert torch.allclose(found, sums / counts.clamp(min=1), atol=1e-12)
     assert torch.allclose(offset_profile(subject, index), found, atol=1e-13)
 
@@ -99,7 +105,7 @@ def test_score_offsets_lay_the_profile_along_the_diagonals(name: str) -> None:
             assert not offsets[layer][..., :, 0].any()
 
 
-@pytest.mark.parametrize("name", ["line", "causal grid", "class token"])
+@pytest.mark.parametrize("name", ["line", "causal grid", "class token", "windows"])
 def test_removing_the_profile_leaves_scores_without_one(name: str) -> None:
     case = make_case(name)
     split = dataclasses.replace(case.split, lengths=None)  # so that the mean row is the same for every sequence
@@ -125,11 +131,11 @@ def test_removing_the_profile_leaves_scores_without_one(name: str) -> None:
     assert float(profile(removed).norm() / profile(scores).norm()) < 0.35
 
 
-@pytest.mark.parametrize("name", ["line", "causal", "grid"])
+@pytest.mark.parametrize("name", ["line", "causal", "grid", "windows", "windows on a grid"])
 def test_control_has_the_same_values_up_to_one_factor_and_the_same_norm(name: str) -> None:
     subject = make_case(name)
     space, own = subject.space, offset_profile(subject, ALL)
-    rows, reachable = slice(0, space.length), space.layout.reachable()
+    rows, reachable = slice(0, space.length), occurring(space.layout)
     visible = space.visible(rows)
 
     def norm(p: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Proximity where windows limit who sees whom, against loops over all pairs and against attention without windows."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -12,10 +13,11 @@ from attnprobe.capture import ours
 from attnprobe.config import build
 from attnprobe.errors import NotApplicableError
 from attnprobe.models import TransformerConfig, make_model
-from attnprobe.probes import decomposition, proximity
-from attnprobe.scores import window_sums
+from attnprobe.probes import proximity
+from attnprobe.scores import visible_sums, window_sums
 from attnprobe.scores.layout import Layout
 from attnprobe.tasks import Spec, Split
+from tests.probes.seeing import sees
 
 BATCH, HEADS, WIDTH = 3, 2, 5
 LAYOUTS = [
@@ -24,13 +26,6 @@ LAYOUTS = [
     for causal, own in ((False, True), (True, True), (False, False))
     for rule in ({"window": 2}, {"block": 3}, {"window": 100})
 ]
-
-
-def sees(layout: Layout, query: int, key: int, length: int) -> bool:
-    near = layout.window is None or abs(query - key) <= layout.window
-    near &= layout.block is None or abs(query // layout.block - key // layout.block) <= 1
-    real = query < length and key < length
-    return near and real and (key <= query or not layout.causal) and (layout.self_pairs or key != query)
 
 
 def bin_of(layout: Layout, query: int, key: int) -> tuple[int, ...]:
@@ -53,7 +48,7 @@ def test_sums_are_those_over_the_pairs_that_are_seen(layout: Layout, tile: int, 
     squares, entropy, gap = (torch.zeros(BATCH, HEADS).double() for _ in range(3))
     means = torch.zeros(BATCH, length).double()
     for b, h, i in itertools.product(range(BATCH), range(HEADS), range(length)):
-        keys = [j for j in range(length) if sees(layout, i, j, lengths[b])]
+        keys = [j for j in range(length) if max(i, j) < lengths[b] and sees(layout, i, j)]
         if not keys:
             continue
         scores = torch.stack([q[b, h, i] @ k[b, h, j] * scale for j in keys])
@@ -73,6 +68,12 @@ def test_sums_are_those_over_the_pairs_that_are_seen(layout: Layout, tile: int, 
     close(mass, wanted["mass"])
     close(found_entropy, entropy)
     close(window_sums.square_sum(q, k, layout, **given), squares)
+    close(window_sums.product_sum((q, k), (q, k), layout, valid=valid) * scale**2, squares)
+    first, stop = layout.rule.bounds(length)
+    for i in range(length):
+        others = [j for j in range(length) if sees(dataclasses.replace(layout, self_pairs=True), i, j)]
+        assert others == [*range(first[i], stop[i])]
+    assert torch.equal(visible_sums.occurring(layout), window_sums.pair_counts(layout)[0] > 0)
     close((u * k).sum((2, 3)), gap)
     close(window_sums.pair_counts(layout, valid).expand(BATCH, *layout.offsets), wanted["pairs"][:, 0])
     close(window_sums.row_means(weights, layout, valid).expand(BATCH, -1), means)
@@ -142,12 +143,10 @@ def test_what_is_seen_is_counted_and_nothing_else(name: str) -> None:
             assert mass[call.layer, head] == pytest.approx(float((pattern * near).sum() / uniform), rel=1e-4)
 
 
-def test_what_knows_no_windows_refuses_them() -> None:
+def test_what_has_no_meaning_in_windows_is_refused() -> None:
     made = subject(mixer={"window": 6})
     with pytest.raises(NotApplicableError, match="keys cannot be permuted where windows limit who sees them"):
         proximity.measure(made, n=4, null="keys")
-    with pytest.raises(NotApplicableError, match="lets positions see others than all"):
-        decomposition.measure(made, n=4)
     shifted = subject(mixer={"window": 6}, readout="token")
     with pytest.raises(NotApplicableError, match="lets positions see others than all"):
         proximity.measure(shifted, n=4)
