@@ -13,6 +13,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 if TYPE_CHECKING:
     from attnprobe.capture.hugging_face.opening import Needs, Source
     from attnprobe.capture.subject import Capture, Subject
+    from attnprobe.capture.watching.watched import Watched
     from attnprobe.models import Transformer
     from attnprobe.tasks import Data, Spec, Split, Task
     from attnprobe.training.saved.checkpoint import Checkpoint
@@ -51,6 +52,15 @@ class OpenedCheckpoint:
     def capture(self) -> None:
         """Our own models need not be watched."""
 
+    def own_loss(self, subject: "Subject") -> str:
+        """That of what it is for."""
+        return "label"
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """They need not be said: all of ours have them."""
+        return {}
+
     def setting(self) -> str:
         """Equal for checkpoints that differ in nothing but the seed."""
         from attnprobe import run
@@ -75,7 +85,7 @@ class OpenedForeign:
     needs: "Needs"
 
     @functools.cached_property
-    def _subjects(self) -> "dict[int, Subject]":
+    def _subjects(self) -> "dict[int, Watched]":
         return {}
 
     def subject(self, *, seed: int = 0) -> "Subject":
@@ -94,6 +104,16 @@ class OpenedForeign:
     @property
     def capture(self) -> "Capture | None":
         return next((subject.capture for subject in self._subjects.values()), None)
+
+    def own_loss(self, subject: "Subject") -> str:
+        """That of its own head."""
+        return "reconstruction" if "reconstruction" in self.losses else "label"
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """Name -> what is told and by which head."""
+        subject = next(iter(self._subjects.values()), None)
+        return {} if subject is None else {name: loss.what for name, loss in subject.losses.items()}
 
     def origin(self) -> dict[str, str | int]:
         """It has no run of ours."""

@@ -19,6 +19,7 @@ SPECIAL = {
 VOCABULARY = len(WORDS) + len(SPECIAL)
 SIZES = {"hidden_size": 16, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = SIZES | {"vocab_size": VOCABULARY, "max_position_embeddings": 48}
+IMAGES = SIZES | {"image_size": 20, "patch_size": 4}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # model_type -> the class that saves it, and its sizes
     "bert": ("AutoModelForMaskedLM", TEXT),
     "gpt2": (
@@ -28,20 +29,28 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # model_type -> the class that
     "gpt_neox": ("AutoModelForCausalLM", TEXT),
     "llama": ("AutoModelForCausalLM", TEXT | {"num_key_value_heads": 1}),
     "bloom": ("AutoModelForCausalLM", {"hidden_size": 16, "n_layer": 2, "n_head": 2, "vocab_size": VOCABULARY}),
-    "vit": ("AutoModelForImageClassification", SIZES | {"image_size": 20, "patch_size": 4}),
+    "vit": ("AutoModelForImageClassification", IMAGES),
 }
 
 
-def write_model(kind: str, folder: Path, *, spread: float = 0.5, seed: int = 0, **changes: Any) -> Path:
+VISION = {  # further models of images
+    "vit_mae": ("AutoModelForPreTraining", IMAGES),
+    "dinov2": ("AutoModel", IMAGES),
+    "masked vit": ("AutoModelForMaskedImageModeling", IMAGES | {"encoder_stride": 4}),
+}
+
+
+def write_model(name: str, folder: Path, *, spread: float = 0.5, seed: int = 0, **changes: Any) -> Path:
     """With weights so large that attention is not uniform."""
     import transformers
 
-    name, sizes = KINDS[kind]
+    kind = name.split()[-1]
+    saved_by, sizes = (KINDS | VISION)[name]
     config = transformers.AutoConfig.for_model(kind, **sizes | {"initializer_range": spread} | changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        getattr(transformers, name).from_config(config).save_pretrained(folder)
-    if kind == "vit":
+        getattr(transformers, saved_by).from_config(config).save_pretrained(folder)
+    if "patch_size" in sizes:
         settings = {"do_resize": True, "size": {"height": 20, "width": 20}, "do_normalize": True, "do_rescale": True}
         settings |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "image_processor_type": "ViTImageProcessor"}
         (folder / "preprocessor_config.json").write_text(json.dumps(settings))

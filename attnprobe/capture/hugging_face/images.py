@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnprobe.errors import ArtifactError, NotApplicableError
+from attnprobe.errors import ArtifactError
 from attnprobe.models.hugging_face.loading import library, place_of, told
 from attnprobe.tasks.own.images import ENDINGS, inside, opened
 
@@ -19,13 +19,14 @@ AT_ONCE = 64  # images that are prepared together
 class Images:
     pixels: Tensor  # (image, channel, height, width)
     labels: np.ndarray | None  # (image,) classes by folder; None where there are no folders
+    classes: tuple[str, ...]  # names of the folders
 
 
 def read_images(
     folder: Path, source: str, *, limit: int | None = None, download: bool = False, permission: str = ""
 ) -> Images:
     """Image files of a folder, or of its folders, one for each class; source: of the model. Sorted by name."""
-    files, labels = _files(folder)
+    files, labels, classes = list_images(folder)
     if limit is not None and limit < len(files):  # of all classes, for they are sorted by them
         chosen = np.linspace(0, len(files) - 1, limit).round().astype(int)
         files, labels = [files[i] for i in chosen], None if labels is None else labels[chosen]
@@ -34,7 +35,7 @@ def read_images(
     parts = [_prepared(processor, files[i : i + AT_ONCE]) for i in range(0, len(files), AT_ONCE)]
     if len({part.shape[1:] for part in parts}) > 1:
         raise ArtifactError(f"{folder}: images differ in size after the model's own preparation", hint="resize them")
-    return Images(pixels=torch.cat(parts), labels=labels)
+    return Images(pixels=torch.cat(parts), labels=labels, classes=classes)
 
 
 def _prepared(processor: Any, files: list[Path]) -> Tensor:
@@ -45,7 +46,8 @@ def _prepared(processor: Any, files: list[Path]) -> Tensor:
     return processor(images=images, return_tensors="pt")["pixel_values"]
 
 
-def _files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
+def list_images(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...]]:
+    """Files, classes of them and the names of these, where there are several folders and nothing beside them."""
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is no folder", hint="give a folder of images, or of folders of images")
     folders, own = inside(folder)
@@ -55,17 +57,7 @@ def _files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
     if not files:
         raise ArtifactError(f"{folder} holds no images", hint=f"known are {', '.join(ENDINGS)}")
     if plain or sum(map(bool, classes)) < 2:
-        return files, None
-    return files, np.repeat(np.arange(len(classes)), [len(found) for found in classes])
-
-
-def grid_of(config: Any, pixels: Tensor) -> tuple[int, int]:
-    """(height, width) in patches; NotApplicableError if the model does not say how large these are."""
-    size = getattr(getattr(config, "vision_config", config), "patch_size", None)
-    if not isinstance(size, int | list | tuple):
-        raise NotApplicableError(
-            "this model does not say how large its patches are, so its positions are on no known grid",
-            hint="give them to ap.watch(model, batches, grid=(height, width))",
-        )
-    height, width = (size, size) if isinstance(size, int) else size
-    return pixels.shape[-2] // height, pixels.shape[-1] // width
+        return files, None, ()
+    known = [(place.name, len(found)) for place, found in zip(folders, classes, strict=True) if found]
+    names, counts = zip(*known, strict=True)
+    return files, np.repeat(np.arange(len(names)), counts), names

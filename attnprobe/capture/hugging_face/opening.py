@@ -5,12 +5,14 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
-from attnprobe.capture.hugging_face.images import grid_of, read_images
-from attnprobe.capture.hugging_face.losses import fresh_readout, masked_token, next_token
+from attnprobe.capture.hugging_face import image_losses, text_losses
+from attnprobe.capture.hugging_face.images import Images, list_images, read_images
+from attnprobe.capture.hugging_face.patches import Patches, PatchInputs
 from attnprobe.capture.hugging_face.texts import read_texts
-from attnprobe.capture.watching import watch
+from attnprobe.capture.watching import ForeignLoss, watch
 from attnprobe.capture.watching.watched import Watched
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError, NotApplicableError, lacks_memory
 from attnprobe.models.hugging_face.loading import Head, load, read_config, read_tokenizer
@@ -50,7 +52,8 @@ class Source:
 
     @property
     def gives_labels(self) -> bool:
-        return self.label_column is not None
+        """By a column, or by folders."""
+        return self.label_column is not None if self.images is None else list_images(self.images)[1] is not None
 
     @property
     def access(self) -> dict[str, Any]:
@@ -58,17 +61,13 @@ class Source:
 
 
 def open_source(source: Source, device: torch.device, *, needs: Needs = "scores", seed: int = 0) -> Watched:
-    """Model and data as a subject. seed: of the tokens that are hidden, and of the fresh readout.
+    """Model and data as a subject. seed: of what is hidden, and of fresh readouts.
 
     ArtifactError if something cannot be read, NotApplicableError if the model has not what is needed.
     """
     config = read_config(source.model, **source.access)
-    head = head_of(config) if source.images is None else "none"
-    if needs != "scores" and head == "none":
-        named = ", ".join(config.architectures or ["no architecture"])
-        reason = f"hf:{source.model} ({named}) has no language-model head, so it reconstructs nothing"
-        raise NotApplicableError(reason, hint="take a model with such a head, or another probe")
-    model = _loaded(source, "none" if needs == "scores" else head).to(device)
+    head = head_of(config, source, needs)
+    model = _loaded(source, head).to(device)
     try:
         make = _of_texts if source.images is None else _of_images
         subject = make(model, config, source, head, needs, seed)
@@ -91,12 +90,49 @@ def _loaded(source: Source, head: Head) -> "PreTrainedModel":
     return load(source.model, head=head, attention="eager", **source.access)
 
 
-def _of_images(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
+def _of_images(model: "PreTrainedModel", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
     assert source.images is not None
     images = read_images(source.images, source.reader or source.model, limit=source.limit, **source.access)
-    model = getattr(model, "vision_model", model)  # of models that see texts and images
-    grid = grid_of(config, images.pixels)
-    return watch(model, [{"pixel_values": images.pixels}], grid=grid, only=source.only, labels=images.labels)
+    patches = Patches.of(config, images.pixels)
+    losses, labels = _image_losses(model, config, images, patches, source, head, needs, seed)
+    given = {"pixel_values": images.pixels}
+    if config.model_type == "vit_mae":  # else its encoder would see a random quarter, in random order
+        model.config.mask_ratio = 0.0
+        given["noise"] = torch.arange(patches.number).float().expand(len(images.pixels), -1)
+    inputs = PatchInputs.of([given], valid=None, device=model.device, patches=patches)
+    seeing = getattr(model, "vision_model", model)  # of models that see texts and images
+    return Watched(
+        seeing, inputs, grid=patches.grid, leading=None, only=source.only, losses=losses, initialise=None, labels=labels
+    )
+
+
+def _image_losses(
+    model: "PreTrainedModel", config: Any, images: Images, patches: Patches, source: Source, head: Head, needs: Needs,
+    seed: int,
+) -> tuple[dict[str, ForeignLoss], np.ndarray | None]:  # fmt: skip
+    """What the probe needs, and the labels of the images, which the model's own classifier numbers as it does."""
+    labels, losses = images.labels, dict[str, ForeignLoss]()
+    if needs == "both" or head == "classes":
+        if labels is None:
+            reason = f"this probe needs labels, and {source.images} has no folders of images, one for each class"
+            raise ConfigError(reason, hint="expected IMAGES/CLASS/FILE, and two classes or more")
+        if head == "classes":
+            labels = image_losses.labels_of_model(labels, images.classes, config.label2id)
+            return {"label": image_losses.own_classes(labels)}, labels
+        losses["label"] = image_losses.fresh_readout(labels, patches, _width(config), seed)
+    if needs != "scores":
+        hidden = image_losses.hidden_patches(len(images.pixels), patches, seed)
+        if head == "patches":
+            image_losses.attach_last_states(model)
+            losses["reconstruction"] = image_losses.masked_patches(hidden, patches)
+        else:
+            channels = images.pixels.shape[1]
+            losses["reconstruction"] = image_losses.greyed_patches(hidden, patches, channels, _width(config), seed)
+    return losses, labels
+
+
+def _width(config: Any) -> int:
+    return getattr(config, "vision_config", config).hidden_size
 
 
 def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
@@ -115,12 +151,14 @@ def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs
         if head == "masked" and tokenizer.mask_token_id is None:
             raise NotApplicableError("this tokenizer has no mask token", hint="save it with the model's own tokenizer")
         losses["reconstruction"] = (
-            next_token(texts) if head == "causal" else masked_token(texts, int(tokenizer.mask_token_id), seed)  # pyright: ignore[reportArgumentType]
+            text_losses.next_token(texts)
+            if head == "causal"
+            else text_losses.masked_token(texts, int(tokenizer.mask_token_id), seed)  # pyright: ignore[reportArgumentType]
         )
     if needs == "both":
         if texts.labels is None:
             raise ConfigError("this probe needs labels", hint="give a table and --label-column NAME")
-        losses["label"] = fresh_readout(texts, config.hidden_size, seed)
+        losses["label"] = text_losses.fresh_readout(texts, config.hidden_size, seed)
     if getattr(config, "is_encoder_decoder", False):
         model = model.get_encoder()  # pyright: ignore[reportCallIssue]
     model = getattr(model, "text_model", model)  # of models that see texts and images
@@ -131,9 +169,27 @@ def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs
     )
 
 
-def head_of(config: Any) -> Head:
-    """Which language-model head the weights have, by the name of the class that saved them."""
+def head_of(config: Any, source: Source, needs: Needs) -> Head:
+    """Which head is wanted of those that the weights have, by the name of the class that saved them.
+
+    NotApplicableError if there is none that could tell what is asked.
+    """
     names = config.architectures or []
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+    if source.images is not None and any("ForMaskedImageModeling" in name for name in names):
+        return "patches"  # its mask token has no place in a model without that head
+    if needs == "scores":
+        return "none"
+    if source.images is not None:
+        if needs == "both":
+            return "none"
+        if any("ForImageClassification" in name for name in names):
+            return "classes"
+    elif any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         return "causal"
-    return "masked" if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names) else "none"
+    elif any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
+        return "masked"
+    named = ", ".join(names or ["no architecture"])
+    reason = "has no language-model head, so it reconstructs nothing"
+    if source.images is not None:
+        reason = "has neither a classifier nor a head for patches that it saw hidden, so it has no loss of its own"
+    raise NotApplicableError(f"hf:{source.model} ({named}) {reason}", hint="take a model with a head, or another probe")

@@ -41,7 +41,7 @@ class Inputs:
     samples: int
 
     @classmethod
-    def of(cls, batches: Iterable[Any], *, valid: Any, device: torch.device) -> Self:
+    def of(cls, batches: Iterable[Any], *, valid: Any, device: torch.device, **more: Any) -> Self:
         """ConfigError unless all batches are of one form and their sequences of one length."""
         if isinstance(batches, Tensor | Mapping):
             raise ConfigError("batches is a single one", hint="give a list of batches, or a data loader")
@@ -67,6 +67,7 @@ class Inputs:
             valid=mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None,
             device=device,
             samples=counts.pop(),
+            **more,
         )
 
     def take(self, samples: np.ndarray) -> Batch:

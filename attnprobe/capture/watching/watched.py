@@ -200,6 +200,7 @@ class ForeignLoss:
 
     of: Callable[[Any, Batch, np.ndarray], Loss]  # (output, inputs, samples) -> loss
     prepare: Callable[[Batch, np.ndarray], Batch] = lambda inputs, samples: inputs  # hides some, for instance
+    what: str = ""  # what is told, and by which head
 
 
 class FirstPass:

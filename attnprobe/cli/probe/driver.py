@@ -77,6 +77,8 @@ class Request:
                 found.results[opened.label] = measure(opened, report)
             if opened.capture is not None:
                 say(f"{opened.label}: {opened.capture}", quiet=self.quiet)
+            for name, what in opened.losses.items():
+                say(f"{opened.label}: {name} loss: {what}", quiet=self.quiet)
         return found
 
     def progress(self, label: str) -> "AbstractContextManager[Progress]":
@@ -92,8 +94,11 @@ class Found:
 
     def captures(self) -> Record:
         """How each foreign model was watched, by its path."""
-        seen = {str(opened.path): opened.capture for opened in self.opened}
-        return {path: dataclasses.asdict(capture) for path, capture in seen.items() if capture is not None}
+        return {
+            str(opened.path): dataclasses.asdict(opened.capture) | {"losses": opened.losses}
+            for opened in self.opened
+            if opened.capture is not None
+        }
 
     def records(self, *fields: str) -> list[Record]:
         """Tidy records; fields: what the rows of this probe have beside those of every measurement."""

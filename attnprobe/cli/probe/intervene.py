@@ -125,7 +125,7 @@ def measure_interventions(
         check_same_geometry(donor, source, subject)
         given = offset_profile(source, samples, memory_limit=common["memory_limit"], progress=progress)
     common["level"] = request.level
-    loss = "label" if isinstance(opened, OpenedCheckpoint) else "reconstruction"
+    loss = opened.own_loss(subject)
     response = dose_response(subject, loss=loss, given=given, **options, **common)
     if other is None:
         return response

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false
 
-Head = Literal["none", "causal", "masked"]  # features alone, or with the language-model head on top
+# Features alone, or with a head on top: of a language model, or of one of images, for their classes or hidden patches.
+Head = Literal["none", "causal", "masked", "classes", "patches"]
 Weights = Literal["pretrained", "drawn"]
 
 INSTALL = "pip install 'attnprobe[hf]'"
@@ -186,7 +187,10 @@ def told(source: str, download: bool, permission: str, hint: str) -> Iterator[No
 
 def _class(head: Head) -> Any:
     transformers = library()
-    classes = {"none": "AutoModel", "causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM"}
+    classes = {
+        "none": "AutoModel", "causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM",
+        "classes": "AutoModelForImageClassification", "patches": "AutoModelForMaskedImageModeling",
+    }  # fmt: skip
     return getattr(transformers, classes[head])
 
 

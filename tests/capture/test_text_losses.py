@@ -13,11 +13,10 @@ import transformers
 
 from attnprobe.capture.hugging_face.opening import Source, open_source
 from attnprobe.capture.watching.watched import Watched
-from attnprobe.errors import NotApplicableError
 from attnprobe.models.hugging_face.loading import library
 from attnprobe.probes.score_gradients import trace
 from attnprobe.scores.call import AttentionCall
-from tests.capture.hugging_face_folders import write_images, write_model, write_table
+from tests.capture.hugging_face_folders import write_model, write_table
 
 pytestmark = pytest.mark.hf
 CPU, LENGTH, N = torch.device("cpu"), 11, 7
@@ -127,10 +126,3 @@ def test_double_is_the_same_model_in_float64(tmp_path: Path) -> None:
     assert other.dtype == torch.float64
     assert torch.allclose(one.double(), other, atol=1e-5)
     assert next(subject.model.parameters()).dtype == torch.float32
-
-
-def test_models_without_a_language_model_head_reconstruct_nothing(tmp_path: Path) -> None:
-    write_model("vit", tmp_path / "vit")
-    given = Source(model=str(tmp_path / "vit"), images=write_images(tmp_path / "images"))
-    with pytest.raises(NotApplicableError, match="no language-model head"):
-        open_source(given, CPU, needs="reconstruction")

@@ -24,7 +24,7 @@ def next_token(texts: Texts) -> ForeignLoss:
         predicted = texts.own[torch.as_tensor(samples)][:, 1:].to(ids.device)
         return _mean_of_tokens(output.logits[:, :-1], ids[:, 1:], predicted)
 
-    return ForeignLoss(of=of)
+    return ForeignLoss(of=of, what="next tokens, by the model's own head")
 
 
 def masked_token(texts: Texts, mask_id: int, seed: int) -> ForeignLoss:
@@ -43,7 +43,7 @@ def masked_token(texts: Texts, mask_id: int, seed: int) -> ForeignLoss:
     def of(output: Any, batch: Batch, samples: np.ndarray) -> Loss:
         return _mean_of_tokens(output.logits, *batch.targets)
 
-    return ForeignLoss(of=of, prepare=prepare)
+    return ForeignLoss(of=of, prepare=prepare, what="hidden tokens, by the model's own head")
 
 
 def fresh_readout(texts: Texts, width: int, seed: int) -> ForeignLoss:
@@ -62,14 +62,16 @@ def fresh_readout(texts: Texts, width: int, seed: int) -> ForeignLoss:
         states = output.hidden_states[-1]
         own = texts.own[torch.as_tensor(samples)].to(states)
         pooled = (states * own[..., None]).sum(1) / own.sum(1, keepdim=True)
-        outputs = pooled @ torch.from_numpy(weights).to(states)
-        classes = torch.from_numpy(labels[samples]).to(states.device)
-        right = (outputs.argmax(-1) == classes).float()
-        return Loss(
-            targets=outputs, of=lambda targets: F.cross_entropy(targets, classes, reduction="none"), accuracy=right
-        )
+        return classes_loss(pooled @ torch.from_numpy(weights).to(states), labels[samples])
 
-    return ForeignLoss(of=of, prepare=prepare)
+    return ForeignLoss(of=of, prepare=prepare, what="classes, by a readout drawn anew")
+
+
+def classes_loss(outputs: Tensor, labels: np.ndarray) -> Loss:
+    """outputs (sequence, class)."""
+    classes = torch.from_numpy(labels).to(outputs.device)
+    right = (outputs.argmax(-1) == classes).float()
+    return Loss(targets=outputs, of=lambda targets: F.cross_entropy(targets, classes, reduction="none"), accuracy=right)
 
 
 def _mean_of_tokens(logits: Tensor, ids: Tensor, chosen: Tensor) -> Loss:
