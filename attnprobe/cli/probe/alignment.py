@@ -114,6 +114,8 @@ def alignment(
 
         attnprobe probe alignment hf:models/bert --text reviews.csv --label-column stars -n 200 --null none
 
+        attnprobe probe alignment hf:models/vit --images photos
+
     Per layer, head and named direction: the mean projection of each loss's gradient with its interval, t, the label
     gradient's null under shuffled labels, how large its part that depends on labels could be beside reconstruction (in
     all heads along a direction at once), how many sequences it takes to detect the direction, and whether the
@@ -121,8 +123,8 @@ def alignment(
     orders of the positions, of the same model on the same data. Few orders give a small q only where many heads and
     directions stand out together; the verdict says how many it takes, and with how many orders one would be enough.
 
-    Reconstruction of a Hugging Face model is that of its next, or its hidden, tokens; its label loss is that of a
-    readout drawn anew from the mean of its last hidden states.
+    Reconstruction of a Hugging Face model is that of its next, or its hidden, tokens or patches (where it has no head for
+    patches, by a readout drawn anew); its label loss is that of a readout drawn anew from the mean of its last states.
     """
     from attnprobe.probes.alignment import FIELDS
     from attnprobe.report import verdicts
