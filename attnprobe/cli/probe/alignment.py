@@ -123,8 +123,8 @@ def alignment(
     orders of the positions, of the same model on the same data. Few orders give a small q only where many heads and
     directions stand out together; the verdict says how many it takes, and with how many orders one would be enough.
 
-    Reconstruction of a Hugging Face model is that of its next, or its hidden, tokens or patches (where it has no head for
-    patches, by a readout drawn anew); its label loss is that of a readout drawn anew from the mean of its last states.
+    Reconstruction of a Hugging Face model is that of its next, or its hidden, tokens or patches (by a fresh readout
+    where it has no head for patches); its label loss is that of a readout drawn anew from the mean of its last states.
     """
     from attnprobe.probes.alignment import FIELDS
     from attnprobe.report import verdicts

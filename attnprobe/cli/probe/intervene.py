@@ -78,7 +78,7 @@ def intervene(
     Dose -1 removes the profile, 0 leaves the model alone. The control adds the same values permuted over the offsets,
     and "own - shuffled" is the difference, with the draw of the controls in its interval. The model is run once for
     every control at every dose: 106 times by default. Accuracy and loss are those of the labels, or of the next (or
-    the hidden) tokens or patches of a Hugging Face model, which are asked for labels where it is a classifier of images.
+    the hidden) tokens or patches of a Hugging Face model; a classifier of images is asked for the labels.
     """
     from attnprobe.report import verdicts
     from attnprobe.report.intervention_figures import draw_dose_response
