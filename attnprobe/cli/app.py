@@ -22,6 +22,7 @@ from attnprobe.cli.runs import runs
 from attnprobe.cli.screen.output import console, drop_stdout, prepare_streams, print_error
 from attnprobe.cli.screen.usage import call
 from attnprobe.cli.settings import settings
+from attnprobe.cli.study import study_app
 from attnprobe.cli.theory import theory_app
 from attnprobe.cli.train.command import train
 from attnprobe.errors import explain
@@ -49,6 +50,7 @@ app.command()(calibrate)
 app.command()(doctor)
 app.add_typer(model_app)
 app.add_typer(probe_app)
+app.add_typer(study_app)
 app.add_typer(theory_app)
 app.add_typer(data_app)
 

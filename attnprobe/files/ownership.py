@@ -21,6 +21,10 @@ PATIENCE = 0.3  # seconds; somebody may only be looking whether there is a write
 TEMPORARY = r"\.{name}\.[a-z0-9_]{{8}}"  # what a writer that was killed leaves of a file, see ``write_atomically``
 
 
+class BusyError(ConfigError):
+    """Another process writes there now."""
+
+
 def mark(folder: Path, kind: str, **more: Any) -> None:
     """Say that attnprobe made this folder, what for, and which process writes there; makes the folder."""
     said = {"made by": "attnprobe", "kind": kind, "process": os.getpid(), "host": platform.node(), **more}
@@ -79,7 +83,7 @@ def one_writer(folder: Path) -> Iterator[None]:
             said = read_marker(folder)
             writer = f"process {said['process']} on {said['host']}" if {"process", "host"} <= set(said) else "a process"
             hint = "wait for it, stop it, or choose another --out"
-            raise ConfigError(f"{writer} is writing to {folder}", hint=hint) from None
+            raise BusyError(f"{writer} is writing to {folder}", hint=hint) from None
     try:
         yield
     finally:
@@ -96,7 +100,7 @@ def one_writer_of(file: Path) -> Iterator[None]:
             lock.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 10)
         except filelock.Timeout:
             hint = "wait for it, stop it, or give another name"
-            raise ConfigError(f"a process is writing to {file}", hint=hint) from None
+            raise BusyError(f"a process is writing to {file}", hint=hint) from None
     try:
         yield
     finally:

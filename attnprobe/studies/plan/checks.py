@@ -1,0 +1,124 @@
+"""What a study's file can say that makes no sense: told in one line before anything runs."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from attnprobe.config import did_you_mean, require
+from attnprobe.studies.published import COLUMNS
+from attnprobe.studies.study import Figure, Layout, Study
+
+SPLITS, NUMBERS = ("train", "validation", "test"), ("accuracy", "loss", "r2")
+RESULTS = (*(f"{split}_{number}" for split in SPLITS for number in NUMBERS), "seconds")  # of result.json
+RECORDED = (  # quantities of trajectory.jsonl
+    "proximity_bias", "score_sd", "label.t", "label.t.null", "label.dependent.mean", "label.dependent.t",
+    "reconstruction.t",
+)  # fmt: skip
+
+
+def check(study: Study, scale: str) -> None:
+    """ConfigError for the first thing in a study, as it is at this scale, that cannot be meant."""
+    require(
+        bool(study.axes), "axes", "is empty", hint="give at least one, like [axes.arm.scratch] with pretrain = false"
+    )
+    for axis, choices in study.axes.items():
+        require(axis.isidentifier(), f"axes.{axis}", "must be a name like arm or data_size")
+        require(bool(choices), f"axes.{axis}", "has no choices")
+    own = study.scales[scale]
+    for axis, taken in own.only.items():
+        place = f"scales.{scale}.only"
+        _axis(study, place, axis)
+        require(bool(taken), f"{place}.{axis}", "leaves no choice")
+        for choice in taken:
+            _choice(study, f"{place}.{axis}", axis, choice)
+    for number, skip in enumerate(study.skip):
+        require(bool(skip), f"skip[{number}]", "would leave out everything")
+        for axis, choice in skip.items():
+            _axis(study, f"skip[{number}]", axis)
+            _choice(study, f"skip[{number}].{axis}", axis, choice)
+    _check_presets(study, scale)
+    for name, values in study.tune.items():
+        require(bool(values), f"tune.{name}", "has no values to try")
+    for name, layout in study.tables.items():
+        _check_layout(study, f"tables.{name}", layout)
+    for name, figure in study.figures.items():
+        _check_figure(study, f"figures.{name}", figure)
+
+
+def _check_presets(study: Study, scale: str) -> None:
+    """Every place of the grid needs one preset: of the scale, or of the choices of one axis, each of which has one."""
+    own = study.scales[scale]
+    taken = {axis: {name: c for name, c in choices.items() if name in own.only.get(axis, choices)}
+             for axis, choices in study.axes.items()}  # fmt: skip
+    saying = [axis for axis, choices in taken.items() if any(choice.preset for choice in choices.values())]
+    sources = [*([f"scales.{scale}.preset"] if own.preset else []), *(f"axes.{axis}" for axis in saying)]
+    require(bool(sources), f"scales.{scale}.preset", "is missing", hint="say it there, or in all choices of one axis")
+    require(len(sources) == 1, f"scales.{scale}", f"has two presets for one run: {' and '.join(sources)}", "keep one")
+    for axis in saying:
+        for name, choice in taken[axis].items():
+            where = f"axes.{axis}.{name}"
+            require(choice.preset is not None, where, "has no preset at scale " + scale, "the others of its axis do")
+
+
+def _check_layout(study: Study, where: str, layout: Layout) -> None:
+    require(bool(layout.rows), f"{where}.rows", "is empty")
+    for key, axes in (("rows", layout.rows), ("columns", layout.columns)):
+        for axis in axes:
+            _axis(study, f"{where}.{key}", axis)
+    twice = sorted({axis for axis in layout.columns if axis in layout.rows})
+    require(not twice, f"{where}.columns", f"{', '.join(twice)} is in the rows already")
+    _number(study, where, layout.number)
+    both = (layout.compare is None) == (layout.against is None)
+    missing, other = ("against", "compare") if layout.compare else ("compare", "against")
+    require(both, f"{where}.{missing}", f"is missing beside {other}")
+    if layout.compare is not None and layout.against is not None:
+        _axis(study, f"{where}.compare", layout.compare)
+        _choice(study, f"{where}.against", layout.compare, layout.against)
+    for column, template in layout.published.items():
+        _published(study, f"{where}.published", column, template)
+
+
+def _published(study: Study, where: str, column: str, template: str) -> None:
+    known = COLUMNS[:-1]
+    require(column in known, f"{where}.{column}", "is no column of published.csv", did_you_mean(column, known))
+    for axis in re.findall(r"\{([^}]*)\}", template):
+        _axis(study, f"{where}.{column}", axis)
+    plain = re.sub(r"\{[^}]*\}", "", template)
+    require(not set("{}") & set(plain), f"{where}.{column}", "has a brace that names no axis", "write it as {axis}")
+
+
+def _check_figure(study: Study, where: str, figure: Figure) -> None:
+    for key in ("x", "lines", "panels"):
+        axis = getattr(figure, key)
+        if axis is not None:
+            _axis(study, f"{where}.{key}", axis)
+    if figure.kind == "trajectory":
+        require(figure.x is None, f"{where}.x", "is always updates where kind is 'trajectory'", "leave it out")
+        recorded = study.trajectory_every is not None
+        require(
+            recorded, f"{where}.kind", "'trajectory' needs trajectory_every, which says when to record", "2 is usual"
+        )
+        _known(f"{where}.number", figure.number, RECORDED)
+    else:
+        require(figure.x is not None, f"{where}.x", "is missing", hint=f"choose from {', '.join(study.axes)}")
+        _number(study, where, figure.number)
+    if figure.against is not None:
+        require(figure.lines is not None, f"{where}.lines", "is missing beside against")
+        _choice(study, f"{where}.against", str(figure.lines), figure.against)
+
+
+def _axis(study: Study, where: str, axis: str) -> None:
+    require(axis in study.axes, where, f"names no axis of this study: {axis!r}", did_you_mean(axis, study.axes))
+
+
+def _choice(study: Study, where: str, axis: str, name: str) -> None:
+    known: Mapping[str, object] = study.axes[axis]
+    require(name in known, where, f"names no choice of axis {axis}: {name!r}", did_you_mean(name, known))
+
+
+def _number(study: Study, where: str, number: str) -> None:
+    _known(f"{where}.number", number, (*RESULTS, *study.measures))
+
+
+def _known(where: str, number: str, known: Iterable[str]) -> None:
+    known = list(known)
+    require(number in known, where, f"{number!r} is neither in result.json nor a measure", did_you_mean(number, known))

@@ -1,0 +1,64 @@
+"""A study as it is asked for: at one scale, for some seeds, with settings for every run, in one store."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnprobe.studies.plan.grid import Arm, arms
+from attnprobe.studies.plan.keys import Planned, planned
+from attnprobe.studies.plan.reading import Source, read
+from attnprobe.studies.store.folder import Store
+from attnprobe.studies.store.outcomes import outcomes
+from attnprobe.studies.study import Outcome, Study
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """Light: to name its runs torch is loaded only where the store does not remember how."""
+
+    source: Source
+    scale: str
+    seeds: Sequence[int]
+    settings: Sequence[str]  # "section.key=value" of every run
+    store: Store
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @functools.cached_property
+    def study(self) -> Study:
+        return self.source.at(self.scale)
+
+    @functools.cached_property
+    def arms(self) -> list[Arm]:
+        return arms(self.study, self.scale, self.settings)
+
+    @functools.cached_property
+    def runs(self) -> list[Planned]:
+        """Every run of the grid, seed after seed."""
+        memory = self.store.memory if self.store.is_ours() else None
+        return planned(self.arms, self.seeds, self.study.trajectory_every, memory)
+
+    def outcomes(self) -> list[Outcome]:
+        """What the store has of every run."""
+        return outcomes(self.store, self.runs, self.study.measures)
+
+
+def request(
+    name: str,
+    *,
+    scale: str | None = None,
+    seeds: Sequence[int] | None = None,
+    settings: Sequence[str] = (),
+    out: str | Path = "studies",
+) -> Request:
+    """name: of a study, or the path of a .toml file; scale: its first one by default; seeds: as many as the scale says.
+
+    ConfigError, one line, for whatever makes no sense; runs themselves are not looked at before they are asked for.
+    """
+    source = read(name)
+    chosen = source.scale(scale)
+    numbers = list(range(source.study.scales[chosen].seeds)) if seeds is None else list(seeds)
+    return Request(source=source, scale=chosen, seeds=numbers, settings=tuple(settings), store=Store(path=Path(out)))
