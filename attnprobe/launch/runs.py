@@ -74,7 +74,8 @@ def launch(
             say(f"{len(runs)} runs, {workers} at a time")
             names = names or [f"seed {config.seed}" for config, _, _ in runs]
             works = [
-                functools.partial(carry_out, r, live=False, prefix=f"{n} ") for r, n in zip(runs, names, strict=True)
+                functools.partial(_until_signal, functools.partial(carry_out, run, live=False, prefix=f"{name} "))
+                for run, name in zip(runs, names, strict=True)
             ]
             return in_processes(works, names, workers=workers, threads=max(1, cores() // workers), stop=stop)
         return [carry_out(run, stop.is_set) for run in runs]
@@ -93,6 +94,11 @@ def run_alone(
 ) -> Result:
     with make_monitor(quiet=quiet, live=live, prefix=prefix) as monitor:
         return alone(updates(_execution(run, monitor, device=device, should_stop=should_stop, **options)))
+
+
+def _until_signal(carry_out: Callable[[Callable[[], bool]], Result]) -> Result:
+    with stop_on_signal() as stop:
+        return carry_out(stop.is_set)
 
 
 def run_together(

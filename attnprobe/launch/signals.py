@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 _heard_by: threading.Event | None = None  # of the whole process, while somebody listens
 
 
@@ -23,7 +25,7 @@ def stop_on_signal(*, second_ends: bool = True) -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.getsignal(number) for number in SIGNALS}
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
@@ -40,3 +42,17 @@ def stop_on_signal(*, second_ends: bool = True) -> Iterator[threading.Event]:
         _heard_by = None
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def listen_as_worker() -> threading.Event:
+    """For the rest of this process: the event of ``stop_on_signal``, which SIGTERM sets.
+
+    A terminal's Ctrl-C reaches all processes, but only the first one decides.
+    """
+    global _heard_by
+    _heard_by = asked = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return asked

@@ -8,7 +8,8 @@ from graphlib import TopologicalSorter
 from typing import Literal
 
 from attnprobe.errors import RunError
-from attnprobe.studies.executors.executor import Ended, Executor, LostError
+from attnprobe.launch.workers import LostError
+from attnprobe.studies.executors.executor import Ended, Executor
 from attnprobe.studies.job import Job
 from attnprobe.training.loop import Interrupted
 

@@ -8,9 +8,12 @@ from typing import Any
 from attnprobe.config import build, did_you_mean, override
 from attnprobe.errors import ConfigError, shown
 from attnprobe.studies.executors.executor import Executor
+from attnprobe.studies.executors.processes import Processes
+from attnprobe.studies.executors.ray import Ray
 from attnprobe.studies.executors.serial import Serial
+from attnprobe.studies.executors.slurm import Slurm
 
-EXECUTORS: dict[str, type[Any]] = {"serial": Serial}
+EXECUTORS: dict[str, type[Any]] = {"serial": Serial, "processes": Processes, "ray": Ray, "slurm": Slurm}
 
 
 def opened(

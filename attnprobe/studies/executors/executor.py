@@ -1,19 +1,11 @@
 """What the schedule asks of whoever carries out jobs."""
 
-import os
-import traceback
-from collections.abc import Callable
 from typing import Protocol
 
-from attnprobe.errors import RunError, explain
 from attnprobe.studies.job import Job
-from attnprobe.training.loop import Interrupted
 
-Ended = dict[str, Exception | None]  # key of a job -> why it failed, Interrupted, or None: it is done
-
-
-class LostError(RunError):
-    """Who carried a job out ended without a word; to try again may help."""
+# key of a job -> None: it is done; else why it failed, Interrupted, or LostError of one that may be tried again
+Ended = dict[str, Exception | None]
 
 
 class Executor(Protocol):
@@ -35,16 +27,3 @@ class Executor(Protocol):
     def stop(self) -> None:
         """Ask what runs to save and to end; called again and again until all have."""
         ...
-
-
-def outcome(work: Callable[[], None]) -> Exception | None:
-    """Do the work here: None, Interrupted, or what a user is told of the error."""
-    try:
-        work()
-    except Interrupted as interrupted:
-        return interrupted
-    except Exception as error:
-        if os.environ.get("ATTNPROBE_DEBUG"):
-            traceback.print_exc()
-        return explain(error)
-    return None

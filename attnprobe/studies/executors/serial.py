@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from attnprobe.config import require_positive
-from attnprobe.studies.executors.executor import Ended, outcome
+from attnprobe.launch.workers import outcome
+from attnprobe.studies.executors.executor import Ended
 from attnprobe.studies.job import Job
 from attnprobe.training.loop import Interrupted
 

@@ -10,8 +10,9 @@ import pytest
 
 from attnprobe.errors import ConfigError, RunError
 from attnprobe.launch.signals import stop_on_signal
+from attnprobe.launch.workers import LostError
 from attnprobe.studies.executors import opened
-from attnprobe.studies.executors.executor import Ended, LostError
+from attnprobe.studies.executors.executor import Ended
 from attnprobe.studies.job import Job
 from attnprobe.studies.schedule import Change, NotPossibleError, carry_out
 from attnprobe.training.loop import Interrupted
