@@ -25,8 +25,7 @@ class Scores:
         length = self.q.shape[-2]
         valid = subject.real(samples)
         self.real = torch.ones(len(samples), length, dtype=torch.bool) if valid is None else valid
-        seen = self.real[:, :, None] & self.real[:, None, :]
-        self.seen = (seen.tril() if subject.space.layout.causal else seen)[:, None]
+        self.seen = (self.real[:, :, None] & self.real[:, None, :] & visible(subject))[:, None]
         self.distance = distances(subject)
 
     @functools.cached_property
@@ -102,6 +101,17 @@ def masses(patterns: np.ndarray, shape: tuple[int, ...], *, causal: bool) -> dic
     }
 
 
+def visible(subject: Subject) -> Tensor:
+    """(query, key) bool: who sees whom, padding aside."""
+    layout, place = subject.space.layout, torch.arange(subject.space.length)
+    seen = torch.ones(len(place), len(place), dtype=torch.bool)
+    seen = seen.tril() if layout.causal else seen
+    if layout.block is None:
+        return seen
+    block = torch.div(place, layout.block, rounding_mode="floor")
+    return seen & ((block[:, None] - block).abs() < 2)
+
+
 def distances(subject: Subject) -> Tensor:
     """(length, length) |offset| on a line, Euclidean on a grid."""
     return between(subject.space.layout.shape)
@@ -116,9 +126,7 @@ def between(shape: tuple[int, ...]) -> Tensor:
 
 def unit_direction(subject: Subject, kernel: Tensor) -> Tensor:
     """A matrix (length, length) centred over the keys a query may see, padding aside, and of unit norm."""
-    seen = torch.ones(len(kernel), len(kernel), dtype=torch.bool)
-    seen = seen.tril() if subject.space.layout.causal else seen
-    kernel = kernel.double()
+    seen, kernel = visible(subject), kernel.double()
     centred = (kernel - (kernel * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True)) * seen
     return centred / centred.norm()
 
@@ -128,8 +136,7 @@ def on_real_pairs(subject: Subject, direction: Tensor) -> Tensor:
     real = subject.real(np.arange(subject.samples))
     if real is None:
         return direction
-    seen = real[:, :, None] & real[:, None, :]
-    seen = (seen.tril() if subject.space.layout.causal else seen)[:, None]
+    seen = (real[:, :, None] & real[:, None, :] & visible(subject))[:, None]
     mean = (direction * seen).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1)
     centred = (direction - mean) * seen
     return centred / centred.norm(dim=(-2, -1), keepdim=True)
@@ -158,8 +165,7 @@ def offset_share(subject: Subject, gradients: Tensor) -> np.ndarray:
     places = torch.stack(torch.meshgrid(*(torch.arange(size) for size in shape), indexing="ij"), -1).flatten(0, -2)
     offsets = (places - places[:, None]).flatten(0, 1)  # key - query
     _, number = offsets.unique(dim=0, return_inverse=True)
-    seen = torch.ones(len(places), len(places), dtype=torch.bool)
-    seen = (seen.tril() if subject.space.layout.causal else seen).flatten()
+    seen = visible(subject).flatten()
     flat = gradients.double().flatten(-2)[..., seen]
     number = number[seen]
     counts = torch.bincount(number).double()

@@ -21,30 +21,33 @@ from attnprobe.config import require
 from attnprobe.errors import AttnprobeError, ConfigError
 from attnprobe.models import Transformer, TransformerConfig
 from attnprobe.models.initialisation import make_model
+from attnprobe.models.mixers.attention import AttentionSettings
+from attnprobe.models.mixers.block_local import BlockLocalSettings
 from attnprobe.streams import stream
 from attnprobe.tasks import Spec, Split
 from attnprobe.tasks.fashion_mnist import FashionMNIST
 from attnprobe.tasks.textures import Textures
 
 Positions = Literal["none", "learned", "sinusoidal", "rotary"]
-Visibility = Literal["full", "padded", "causal"]
+Visibility = Literal["full", "padded", "causal", "windows"]
 Source = Literal["white", "permuted"]
 
 POSITIONS: tuple[Positions, ...] = ("none", "learned", "sinusoidal", "rotary")
-VISIBILITIES: tuple[Visibility, ...] = ("full", "padded", "causal")
+VISIBILITIES: tuple[Visibility, ...] = ("full", "padded", "causal", "windows")
 SOURCES: tuple[Source, ...] = ("white", "permuted")
 
 N = 40  # sequences that the probes see
 POPULATION = 1500  # others, which tell the truth: its own error takes .003 off a coverage of .95
 SIDE, CLASSES = 4, 3
 LENGTH = SIDE * SIDE
+WINDOW = 3  # of attention in windows, which sees its neighbours too
 SHORTEST = 8  # real positions of a padded sequence
 RADIUS = 2.0  # of the direction along which gradients are measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One kind of world. Full attention sees a grid of pixels; padded and causal sequences are lines."""
+    """One kind of world. Full attention sees a grid of pixels; the other sequences are lines."""
 
     positions: Positions
     visibility: Visibility
@@ -127,8 +130,9 @@ def replica(cell: Cell, number: int, *, seed: int) -> Replica:
     own = int(draws.integers(2**31))
     spec, values = inputs(cell, N + POPULATION, draws)
     config = TransformerConfig(
-        d_model=8, layers=1, heads=2, d_mlp=16, positions=cell.positions, causal=cell.visibility == "causal"
-    )
+        d_model=8, layers=1, heads=2, d_mlp=16, positions=cell.positions, causal=cell.visibility == "causal",
+        mixer=BlockLocalSettings(window=WINDOW) if cell.visibility == "windows" else AttentionSettings(),
+    )  # fmt: skip
     labels = torch.from_numpy(draws.integers(CLASSES, size=len(values)))
     lengths = None
     if cell.visibility == "padded":

@@ -50,7 +50,7 @@ def test_every_head_counts_as_often_as_any_other() -> None:
 
 
 def test_cells_are_chosen_by_their_axes() -> None:
-    assert len(all_cells()) == 24
+    assert len(all_cells()) == 32
     chosen = chosen_cells(["positions=learned,rotary", "data=white"])
     assert [cell.name for cell in chosen] == [
         f"{positions}/{visibility}/white" for positions in ("learned", "rotary") for visibility in worlds.VISIBILITIES

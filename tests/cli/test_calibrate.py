@@ -26,7 +26,7 @@ def test_a_small_calibration_writes_everything(attnprobe) -> None:
     assert document["figures"] == ["rates.png"]
     assert document["settings"]["sequences"] == 40
     cells = {row["cell"] for row in document["rows"] if row["kind"] != "power"}
-    assert cells == {"none/full/white", "none/padded/white", "none/causal/white", "all cells"}
+    assert cells == {f"none/{seen}/white" for seen in ("full", "padded", "causal", "windows")} | {"all cells"}
     planted = [row["cell"] for row in document["rows"] if row["kind"] == "power"]
     assert planted == ["shift 0.2", "shift 0.4", "shift 0.6"]
     page = Path("page.md").read_text()
@@ -39,7 +39,7 @@ def test_a_small_calibration_writes_everything(attnprobe) -> None:
     kept = Path("kept.jsonl").read_bytes()
     again = attnprobe(*SMALL, "--probe", "control", *files)
     assert again.code == 0
-    assert "18 of 18 answers are in kept.jsonl already" in again.err
+    assert "21 of 21 answers are in kept.jsonl already" in again.err
     assert Path("kept.jsonl").read_bytes() == kept
     assert "planted effects" in again.out
 
@@ -104,7 +104,7 @@ def test_what_was_finished_is_shown_when_it_is_stopped(attnprobe, monkeypatch: p
     assert "none/causal/white" not in Path("page.md").read_text()
     again = attnprobe(*SMALL, "--probe", "control", "--no-power")
     assert again.code == 0
-    assert len(calls) == 9
+    assert len(calls) == 12
 
 
 def test_every_commit_that_measured_is_named(attnprobe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ SYSTEM = S4DSettings(states=8, step_low=0.01, step_high=1.0)
 
 
 def asked(cell: Cell) -> bool:
-    """Neither data nor codes of positions touch a kernel."""
-    return cell.positions == "none" and cell.data == "white"
+    """Neither data nor codes of positions touch a kernel, and nothing limits what it sees but causality."""
+    return cell.positions == "none" and cell.data == "white" and cell.visibility != "windows"
 
 
 def check(replica: Replica) -> list[Outcome]:

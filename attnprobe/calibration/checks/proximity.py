@@ -20,7 +20,7 @@ def check(replica: Replica) -> list[Outcome]:
         outcomes += _of_one_model(replica, include_self=False)
     if replica.cell.name in POOLED:
         outcomes += _of_seeds(replica)
-    if replica.cell.positions == "none" and replica.cell.data == "white":
+    if replica.cell.positions == "none" and replica.cell.data == "white" and replica.cell.visibility != "windows":
         outcomes.append(_of_keys(replica))
     return outcomes
 
