@@ -108,6 +108,25 @@ def test_what_nobody_knows_how_to_start_is_not_drawn_anew() -> None:
     assert {row.p_value for row in rows} == {None}
 
 
+class SoftmaxModule(Written):
+    """The softmax is a module of its own, which has no parameters: exporters write attention so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.softmax = nn.Softmax(dim=-1)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.softmax(q @ k.mT) @ v
+
+
+def test_a_module_without_parameters_has_nothing_to_draw_anew() -> None:
+    subject = watch(SoftmaxModule(), [inputs()])
+    assert [layer.name for layer in subject.layers] == ["softmax"]
+    with pytest.raises(NotApplicableError, match="softmax shows no W_Q and W_K of its own"):
+        subject.redrawn(0)
+    assert {row.p_value for row in proximity.measure(subject, n=N).rows} == {None}
+
+
 def test_parts_of_scores_that_were_not_seen_as_products_are_refused() -> None:
     with pytest.raises(NotApplicableError, match="not seen as products"):
         decomposition.measure(watch(Written(), [inputs()]))

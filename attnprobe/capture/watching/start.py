@@ -51,7 +51,7 @@ def entries_of_scores(model: nn.Module, calls: Sequence[AttentionCall]) -> dict[
 def _depend(x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Which entries of the parameters change some entry of x."""
     found = {name: torch.zeros(p.shape, dtype=torch.bool, device=p.device) for name, p in parameters.items()}
-    if not x.requires_grad:
+    if not parameters or not x.requires_grad:
         return found
     weights = torch.linspace(0.5, 1.5, x.numel(), dtype=x.dtype, device=x.device).view(x.shape)  # nothing cancels
     gradients = torch.autograd.grad(
