@@ -52,7 +52,7 @@ def test_known_kernels() -> None:
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("name", ["s4", "s4d", "dlr"])
+@pytest.mark.parametrize("name", ["s4", "s4d", "dlr", "spade", "mega"])
 def test_kernels_by_offset_are_what_a_layer_does_to_an_impulse(name: str, causal: bool) -> None:
     spec = Spec(length=7, classes=2, channels=1)
     table = {"d_model": 4, "heads": 1, "d_mlp": 0, "causal": causal, "mixer": {"name": name, "states": 6}}
@@ -66,6 +66,21 @@ def test_kernels_by_offset_are_what_a_layer_does_to_an_impulse(name: str, causal
         out = (convolution(impulse) - convolution.skip * impulse)[0].detach().numpy()
         wanted = np.stack([kernel[:, key - query + 6] for query in range(7)])
         assert np.abs(out - wanted).max() < 1e-12
+    found = measure([kernel], convolutions.layout(model))
+    assert np.array_equal(found.largest, np.abs(kernel).max(0)[None])
+    assert (found.largest[0, :6] > 0).all()
+    assert (found.largest[0, 7:] > 0).all() != causal
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_of_spade_only_the_layers_beside_a_state_space_have_one(causal: bool) -> None:
+    table = {"d_model": 4, "heads": 1, "layers": 3, "causal": causal, "mixer": {"name": "spade", "states": 6}}
+    table["mixer"]["augmented"] = 2
+    model = make_model(build(TransformerConfig, table), Spec(length=7, classes=2), "values", seed=0)
+    assert len(convolutions.kernels(model)) == 2
+    start = convolutions.at_the_start(model, 0)
+    for mine, other in zip(convolutions.kernels(model), convolutions.kernels(start), strict=True):
+        assert np.array_equal(mine, other)
 
 
 def test_attention_has_none() -> None:
