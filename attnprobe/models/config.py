@@ -68,7 +68,8 @@ class TransformerConfig:
         fits = self.d_model % self.heads == 0 or "heads" not in self.mixer.layer.obeys
         require(fits, "d_model", f"must be divisible by heads, got {self.d_model} and {self.heads} heads")
         even = self.positions != "rotary" or (self.d_model // self.heads) % 2 == 0
-        require(even, "positions", "rotary needs an even number of channels per head")
+        message = f"rotary needs an even number of channels per head, not {self.d_model} / {self.heads}"
+        require(even, "positions", message, "change model.d_model or model.heads, or take other positions")
         sees_nothing = self.readout == "token" and self.causal
         require(not sees_nothing, "readout", "token cannot be causal: the class token stands first")
         for name in ("dropout", "attention_dropout", "embedding_dropout"):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnprobe.errors import ConfigError
+from attnprobe.models import Transformer
 from attnprobe.models.parameter_sets import matching, sets_of
 from attnprobe.models.parts import Part, below
 
@@ -22,7 +23,7 @@ class Transfer:
     unfit: tuple[str, ...]  # asked for, but a head of another size
 
 
-def transfer(model: nn.Module, source: nn.Module, wanted: str | tuple[str, ...]) -> Transfer:
+def transfer(model: Transformer, source: Transformer, wanted: str | tuple[str, ...]) -> Transfer:
     """Copy the parameters named by ``wanted`` (a set's name or patterns) from ``source`` into ``model``.
 
     With all parameters of a part go its buffers, such as the running averages of a batch norm.
@@ -34,7 +35,7 @@ def transfer(model: nn.Module, source: nn.Module, wanted: str | tuple[str, ...])
     if wrong:
         have = tuple(given[wrong[0]].shape) if wrong[0] in given else "nothing of that name"
         message = f"cannot carry over {wrong[0]}: shape {tuple(own[wrong[0]].shape)} is needed, the source has {have}"
-        raise ConfigError(message, hint="use the same model settings in both phases, or transfer fewer parameters")
+        raise ConfigError(message, hint=_remedy(model, source))
     with torch.no_grad():
         for name in sorted(selected - unfit):
             own[name].copy_(given[name])
@@ -47,6 +48,14 @@ def transfer(model: nn.Module, source: nn.Module, wanted: str | tuple[str, ...])
         fresh=tuple(sorted(set(own) - selected)),
         unfit=tuple(sorted(unfit)),
     )
+
+
+def _remedy(model: Transformer, source: Transformer) -> str:
+    own, given = model.spec.length, source.spec.length
+    if own == given:
+        return "use the same model settings in both phases, or transfer fewer parameters"
+    reason = f"sequences have {own} positions here, those of the source {given}, and some parameters belong to a length"
+    return f"{reason}: transfer fewer, or take other model.positions (sinusoidal, rotary) or another model.mixer"
 
 
 def _tell_parts(model: nn.Module, source: nn.Module, carried: set[str]) -> None:
