@@ -16,7 +16,7 @@ from attnprobe.report.training_figures import read_curve
 from attnprobe.tasks import bidmc, fashion_mnist, images, retrieval, speech, text
 from attnprobe.tasks.listops import published as listops
 from attnprobe.tasks.own.arrays import Arrays
-from attnprobe.tasks.own.images import read_header, read_pixels
+from attnprobe.tasks.own.pictures import Picture, read_header, read_pixels
 from attnprobe.tasks.own.table import Table
 from attnprobe.tasks.pathfinder import published as pathfinder
 from attnprobe.training.saved.checkpoint import load_checkpoint
@@ -151,7 +151,8 @@ PARSERS: dict[str, Parser] = {
     ),
     "own image": Parser(
         group="data", file="mine.png", content=png,
-        read=lambda path: (read_header(path), read_pixels(path, (8, 8), 3)), more=lambda: [of_png],
+        read=lambda path: (read_header(Picture(name=path)), read_pixels(Picture(name=path), (8, 8), 3)),
+        more=lambda: [of_png],
     ),
     "tar": Parser(
         group="archives", file="a.tar.gz", content=tar, read=open_archive,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attnprobe.errors import ArtifactError
 from attnprobe.models.hugging_face.loading import library, place_of, told
-from attnprobe.tasks.own.images import ENDINGS, inside, opened
+from attnprobe.tasks.own.pictures import ENDINGS, inside, opened
 
 AT_ONCE = 64  # images that are prepared together
 

@@ -1,5 +1,6 @@
 """attnprobe train: one run, or one per seed."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,7 +38,9 @@ def train(
     ] = "textures",
     out: Annotated[
         Path | None,
-        typer.Option(help="Run directory; with --seeds the folder of all.", show_default="runs/<preset>-s<seed>"),
+        typer.Option(
+            help="Run directory; with --seeds the folder of all.", show_default="runs/<preset>[-<file>]-s<seed>"
+        ),
     ] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation, order and masks.")] = None,
@@ -163,7 +166,7 @@ def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None, *, se
     source = configs[0].pretrained
     arm = "-continued" if source else "" if configs[0].pretrain else "-scratch"
     while True:
-        name = f"{Path(preset).stem}{arm}"
+        name = f"{Path(preset).stem}{own_files(preset, configs[0])}{arm}"
         group = out or Path("runs") / name
         if several:
             folders = [group / f"s{config.seed}" for config in configs]
@@ -173,3 +176,12 @@ def run_folders(preset: str, configs: "list[RunConfig]", out: Path | None, *, se
         if out is not None or not taken:
             return folders
         arm += "-continued"
+
+
+def own_files(preset: str, config: "RunConfig") -> str:
+    """Of a person's own files their name, which tells runs of one preset apart; a settings file has its own."""
+    from attnprobe.tasks.own.source import OwnData
+
+    path = config.task.path if isinstance(config.task, OwnData) and not preset.endswith(".toml") else None
+    name = "" if path is None else re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:40]
+    return f"-{name}" if name else ""

@@ -4,5 +4,5 @@
 OWN = {
     "arrays": "an .npz or .safetensors file",
     "table": "a .csv, .tsv, .parquet or .arrow file, or a folder that the library datasets saved",
-    "images": "a folder with a folder of image files for each class",
+    "images": "a folder with a folder of image files for each class, or a table with a column of images",
 }

@@ -170,6 +170,15 @@ def saved_files(folder: Path) -> list[tuple[str | None, Path]]:
     return [(part if known else None, file) for part, file in zip(parts, found, strict=True)]
 
 
+def holds_data_set(path: Path) -> bool:
+    """Whether a path is a table, or a folder of one."""
+    if not path.is_dir():
+        return path.suffix.lower() in FORMATS
+    places = [place for place in (path, path / "data") if place.is_dir()]
+    known = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    return known or any(next(place.glob("*.parquet"), None) is not None for place in places)
+
+
 def data_files(folder: Path) -> list[Path]:
     names = [entry["filename"] for entry in read_json(folder / "state.json")["_data_files"]]
     return [folder / plain(folder, name) for name in names]

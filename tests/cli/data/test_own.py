@@ -9,6 +9,7 @@ import pytest
 from tests.tasks.true_formats import write_arrays, write_images, write_table
 
 TINY = ["model.d_model=8", "model.heads=2", "model.d_mlp=8", "model.layers=1", "pretrain.epochs=1", "finetune.epochs=1"]
+SHORT = [part for change in TINY for part in ("-s", change)]
 FILES = {"arrays": "values.npz", "arrays-tokens": "tokens.npz", "table": "texts.csv", "images": "photos"}
 
 
@@ -21,8 +22,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def train(attnprobe, preset: str, *more: str):
-    changes = [part for change in TINY for part in ("-s", change)]
-    return attnprobe("train", preset, "-s", f"task.path={FILES[preset]}", *changes, "--out", "run", "-q", *more)
+    return attnprobe("train", preset, "-s", f"task.path={FILES[preset]}", *SHORT, "--out", "run", "-q", *more)
 
 
 @pytest.mark.parametrize("preset", FILES)
@@ -114,6 +114,20 @@ def test_an_interrupted_run_goes_on_only_with_the_same_data(attnprobe, files: Pa
     outcome = train(attnprobe, "table", "--resume")
     assert outcome.code == 3
     outcome.complains("was started on other data than is found now")
+
+
+def test_runs_on_different_files_go_to_different_folders(attnprobe, files: Path) -> None:
+    def folders(preset: str, *arguments: str) -> list[str]:
+        return attnprobe("train", preset, *arguments, "--dry-run", "--json").document()["run_dirs"]
+
+    (files / "more texts!.csv").write_bytes((files / "texts.csv").read_bytes())
+    assert folders("table", "-s", "task.path=texts.csv") == ["runs/table-texts-s0"]
+    assert folders("table", "-s", "task.path=more texts!.csv") == ["runs/table-more-texts-s0"]
+    assert folders("images", "-s", "task.path=photos", "--no-pretrain") == ["runs/images-photos-scratch-s0"]
+    settings = attnprobe("train", "table", "-s", "task.path=texts.csv", "--out", "run", "-q", *SHORT)
+    assert settings.code == 0
+    Path("run/run.toml").rename("mine.toml")
+    assert folders("mine.toml") == ["runs/mine-s0"]
 
 
 def test_settings_of_the_task_reach_a_phase_that_changes_some(attnprobe, tmp_path: Path) -> None:

@@ -244,6 +244,7 @@ def test_impossible_settings_are_refused(bad: dict[str, Any]) -> None:
         Arrays(**bad)
 
 
+@pytest.mark.data
 def test_safetensors(tmp_path: Path) -> None:
     library = pytest.importorskip("safetensors.torch")
     tensors = {"inputs": torch.from_numpy(VALUES).bfloat16(), "labels": torch.from_numpy(LABELS)}

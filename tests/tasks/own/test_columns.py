@@ -12,6 +12,7 @@ from attnprobe.tasks.own.table import Table
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+pytestmark = pytest.mark.data
 N = 23
 TEXTS = [f"text {i} " + "é" * (i % 5) for i in range(N)]
 LABELS = [i % 2 for i in range(N)]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.tasks.images import luma
-from attnprobe.tasks.own import images
+from attnprobe.tasks.own import images, pictures
 from attnprobe.tasks.own.images import ImageFolder
 
 SIZE = (5, 7)  # rows, columns
@@ -138,7 +138,7 @@ def test_damaged_and_strange_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Image.fromarray(np.ones(SIZE, np.float32)).save(folder / "cat" / "wide.tiff")
     refused(folder, "pixels of 32 bits")
     (folder / "cat" / "wide.tiff").unlink()
-    monkeypatch.setattr(images, "MOST_PIXELS", 34)
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 34)
     refused(folder, "has 5 x 7|has 7 x 5 pixels, more than is opened")
 
 
