@@ -15,6 +15,7 @@ from attnprobe.objectives import OBJECTIVES, Objective, has_accuracy, reconstruc
 from attnprobe.tasks import TASKS, Spec, Task
 
 DEFAULT_PRESET = "textures"
+SECTIONS = {"pretrain": "pretrained", "finetune": "finetuned"}  # of the settings, and what their checkpoints are called
 
 AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]  # torch's names of what computes attention
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -99,6 +100,10 @@ class Engine:
     # its longest member, as published
     batching: Literal["buckets", "padded", "longest"] = "buckets"
     attention: Literal["auto", AttentionKernel] = "auto"  # auto: the fastest when the run starts
+    # when a loss is NaN or infinite. stop: the last good state stays saved; skip: updates whose loss or gradient is not
+    # finite are left out; restart: go on from the last save with half the learning rate, at most three times in a phase;
+    # a run that stopped may be resumed with another choice
+    on_nan: Literal["stop", "skip", "restart"] = "stop"
 
     def __post_init__(self) -> None:
         require_positive(self, "evaluation_batch", "evaluation_tokens")
@@ -130,7 +135,7 @@ class RunConfig:
 
     def phases(self) -> dict[str, Phase]:
         """Phases in order, by the name their checkpoint bears."""
-        named = {"pretrained": self.pretrain, "finetuned": self.finetune}
+        named = {name: getattr(self, section) for section, name in SECTIONS.items()}
         return {name: phase for name, phase in named.items() if phase is not None}
 
     def task_of(self, phase: Phase) -> Task:
@@ -191,8 +196,13 @@ def to_table(run: RunConfig) -> config.Table:
 
 
 def fingerprint(run: RunConfig) -> str:
-    """A short hash of all settings: equal fingerprints ask for the same run."""
-    text = json.dumps(to_table(run), sort_keys=True)
+    """A short hash of all settings: equal fingerprints ask for the same run.
+
+    What is done about a loss that is no number is left out: as long as there is none, the run is the same.
+    """
+    table = to_table(run)
+    del table["engine"]["on_nan"]
+    text = json.dumps(table, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -22,7 +22,8 @@ from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Outline, Split
 from attnprobe.training import operations
 from attnprobe.training.buckets import evaluation_batch
-from attnprobe.training.loop import Trainer, evaluate
+from attnprobe.training.evaluation import evaluate
+from attnprobe.training.loop import Trainer
 from attnprobe.training.transfer import freeze
 from attnprobe.training.walk import blank, random_split, sizes_of, walk
 

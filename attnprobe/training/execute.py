@@ -1,5 +1,6 @@
 """Carry out a run: phase after phase, from settings to a finished run directory."""
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,20 @@ import torch
 
 from attnprobe import published, run
 from attnprobe.config import choice_name
+from attnprobe.errors import ConfigError
 from attnprobe.files import reading, write_atomically
-from attnprobe.machine import now
 from attnprobe.models import Transformer, make_model
 from attnprobe.models.initialisation import state_on_cpu
 from attnprobe.objectives import OBJECTIVES, Objective
 from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data
-from attnprobe.training.execution import Execution, Moment
-from attnprobe.training.loop import Trainer, Training, alone, evaluate_phase
+from attnprobe.training.evaluation import evaluate_phase
+from attnprobe.training.execution import Execution, Moment, Recorder
+from attnprobe.training.guards.hints import how_to_go_on
+from attnprobe.training.guards.losses import MOST_RESTARTS, DivergedError
+from attnprobe.training.loop import Trainer, Training, alone
 from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from attnprobe.training.saved.claim import check_claim, claimed
+from attnprobe.training.saved.claim import check_claim, claimed, keep_settings
 from attnprobe.training.saved.manifest import make_manifest
 from attnprobe.training.saved.replacing import remove_kept, where_kept
 from attnprobe.training.saved.resuming import RESUME_FORMAT, RESUME_VERSION, read_resume
@@ -42,6 +46,9 @@ def execute(config: RunConfig, out: Path, **fields: Any) -> dict[str, Any]:
 def updates(execution: Execution) -> Training[dict[str, Any]]:
     """A whole run as the generator of its updates (see ``loop``); returns the content of result.json."""
     config, directory = execution.config, execution.directory
+    if config.engine.on_nan == "restart" and execution.world.size > 1:
+        hint = "take --on-nan skip, or one process"
+        raise ConfigError("--on-nan restart goes back to a save, and processes that share a run save apart", hint)
     claim = {"resume": execution.resume, "overwrite": execution.overwrite}
     check_claim(directory, config, **claim)
     start = starting_point(config)
@@ -64,6 +71,7 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
                 return finished | {"run_dir": str(directory.path), "checkpoints": directory.checkpoints()}
             directory.check_same_data(manifest)
             _restore(execution)
+            keep_settings(directory, config)
         if kept := where_kept(directory.path):
             execution.monitor.message(kept)
         for line in published.lines(run.to_table(config)):
@@ -105,31 +113,63 @@ def _run_phase(execution: Execution, name: str, phase: Phase, source: Transforme
     if not directory.checkpoint("init").exists():
         initial = Checkpoint(phase="init", epoch=0, numbers={}, state=state_on_cpu(model), **common)
         save_checkpoint(directory.checkpoint("init"), initial)
-    trainer = Trainer(
-        model.to(execution.device), data, name, phase, execution.engine(name), seed=config.seed, world=execution.world
-    )
+    model.to(execution.device)
+
+    def new_trainer() -> Trainer:
+        engine = execution.engine(name)
+        return Trainer(model, data, name, phase, engine, seed=config.seed, world=execution.world)
 
     def watch(step: int) -> None:
         if execution.watch is not None:
             trained = run.objectives(config, execution.pretrain)
             execution.watch(Moment(phase=name, step=step, model=model, data=data, objectives=trained))
 
+    trainer = new_trainer()
     if execution.resumed is not None and execution.resumed["phase"] == name:
         with reading(directory.resume, START_AGAIN):
             trainer.load_state_dict(execution.resumed["trainer"])
     else:
         watch(0)  # an interrupted run has seen the start of the phase
-    yield from trainer.fit(
-        _Recorder(execution),
-        should_stop=execution.should_stop,
-        save=lambda force: _save_resume(execution, trainer, force),
-        watch=watch,
-    )
+        if config.engine.on_nan == "restart":
+            write_resume(execution, trainer)  # to have something to go back to
+    while True:
+        try:
+            yield from trainer.fit(
+                Recorder(execution),
+                should_stop=execution.should_stop,
+                save=functools.partial(_save_resume, execution, trainer),
+                watch=watch,
+            )
+            break
+        except DivergedError as error:
+            if config.engine.on_nan != "restart" or len(trainer.progress.restarts) == MOST_RESTARTS:
+                error.hint = how_to_go_on(execution, trainer)
+                raise
+            trainer = _gone_back(execution, trainer.progress.restarts, error, new_trainer())
     _note_mode(execution, trainer)
     best = trainer.progress
     numbers, epoch = best.best_numbers, best.best_epoch + 1
     save_checkpoint(path, Checkpoint(phase=name, epoch=epoch, numbers=numbers, state=state_on_cpu(model), **common))
     return model
+
+
+def _gone_back(execution: Execution, restarts: list[dict[str, Any]], error: DivergedError, trainer: Trainer) -> Trainer:
+    """After an update that is no number: the trainer as it was last saved, with half the learning rate, and saved so.
+
+    restarts: those before this one.
+    """
+    directory = execution.directory
+    document = read_resume(directory.resume, list(execution.config.phases()))
+    with reading(directory.resume, START_AGAIN):
+        trainer.load_state_dict(document["trainer"])
+    directory.truncate(document["sizes"])
+    step = trainer.progress.step
+    trainer.progress.restarts = [*restarts, {"update": error.update, "back_to": step}]
+    write_resume(execution, trainer)
+    directory.amend_manifest("restarts", {trainer.name: trainer.progress.restarts})
+    times = f"{len(restarts) + 1} of at most {MOST_RESTARTS}"
+    execution.monitor.message(f"{error}; going back to update {step} with half the learning rate ({times})")
+    return trainer
 
 
 def _untrained(execution: Execution, name: str, phase: Phase, data: Data, source: Transformer | None) -> Transformer:
@@ -194,8 +234,17 @@ def _save_resume(execution: Execution, trainer: Trainer, force: bool) -> None:
 
 
 def write_resume(execution: Execution, trainer: Trainer) -> None:
-    """Save where a run stands between two updates; that of a member counts once all members have written theirs."""
+    """Save where a run stands between two updates; that of a member counts once all members have written theirs.
+
+    DivergedError, and the last save stays, if there are numbers in it that are not finite.
+    """
     directory = execution.directory
+    try:
+        trainer.check_finite()
+    except DivergedError:
+        if execution.world.size > 1:
+            return  # others save at other times; all processes find out together at the end of the epoch
+        raise
     names = list(execution.config.phases())
     document = {
         "format": RESUME_FORMAT,
@@ -210,6 +259,11 @@ def write_resume(execution: Execution, trainer: Trainer) -> None:
     path = directory.resume_next if execution.in_group else directory.resume
     write_atomically(path, lambda file: torch.save(document, file))
     execution.last_save = time.perf_counter()
+    execution.saved = _held(directory, trainer.name, trainer.progress.step)
+
+
+def _held(directory: RunDirectory, phase: str, step: int) -> str:
+    return f"{directory.resume} holds the run after update {step} of the {phase} phase"
 
 
 def _restore(execution: Execution) -> None:
@@ -230,24 +284,10 @@ def _restore(execution: Execution) -> None:
         known = run.from_checkpoint_table(saved, str(directory.resume))
         if run.fingerprint(known) != run.fingerprint(execution.config):
             raise ValueError("it was saved by a run with other settings")
+        execution.saved = _held(directory, document["phase"], document["trainer"]["progress"]["step"])
     execution.resumed = document
     execution.seconds_before = document["seconds"]
     directory.truncate(document["sizes"])
-
-
-class _Recorder:
-    """Passes progress on to the run's monitor, and writes each finished epoch into metrics.jsonl."""
-
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
-        monitor = execution.monitor
-        self.message, self.phase_started, self.stepped = monitor.message, monitor.phase_started, monitor.stepped
-
-    def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
-        record = {"phase": name, "epoch": epoch + 1, **numbers, "seconds": round(self.execution.seconds(), 3)}
-        directory = self.execution.directory
-        directory.append(directory.metrics, [record | {"time": now()}])
-        self.execution.monitor.epoch_finished(name, epoch, numbers)
 
 
 def _list(names: tuple[str, ...]) -> str:

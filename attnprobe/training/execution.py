@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnprobe.machine import now
 from attnprobe.models import Transformer
 from attnprobe.objectives import Objective
 from attnprobe.run import Engine, Phase, RunConfig
@@ -53,6 +54,7 @@ class Execution:
     in_group: bool = False  # a member of an ensemble, whose driver says when it is time to save (see ``group_saves``)
     resume_from: Path | None = None  # None: what the run directory has
     resumed: dict[str, Any] | None = None  # the content of resume.pt, if an interrupted run is continued
+    saved: str = ""  # what resume.pt holds, in words; nothing as long as there is none
     pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
     profile: Tensor | None = None  # that of model.score_profile, once the run has begun
     seconds_before: float = 0.0
@@ -71,3 +73,18 @@ class Execution:
 
     def seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
+
+
+class Recorder:
+    """Passes progress on to the run's monitor, and writes each finished epoch into metrics.jsonl."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        monitor = execution.monitor
+        self.message, self.phase_started, self.stepped = monitor.message, monitor.phase_started, monitor.stepped
+
+    def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
+        record = {"phase": name, "epoch": epoch + 1, **numbers, "seconds": round(self.execution.seconds(), 3)}
+        directory = self.execution.directory
+        directory.append(directory.metrics, [record | {"time": now()}])
+        self.execution.monitor.epoch_finished(name, epoch, numbers)

@@ -16,22 +16,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from attnprobe.errors import RunError
 from attnprobe.models import Transformer
 from attnprobe.models.initialisation import generator_for, state_on_cpu
-from attnprobe.models.mixers.state_space.layer import unchanging
-from attnprobe.objectives import EVALUATION, Objective, Regression
+from attnprobe.objectives import EVALUATION
 from attnprobe.run import Engine, Phase
-from attnprobe.tasks import Batch, Data, Split
-from attnprobe.training.buckets import Batches, evaluation_batch, evaluation_batches, training_batches, trims
+from attnprobe.tasks import Batch, Data
+from attnprobe.training.buckets import Batches, training_batches, trims
 from attnprobe.training.distributed import World
+from attnprobe.training.evaluation import evaluate_phase, means
+from attnprobe.training.guards import losses as guard
+from attnprobe.training.guards.losses import DivergedError
 from attnprobe.training.monitor import Monitor
 from attnprobe.training.saved.checkpoint import check_tensors
 from attnprobe.training.saved.resuming import check_progress, checked_optimizer
 from attnprobe.training.selection import Numbers, Plateau, is_better, is_exhausted, is_kept, watched
-from attnprobe.training.updates.arithmetic import process_settings
 from attnprobe.training.updates.optim import learning_rate, make_optimizer
-from attnprobe.training.updates.steppers import STEPPERS, arithmetic, choose_mode, instead
+from attnprobe.training.updates.steppers import STEPPERS, choose_mode, instead
 
 State = dict[str, Tensor]
 Returned = TypeVar("Returned")
@@ -47,6 +47,9 @@ class Progress:
 
     step: int = 0  # updates made so far in this phase
     sums: Tensor | None = None  # (3,) loss, count, correct of the running epoch
+    losses: Tensor | None = None  # (steps per epoch,) mean losses of its updates, see guards.losses
+    before: Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0))  # the last ones of the epochs before
+    restarts: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # each has halved the learning rate
     best_epoch: int = -1  # the one that is kept, from 0
     improved: int = -1  # the last one that was better than all before it
     plateau: dict[str, Any] = dataclasses.field(default_factory=dict)  # of selection.Plateau
@@ -125,6 +128,7 @@ class Trainer:
         ``should_stop`` is asked between steps; if it says yes, or if Interrupted is thrown in instead of an answer,
         ``save(True)`` is called and Interrupted is raised. ``save(False)`` is called before each step and decides
         itself whether it is time to write; ``watch`` hears of every update that was made: how many there are by now.
+        DivergedError if a loss is no finite number: on a CPU at once, on a GPU by the end of the epoch.
         """
         state = self.progress
         if self.choice.warning is not None:
@@ -135,6 +139,8 @@ class Trainer:
             batches = self.batches(epoch)
             if state.sums is None:
                 state.sums = torch.zeros(3, device=self.device)
+            if state.losses is None:
+                state.losses = guard.no_losses(self.steps_per_epoch, self.device)
             for position in range(first, self.steps_per_epoch):
                 try:
                     if self.world.stops(should_stop()):
@@ -145,15 +151,74 @@ class Trainer:
                     save(True)
                     raise
                 assert sums is not None, "an update is answered with its sums"
-                state.sums += sums
-                state.step += 1
+                self._count(sums, position)
                 self._say_what_failed(monitor)
                 monitor.stepped(self.batch_size)
                 watch(state.step)
+            stood_out = self._judge_losses(epoch, monitor)
             numbers = self._finish_epoch(epoch, state)
-            monitor.epoch_finished(self.name, epoch, numbers)
+            monitor.epoch_finished(self.name, epoch, numbers | stood_out)
         yield PhaseEnd(trainer=self)
         self.model.load_state_dict(state.best_state)
+
+    def _count(self, sums: Tensor, position: int) -> None:
+        """An update was made: add up its sums, unless it was left out, which a loss that is no number tells."""
+        state = self.progress
+        assert state.sums is not None
+        assert state.losses is not None
+        guard.note(state.losses, position, sums)
+        state.step += 1
+        if self.engine.on_nan == "skip":
+            sums = torch.where(sums[0].isfinite(), sums, 0)
+        state.sums += sums
+        if self.device.type == "cpu" and not math.isfinite(float(state.losses[position])):
+            self.check_losses()
+
+    def check_losses(self) -> None:
+        """DivergedError if an update of the running epoch had a loss that is no finite number; waits for the device.
+
+        Where such updates are left out, it is none.
+        """
+        state = self.progress
+        if state.losses is None or self.engine.on_nan == "skip":
+            return
+        bad = guard.first_bad(state.losses)
+        if bad is not None:
+            epoch = (state.step - 1) // self.steps_per_epoch
+            update, loss = epoch * self.steps_per_epoch + bad + 1, float(state.losses[bad])
+            message = f"the {self.name} phase diverged: update {update} (epoch {epoch + 1}) has loss {loss}"
+            raise DivergedError(message, update)
+
+    def check_finite(self) -> None:
+        """DivergedError unless losses, parameters and the optimizer's averages are finite, so that they may be saved;
+        waits for the device.
+        """
+        self.check_losses()
+        moments = [value for own in self.optimizer.state.values() for value in own.values()]
+        if not guard.all_finite([*self.model.state_dict().values(), *moments]):
+            step = self.progress.step
+            message = f"the {self.name} phase diverged: after update {step} some parameters are not finite"
+            raise DivergedError(message, step)
+
+    def _judge_losses(self, epoch: int, monitor: Monitor) -> Numbers:
+        """Say which losses of the epoch stand out, and how many updates were left out; what metrics add of that."""
+        state = self.progress
+        self.check_losses()
+        assert state.losses is not None
+        found: Numbers = {}
+        if self.engine.on_nan == "skip":
+            left = found["left_out"] = guard.bad_count(state.losses)
+            said = f"{left} of {self.steps_per_epoch} updates of epoch {epoch + 1} were left out"
+            if left == self.steps_per_epoch:
+                raise DivergedError(f"the {self.name} phase diverged: {said}", state.step - left + 1)
+            if left:
+                monitor.message(f"{self.name}: {said}: their loss or gradient was no finite number")
+        high = guard.spikes(state.losses, state.before)
+        if high:
+            found["loss_spikes"] = len(high)
+            monitor.message(f"{self.name}: {guard.told(high, epoch, self.steps_per_epoch)}")
+        state.before, state.losses = guard.latest(state.losses, state.before), None
+        return found
 
     def _say_what_failed(self, monitor: Monitor) -> None:
         """Once, if the stepper could not work in the mode that was chosen."""
@@ -183,8 +248,9 @@ class Trainer:
         self.progress = Progress(**saved)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(optimizer)
-        if self.progress.sums is not None:
-            self.progress.sums = self.progress.sums.to(self.device)
+        for name in ("sums", "losses"):
+            value = getattr(self.progress, name)
+            setattr(self.progress, name, None if value is None else value.to(self.device))
 
     def batches(self, epoch: int) -> Batches:
         """The epoch's batches, which depend on (seed, phase, epoch) alone."""
@@ -199,7 +265,8 @@ class Trainer:
     def rate(self, step: int) -> float:
         """The learning rate of an update, by what is known so far."""
         reductions, epoch = Plateau(**self.progress.plateau).reductions, step // self.steps_per_epoch
-        return learning_rate(self.phase.optimizer, step, self.steps, epoch=epoch, reductions=reductions)
+        rate = learning_rate(self.phase.optimizer, step, self.steps, epoch=epoch, reductions=reductions)
+        return rate * 0.5 ** len(self.progress.restarts)
 
     def _is_exhausted(self) -> bool:
         """Whether the phase ends before its last epoch; asked anew after an interruption, with the same answer."""
@@ -218,8 +285,8 @@ class Trainer:
         numbers |= {f"validation_{k}": v for k, v in validation.items()}
         for key in ("train_loss", "validation_loss"):
             if not math.isfinite(numbers[key]):
-                hint = "try a smaller optimizer.lr, or optimizer.clip=1.0"
-                raise RunError(f"the {self.name} phase diverged: {key} {numbers[key]} in epoch {epoch + 1}", hint)
+                message = f"the {self.name} phase diverged: {key} {numbers[key]} in epoch {epoch + 1}"
+                raise DivergedError(message, state.step)
         numbers["lr"] = self.rate(state.step - 1)
         if self.phase.optimizer.schedule == "plateau":
             state.plateau = dataclasses.asdict(Plateau(**state.plateau).after(numbers, self.phase))
@@ -229,61 +296,3 @@ class Trainer:
             state.best_epoch, state.best_numbers = epoch, numbers
             state.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         return numbers
-
-
-def evaluate_phase(
-    model: Transformer,
-    split: Split,
-    phase: Phase,
-    engine: Engine,
-    *,
-    seed: int,
-    world: World | None = None,
-    masks: int = EVALUATION,
-) -> Numbers:
-    """``evaluate`` as the phase wants it: the whole split, or only as many samples as fill the phase's batches."""
-    if phase.evaluation == "drop_last":
-        size = min(phase.batch_size, len(split))
-        split, engine = split.head(len(split) // size * size), dataclasses.replace(engine, evaluation_batch=size)
-    return evaluate(model, split, phase.objective, engine, seed=seed, world=world, masks=masks)
-
-
-@torch.inference_mode()
-def evaluate(
-    model: Transformer,
-    split: Split,
-    objective: Objective,
-    engine: Engine,
-    *,
-    seed: int,
-    world: World | None = None,
-    masks: int = EVALUATION,
-) -> Numbers:
-    """Loss and accuracy over a whole split, every sample counted once. masks: the counter of what is hidden.
-
-    The processes of a ``world`` take turns with the batches and add up their sums, so all of them must call this.
-    """
-    device, rank, size = split.labels.device, 0 if world is None else world.rank, 1 if world is None else world.size
-    sums = torch.zeros(3, device=device, dtype=torch.float64)
-    batch_size = min(evaluation_batch(split, engine), -(-len(split) // size))
-    trim, mixed = trims(split, model.config, engine), engine.batching == "longest"
-    batches = evaluation_batches(split, batch_size, trim, mixed=mixed)
-    with unchanging(model):
-        for number in range(rank, len(batches), size):
-            with process_settings(engine), arithmetic(device, engine), model.evaluating():
-                losses = objective.losses(model, batches[number], seed=seed, epoch=masks)
-            sums += torch.stack(losses.sums())
-    sums = sums if world is None else world.all_reduce(sums)
-    numbers = means(sums, objective)
-    if isinstance(objective, Regression):
-        variance = split.labels.double().var(correction=0).item()
-        numbers["r2"] = 1 - numbers["loss"] / variance if variance > 0 else -math.inf
-    return numbers
-
-
-def means(sums: Tensor, objective: Objective) -> Numbers:
-    loss, count, correct = sums.tolist()
-    numbers = {"loss": loss / max(count, 1)}
-    if math.isfinite(correct):
-        numbers["accuracy"] = correct / max(count, 1)
-    return numbers

@@ -17,7 +17,8 @@ from attnprobe.objectives import MaskedReconstruction
 from attnprobe.run import Engine
 from attnprobe.training.ensembles.ensemble import Ensemble
 from attnprobe.training.execute import execute
-from attnprobe.training.loop import Interrupted, Trainer, Update, evaluate
+from attnprobe.training.evaluation import evaluate
+from attnprobe.training.loop import Interrupted, Trainer, Update
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.updates.attention_check import TOLERANCE
 from attnprobe.training.updates.attention_kernels import Shape, choose_attention

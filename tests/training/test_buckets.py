@@ -20,7 +20,8 @@ from attnprobe.training.buckets import (
     training_batches,
     trims,
 )
-from attnprobe.training.loop import Trainer, evaluate, evaluate_phase
+from attnprobe.training.evaluation import evaluate, evaluate_phase
+from attnprobe.training.loop import Trainer
 
 LENGTH = 3 * QUANTUM + 5
 TOKENS = Spec(length=LENGTH, classes=3, vocabulary=13)

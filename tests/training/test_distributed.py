@@ -19,8 +19,8 @@ from attnprobe.models import make_model
 from attnprobe.objectives import Classification, MaskedReconstruction
 from attnprobe.tasks import Batch
 from attnprobe.training.distributed import World, check_own_devices, local_device
+from attnprobe.training.evaluation import evaluate, means
 from attnprobe.training.execute import execute
-from attnprobe.training.loop import evaluate, means
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from tests.training.equality import assert_equal_runs
 

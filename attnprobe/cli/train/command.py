@@ -76,6 +76,14 @@ def train(
             show_default="as the preset says",
         ),
     ] = None,
+    on_nan: Annotated[
+        Literal["stop", "skip", "restart"] | None,
+        typer.Option(
+            help="If a loss is no finite number (engine.on_nan): stop, skip such updates, or restart from the last "
+            "save with half the learning rate.",
+            show_default="stop",
+        ),
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Only kernels that repeat their bits (engine.deterministic).")
     ] = False,
@@ -112,7 +120,7 @@ def train(
     Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
-    settings = [*(settings or []), *engine_settings(mode or engine, precision, deterministic)]
+    settings = [*(settings or []), *engine_settings(mode or engine, precision, deterministic, on_nan)]
     phases = {"pretrain": not no_pretrain, "finetune": not no_finetune, "pretrained": pretrained}
     configs = load_configs(preset, settings, seed, seeds, **phases)
     if resume and overwrite:
@@ -141,9 +149,12 @@ def train(
         show_results(results)
 
 
-def engine_settings(mode: str | None, precision: str | None, deterministic: bool) -> list[str]:
+def engine_settings(
+    mode: str | None, precision: str | None, deterministic: bool, on_nan: str | None = None
+) -> list[str]:
     """The assignments that the options of the engine stand for."""
     named = {"mode": mode, "precision": precision, "deterministic": "true" if deterministic else None}
+    named |= {"on_nan": on_nan}
     return [f"engine.{key}={value}" for key, value in named.items() if value is not None]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.config import choice_name
-from attnprobe.errors import NotApplicableError
+from attnprobe.errors import AttnprobeError, NotApplicableError
 from attnprobe.models.mixers import MIXERS
 from attnprobe.models.parts import NO_TWIN
 from attnprobe.models.stacking import stack
@@ -115,7 +115,11 @@ def together(trainings: Sequence[Training[Returned]], saves: GroupSaves | None =
         now = min(_place(request) for request in waiting.values())
         ending = [n for n, request in waiting.items() if isinstance(request, PhaseEnd) and _place(request) == now]
         if saves is not None and (ending or saves.due()):
-            saves.save({number: request.trainer for number, request in waiting.items()})
+            try:
+                saves.save({number: request.trainer for number, request in waiting.items()})
+            except AttnprobeError as error:  # one that cannot be saved: the others go on from the last common step
+                errors.append(error)
+                break
         for number in ending:
             del waiting[number]
             go_on(number, None)
@@ -171,6 +175,11 @@ def check_alike(configs: Sequence[RunConfig]) -> None:
     if configs[0].engine.mode in ("compiled", "graph"):
         raise NotApplicableError(
             f"engine.mode {configs[0].engine.mode!r} trains one run at a time", hint="leave it at auto"
+        )
+    if configs[0].engine.on_nan != "stop":
+        raise NotApplicableError(
+            f"engine.on_nan {configs[0].engine.on_nan!r} goes by one run, and members of an ensemble update together",
+            hint="leave it at stop, or train the seeds side by side",
         )
 
 

@@ -55,11 +55,25 @@ def claimed(directory: RunDirectory, config: RunConfig, *, resume: bool, overwri
                 mark(path, RUN)
             _remove_temporaries(path)
             if not continued:
-                write_text(directory.settings, tomli_w.dumps(run.to_table(config)))
+                _write_settings(directory, config)
             yield continued
     except AttnprobeError as error:
         error.hint = "; ".join(filter(None, [error.hint, where_kept(path)]))
         raise
+
+
+def keep_settings(directory: RunDirectory, config: RunConfig) -> None:
+    """Write down what a run is continued with where that may differ from what it was started with."""
+    if _saved_settings(directory).engine.on_nan != config.engine.on_nan:
+        _write_settings(directory, config)
+
+
+def _write_settings(directory: RunDirectory, config: RunConfig) -> None:
+    write_text(directory.settings, tomli_w.dumps(run.to_table(config)))
+
+
+def _saved_settings(directory: RunDirectory) -> RunConfig:
+    return run.from_checkpoint_table(read_toml(directory.settings), str(directory.settings))
 
 
 def _continues(directory: RunDirectory, config: RunConfig, *, resume: bool, overwrite: bool) -> bool:
@@ -126,8 +140,7 @@ def _keep_source(path: Path, config: RunConfig) -> None:
 
 
 def _check_same(directory: RunDirectory, config: RunConfig) -> None:
-    earlier = run.from_checkpoint_table(read_toml(directory.settings), str(directory.settings))
-    if run.fingerprint(earlier) != run.fingerprint(config):
+    if run.fingerprint(_saved_settings(directory)) != run.fingerprint(config):
         hint = "resume with the settings it was started with, or choose another --out"
         raise ConfigError(f"{directory.path} was started with other settings", hint=hint)
 

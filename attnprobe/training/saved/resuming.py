@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attnprobe.errors import ArtifactError, shown
 from attnprobe.files import reading
+from attnprobe.training.guards.losses import MOST_RESTARTS, WINDOW
 from attnprobe.training.saved.checkpoint import check_tensors
 from attnprobe.training.saved.documents import read_document
 from attnprobe.training.saved.run_directory import START_AGAIN
@@ -94,9 +95,24 @@ def check_progress(
             raise ValueError(f"epoch {shown(epoch)} cannot be the best of {finished}")
     if not all(is_count(value) or (name == "best" and is_number(value)) for name, value in progress["plateau"].items()):
         raise ValueError("what it remembers of a plateau is no number")
+    check_losses(progress, steps_per_epoch)
     numbers = progress["best_numbers"]
     if not all(isinstance(name, str) and is_number(value) for name, value in numbers.items()):
         raise ValueError("the best epoch's numbers are no numbers")
     if finished and metric not in numbers:
         raise ValueError(f"the best epoch lacks its {metric}")
     check_tensors(progress["best_state"], model if finished else {})
+
+
+def check_losses(progress: Mapping[str, Any], steps_per_epoch: int) -> None:
+    """The same of what the guards keep, which earlier versions did not write."""
+    losses, before = progress.get("losses"), progress.get("before", torch.zeros(0))
+    if losses is not None:
+        check_tensors({"losses": losses}, {"losses": torch.zeros(steps_per_epoch)})
+    if not isinstance(before, Tensor) or before.dim() != 1 or before.dtype != torch.float32 or len(before) > WINDOW:
+        raise ValueError("its losses of earlier epochs are none")
+    restarts = progress.get("restarts", [])
+    if not isinstance(restarts, list) or len(restarts) > MOST_RESTARTS:
+        raise ValueError("its restarts are no list of a few")
+    if not all(isinstance(own, dict) and all(map(is_count, own.values())) for own in restarts):
+        raise ValueError("what it remembers of a restart is no number")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attnprobe.models import Transformer
+from attnprobe.models.norms import BatchNorm
 from attnprobe.objectives import Losses
 from attnprobe.run import Engine, Phase
 from attnprobe.tasks import Batch
@@ -87,6 +88,7 @@ class Eager:
         return arithmetic(self.device, self.engine)
 
     def compute(self, batch: Batch, epoch: int | Tensor) -> Tensor:
+        averages = self._averages()
         with self.arithmetic():
             losses = self.losses(batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -96,10 +98,29 @@ class Eager:
         else:
             losses.loss.sum().backward()
             sums = self.world.reduce_gradients(self.model.parameters(), sums)
+        if self.engine.on_nan == "skip":
+            sums = self._left_out_unless_finite(sums, averages)
         if self.phase.optimizer.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.phase.optimizer.clip)
         self.optimizer.step()
         return sums
+
+    def _averages(self) -> list[tuple[Tensor, Tensor]]:
+        """What a forward pass changes, with copies, if an update may be left out."""
+        if self.engine.on_nan != "skip":
+            return []
+        norms = [module for module in self.model.modules() if isinstance(module, BatchNorm)]
+        return [(own, own.clone()) for norm in norms for own in (norm.mean, norm.variance)]
+
+    @torch.no_grad()
+    def _left_out_unless_finite(self, sums: Tensor, averages: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The sums, NaN if loss or gradients are not finite: the optimizer then changes nothing. Waits for nobody."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        bad = ~(torch.nn.utils.get_total_norm(gradients).isfinite() & sums[0].isfinite())
+        self.optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue] - its fused kernels look
+        for own, before in averages:
+            own.copy_(torch.where(bad, before, own))
+        return torch.where(bad, torch.nan, sums)
 
 
 class Compiled(Eager):
