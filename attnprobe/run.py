@@ -101,8 +101,8 @@ class Engine:
     batching: Literal["buckets", "padded", "longest"] = "buckets"
     attention: Literal["auto", AttentionKernel] = "auto"  # auto: the fastest when the run starts
     # when a loss is NaN or infinite. stop: the last good state stays saved; skip: updates whose loss or gradient is not
-    # finite are left out; restart: go on from the last save with half the learning rate, at most three times in a phase;
-    # a run that stopped may be resumed with another choice
+    # finite are left out; restart: back to the last save with half the learning rate, at most three times in a phase; a
+    # run that stopped may be resumed with another choice
     on_nan: Literal["stop", "skip", "restart"] = "stop"
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ from attnprobe.config import override
 from attnprobe.objectives import MaskedReconstruction
 from attnprobe.run import Engine
 from attnprobe.training.ensembles.ensemble import Ensemble
-from attnprobe.training.execute import execute
 from attnprobe.training.evaluation import evaluate
+from attnprobe.training.execute import execute
 from attnprobe.training.loop import Interrupted, Trainer, Update
 from attnprobe.training.saved.checkpoint import load_checkpoint
 from attnprobe.training.updates.attention_check import TOLERANCE
