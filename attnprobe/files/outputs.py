@@ -11,7 +11,7 @@ from typing import Literal
 
 from attnprobe.errors import ConfigError
 
-Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary", "calibration"]
+Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary", "calibration", "report"]
 
 FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ours is told from a stranger's
     ".png": {"Software": "attnprobe"},
@@ -21,6 +21,7 @@ EDGE = 1 << 14  # bytes at either end of a figure in which its metadata stand
 ROW = {b"quantity", b"estimate", b"low", b"high", b"level", b"n", b"unit", b"p_value", b"q_value"}  # in every heading
 CALIBRATION_ROW = {b"cell", b"probe", b"nominal", b"rate", b"replicas", b"refused", b"verdict"}
 CALIBRATION_START = re.compile(rb"`attnprobe calibrate\b[^\n]*`, \d{4}-\d\d-\d\d")
+REPORT_SIGN = b'<meta name="generator" content="attnprobe report '
 PAGE_START = re.compile(rb"`attnprobe bench\b[^\n]*`, \d{4}-\d\d-\d\d")  # the command that made it, and when
 
 
@@ -143,6 +144,13 @@ def _is_calibration(path: Path) -> bool:
     return set(heading.strip().split(b",")) >= CALIBRATION_ROW or CALIBRATION_START.match(heading) is not None
 
 
+def _is_report(path: Path) -> bool:
+    """A page whose head says that this is what it is."""
+    with path.open("rb") as file:
+        start = file.read(EDGE)
+    return start.lstrip().startswith(b"<!DOCTYPE html>") and REPORT_SIGN in start
+
+
 def _keys(path: Path) -> set[str]:
     document = json.loads(path.read_bytes())
     return set(document) if isinstance(document, dict) else set()
@@ -155,4 +163,5 @@ SIGNS: dict[Kind, Callable[[Path], bool]] = {
     "benchmark": _is_benchmark,
     "demo summary": _is_demo_summary,
     "calibration": _is_calibration,
+    "report": _is_report,
 }
