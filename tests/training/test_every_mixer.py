@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attnprobe.models.mixers import MIXERS
+from attnprobe.models.parameter_sets import sets_of
 from attnprobe.training.ensembles.ensemble import together
 from attnprobe.training.execute import execute, updates
 from attnprobe.training.execution import Execution
@@ -34,9 +35,14 @@ def states(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {p.stem: load_checkpoint(p).state for p in (path / "checkpoints").glob("*.pt")}
 
 
-def test_it_is_carried_over_and_resumed_to_the_bit(name: str, small, monitor, tmp_path) -> None:
+@pytest.mark.parametrize("objective", ["masked", "causal"])
+def test_it_is_carried_over_and_resumed_to_the_bit(name: str, objective: str, small, monitor, tmp_path) -> None:
+    causal = objective == "causal"
+    if causal and "causal" not in MIXERS[name].layer.obeys:
+        pytest.skip("refused, as the contract's test shows")
     chosen = "kernels" if name in STATE_SPACE else "qk"
-    config = small(*settings(name), f"finetune.transfer={chosen}", f"finetune.freeze={chosen}")
+    pretraining = (f"model.causal={str(causal).lower()}", f"pretrain.objective={{name='{objective}'}}")
+    config = small(*settings(name), *pretraining, f"finetune.transfer={chosen}", f"finetune.freeze={chosen}")
     execute(config, tmp_path / "whole", device=CPU, monitor=monitor)
     asked = iter(range(10**6))
     with pytest.raises(Interrupted):
@@ -48,9 +54,13 @@ def test_it_is_carried_over_and_resumed_to_the_bit(name: str, small, monitor, tm
         assert all(torch.equal(tensor, halves[stage][key]) for key, tensor in state.items())
     kept = {key for key, tensor in whole["finetuned"].items() if torch.equal(tensor, whole["pretrained"][key])}
     moved = {key for key, tensor in whole["pretrained"].items() if not torch.equal(tensor, whole["init"][key])}
-    own = {key for key in moved if f".{name}." in key}
-    assert own
-    assert kept & own
+    model = load_checkpoint(tmp_path / "whole" / "checkpoints" / "finetuned.pt").make_model()
+    fixed = sets_of(model)[chosen]
+    assert fixed
+    assert fixed <= kept  # carried over, and left as they were
+    assert {key for key in fixed if "k.bias" not in key} <= moved  # which the softmax does not notice
+    learned = {key for key, _ in model.named_parameters() if f".{name}." in key} - fixed
+    assert not learned & kept
 
 
 def test_as_a_member_of_an_ensemble_it_is_its_solo_run(name: str, small, monitor, tmp_path) -> None:
