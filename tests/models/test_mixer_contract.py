@@ -213,4 +213,4 @@ def test_at_the_start_the_loss_is_log_classes_and_what_the_published_head_adds(n
     found, wanted = (np.array([of(model, batch) for model in starts]) for of in (excess, expected))
     assert 0.02 < wanted.mean() < (1 + 1 / 6) * (1 - 1 / 3) / 6
     gap = found - wanted
-    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / math.sqrt(len(gap)) < 0.1
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / math.sqrt(len(gap)) < 0.12
