@@ -9,6 +9,7 @@ from attnprobe.models.embeddings import FanIn
 from attnprobe.models.heads import Readout
 from attnprobe.models.hugging_face.settings import MOST_LAYERS, BackboneSettings
 from attnprobe.models.mixers import MIXERS, AttentionSettings, MixerSettings
+from attnprobe.models.mixers.contract import Init
 from attnprobe.models.norms import Norm
 from attnprobe.models.parts import Part
 
@@ -43,7 +44,10 @@ class TransformerConfig:
     norm_place: Literal["before", "after"] = "before"
     causal: bool = False  # a position sees only itself and those before it
     padding: Literal["masked", "attended"] = "masked"  # attended: pads are keys like any other, as published
-    init: Literal["independent", "tied"] = "independent"  # tied: W_Q = W_K = W_V = W_O at the start, as published
+    # how queries and keys start: drawn apart; tied: W_Q = W_K = W_V = W_O, as published; proximity: W_Q = W_K = 1, so
+    # that what sinusoidal or rotary positions add to scores is a kernel of the distance; shuffled: the same with the
+    # rows of W_K in random order, which keeps the norms and leaves no kernel
+    init: Init = "independent"
     # what bounds the start of the embedding of values: all its inputs, or all but the mask channel, as published code
     # without masks has it (one channel: +-1 instead of +-0.71)
     embedding_fan_in: FanIn = "with_mask"
@@ -108,6 +112,6 @@ class TransformerConfig:
         require(rotates, "positions", f"rotary turns queries and keys, which mixer {name!r} has not", hint)
         drops = self.attention_dropout == 0 or "attention_dropout" in obeys
         require(drops, "attention_dropout", f"drops attention weights, which mixer {name!r} has not", hint)
-        ties = self.init == "independent" or "tied" in obeys
-        require(ties, "init", f"tied makes copies of W_Q, which mixer {name!r} has not", hint)
+        ties = self.init == "independent" or "init" in obeys
+        require(ties, "init", f"{self.init} sets W_Q, which mixer {name!r} has not", hint)
         self.mixer.check(self.d_model)

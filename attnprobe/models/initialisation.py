@@ -76,6 +76,7 @@ def initialise(model: nn.Module, seed: int) -> None:
     | the linear embedding of values,  | uniform in +-1/sqrt(channels): the mask channel is not    |
     | if without_mask is asked for     | counted                                                   |
     | k, v, o when ``init`` is "tied"  | copies of q (the published code clones one linear layer)  |
+    | q, k if "proximity", "shuffled"  | the identity, k's rows in random order if shuffled; bias 0 |
     | what else a mixer has            | what it says in ``initial``                               |
 
     RunError if one is not declared, or a declaration does not set it from its generator alone.

@@ -167,7 +167,7 @@ class Block(Part):
         self.mixer_name = choice_name(MIXERS, config.mixer)
         site = Site(
             layer=layer, d_model=config.d_model, length=length, heads=config.heads, causal=config.causal,
-            dropout=config.attention_dropout, tied=config.init == "tied", rotary=rotary,
+            dropout=config.attention_dropout, init=config.init, rotary=rotary,
         )  # fmt: skip
         self.add_module(self.mixer_name, config.mixer.make(site))
         self.site, self.rate = attention_site(layer), config.dropout

@@ -54,6 +54,8 @@ GLOSS: Mapping[str, Mapping[str, tuple[str, str]]] = {  # mixers say it in their
     "init": {
         "independent": ("W_Q, W_K, W_V and W_O are drawn one by one", OURS),
         "tied": ("W_Q, W_K, W_V and W_O start as copies of one matrix", THEIR_CODE),
+        "proximity": ("W_Q and W_K start as the identity: positions make a kernel of the distance", OURS),
+        "shuffled": ("the same with the rows of W_K in random order: no kernel, equal norms", OURS),
     },
     "embedding_fan_in": {
         "with_mask": ("the start of the embedding of values is bounded by all its inputs", OURS),

@@ -19,11 +19,21 @@ class Choice:
     """One place on an axis: what it changes in the runs that stand there."""
 
     label: str | None = None  # what tables call it; None: its name
-    preset: str | None = None  # the run that the settings change; one axis or the scale has to say it
+    # the run that the settings change; one axis or the scale has to say it. {axis} is the name of the choice there
+    preset: str | None = None
     settings: Settings = dataclasses.field(default_factory=dict)
     pretrain: bool = True  # false: without the phase of this name
     finetune: bool = True
     published: str | None = None  # how published tables call it; None: they have no such place
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """What holds where several choices meet, beside what each of them says."""
+
+    at: dict[str, str]  # axis -> choice; of the other axes any
+    preset: str | None = None  # in the place of the others'
+    settings: Settings = dataclasses.field(default_factory=dict)  # after those of all choices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +97,7 @@ class Study:
     reproduces: str | None = None  # the table or figure of a paper
     axes: dict[str, Choices] = dataclasses.field(default_factory=dict)  # axis -> name -> choice, in order
     skip: tuple[dict[str, str], ...] = ()  # combinations that are left out: axis -> name
+    cases: tuple[Case, ...] = ()  # where several choices meet; the later one wins
     settings: Settings = dataclasses.field(default_factory=dict)  # of every run at every scale
     # setting -> values tried in every place of the grid; what is best on validation data, on the average over seeds,
     # is what counts, so that no arm is compared at another one's learning rate

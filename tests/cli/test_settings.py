@@ -90,7 +90,7 @@ def test_one_setting(attnprobe) -> None:
     outcome = attnprobe("settings", "model.init")
     words = dict(line.split(maxsplit=1) for line in outcome.out.splitlines() if line.strip() and " " in line.strip())
     assert words["default"].strip() == "independent"
-    assert words["allowed"].strip() == "one of independent, tied"
+    assert words["allowed"].strip() == "one of independent, tied, proximity, shuffled"
     assert words["source"].strip() == "published code"
     assert words["change"].strip() == "-s model.init=independent"
 

@@ -186,9 +186,9 @@ def test_bigbirds_blocks() -> None:
 
 def test_more_blocks_than_can_be_drawn_are_refused() -> None:
     """Before any is drawn: a checkpoint may claim any length."""
+    site = Site(layer=0, d_model=4, length=2**31, heads=1, causal=False, dropout=0.0, init="independent", rotary=None)
     with pytest.raises(ConfigError, match=r"model.mixer.block 1 makes 2,147,483,648 blocks"):
-        BigBird(Site(layer=0, d_model=4, length=2**31, heads=1, causal=False, dropout=0.0, tied=False, rotary=None),
-                BigBirdSettings(block=1))  # fmt: skip
+        BigBird(site, BigBirdSettings(block=1))
 
 
 def test_reformer_with_one_bucket_is_dense_attention_with_shared_queries() -> None:

@@ -236,3 +236,29 @@ def test_the_start_of_the_embedding_counts_the_mask_channel_or_not(fan_in: str, 
         assert name.startswith("embedding") or torch.equal(parameter, plain[name])
     tokens = [build(TOKENS, "classes", embedding_fan_in=f).state_dict() for f in ("with_mask", "without_mask")]
     assert all(torch.equal(value, tokens[1][name]) for name, value in tokens[0].items())
+
+
+def test_queries_and_keys_that_start_as_a_kernel_of_the_distance() -> None:
+    """Of features that are positions alone, scores depend on the distance; shuffled, neither that nor the norms."""
+    spec = Spec(length=13, classes=3)
+    common = {"d_model": 32, "heads": 2, "layers": 2}
+    near, mixed = (
+        make_model(TransformerConfig(**common, init=init), spec, "values", seed=3) for init in ("proximity", "shuffled")
+    )
+    x = sinusoidal_table(13, 32)[None]
+    scores = []
+    for model in (near, mixed):
+        calls = []
+        model.blocks[1].attention(x, observe=calls.append)
+        scores.append((calls[0].q @ calls[0].k.mT)[0])
+    offsets = torch.arange(13)[None] - torch.arange(13)[:, None]
+    for distance in range(13):
+        assert scores[0][:, offsets.abs() == distance].std(1).max() < 1e-4
+    assert (scores[0][:, offsets == 0] > scores[0].masked_fill(offsets == 0, -torch.inf).amax(2)).all()
+    assert scores[1][:, offsets == 2].std(1).min() > 0.1, "no kernel of the offset"
+    weights = [model.blocks[1].attention.k.weight for model in (near, mixed)]
+    assert weights[0].norm() == weights[1].norm()
+    assert not torch.equal(*weights)
+    assert torch.equal(near.blocks[1].attention.v.weight, mixed.blocks[1].attention.v.weight)
+    other = make_model(TransformerConfig(**common, init="shuffled"), spec, "values", seed=5)
+    assert not torch.equal(other.blocks[1].attention.k.weight, weights[1])

@@ -102,3 +102,22 @@ def test_what_tables_stand_for_is_remembered_until_sources_change(study, monkeyp
     monkeypatch.undo()
     asked.store.memory.write_text("{ damaged")
     assert [planned.key for planned in study(text=GRID).runs] == first
+
+
+def test_cases_where_choices_meet_and_presets_by_the_names_of_choices(study) -> None:
+    text = GRID.replace('preset = "textures"\nseeds = 2', 'preset = "textures-{mixer}-small"').replace(
+        "[axes.rate.low]",
+        "[axes.mixer.s4]\n[axes.mixer.s4d]\n[[cases]]\nat = { arm = 'whole', rate = 'high' }\n"
+        "settings = { 'finetune.epochs' = 23 }\n[[cases]]\nat = { mixer = 's4', rate = 'high' }\n"
+        "preset = 'textures-dlr-small'\n[axes.rate.low]",
+    )
+    found = {tuple(arm.place.values()): config_of(arm.table) for arm in study(text=text).arms}
+    assert found["whole", "s4", "high"].finetune.epochs == 23
+    assert found["whole", "s4", "low"].finetune.epochs == 13
+    names = {place: type(config.model.mixer).__name__ for place, config in found.items()}
+    assert names["whole", "s4", "high"].startswith("DLR")
+    assert names["whole", "s4", "low"] != names["whole", "s4d", "low"]
+    with pytest.raises(ConfigError, match=r"cases\[0\]\.at\.arm names no choice"):
+        study(text=text.replace("arm = 'whole'", "arm = 'wole'"))
+    with pytest.raises(ConfigError, match="names no axis of this study: 'mixr'"):
+        study(text=text.replace("{mixer}", "{mixr}"))

@@ -14,7 +14,7 @@ ARMS += SIZES
 WHOLE = HEAD + ARMS + TABLE + SCALE
 
 MISTAKES = {
-    "unknown key": (HEAD + "seeds = 3\n" + ARMS + TABLE + SCALE, "unknown setting 'seeds'", "scales"),
+    "unknown key": (HEAD + "seeds = 3\n" + ARMS + TABLE + SCALE, "unknown setting 'seeds'", "did you mean"),
     "near key": (WHOLE.replace("rows =", "row ="), "unknown setting 'tables.main.row'", "did you mean 'rows'"),
     "axis of a table": (WHOLE.replace('["size"]', '["sizes"]'), "tables.main.columns names no axis", "'size'"),
     "axis twice": (WHOLE.replace('["size"]', '["arm"]'), "is in the rows already", ""),

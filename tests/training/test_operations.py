@@ -62,7 +62,7 @@ BY_HAND = {
 def counted(name: str, torch_alone: bool = False) -> float:
     config = build(TransformerConfig, {"d_model": D, "heads": HEADS, "mixer": {"name": name, **SIZES.get(name, {})}})
     site = Site(
-        layer=0, d_model=D, length=LENGTH, heads=HEADS, causal=False, dropout=0.0, tied=False, rotary=None
+        layer=0, d_model=D, length=LENGTH, heads=HEADS, causal=False, dropout=0.0, init="independent", rotary=None
     )  # fmt: skip
     with torch.device("meta"):
         layer, x = config.mixer.make(site), torch.empty(BATCH, LENGTH, D)

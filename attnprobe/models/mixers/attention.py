@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnprobe.models.dropout import Dropout, attention_site
-from attnprobe.models.mixers.contract import Mixer, MixerSettings, Site
-from attnprobe.models.parts import Initial
+from attnprobe.models.mixers.contract import Init, Mixer, MixerSettings, Site
+from attnprobe.models.parts import Initial, constant
 from attnprobe.models.positions import Rotary, take_positions
 from attnprobe.scores.call import AttentionCall, Observer
 from attnprobe.scores.visibility import Visibility, as_mask
@@ -19,17 +19,17 @@ from attnprobe.scores.visibility import Visibility, as_mask
 class Attention(Mixer):
     """softmax(q k^T / sqrt(d_head) + score offset) v with separate projections q, k, v, o (all with bias)."""
 
-    obeys = frozenset({"causal", "heads", "rotary", "attention_dropout", "tied"})
+    obeys = frozenset({"causal", "heads", "rotary", "attention_dropout", "init"})
     has_scores = selects = True
     called: ClassVar[str] = "attention"  # in the names of its calls
     parameter_sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"qk": ("q.*", "k.*"), "attention": ("*",)}
 
     def __init__(
         self, d_model: int, heads: int, *, layer: int, causal: bool, rotary: Rotary | None, dropout: float = 0.0,
-        tied: bool = False,
+        init: Init = "independent",
     ) -> None:  # fmt: skip
         nn.Module.__init__(self)
-        self.heads, self.layer, self.causal, self.dropout, self.tied = heads, layer, causal, dropout, tied
+        self.heads, self.layer, self.causal, self.dropout, self.init = heads, layer, causal, dropout, init
         self.q = nn.Linear(d_model, d_model)
         self.k = nn.Linear(d_model, d_model)
         self.v = nn.Linear(d_model, d_model)
@@ -37,9 +37,19 @@ class Attention(Mixer):
         self.rotary = rotary
 
     def initial(self) -> Mapping[str, Initial]:
-        """Tied: k, v and o start as copies of q (the published code clones one linear layer)."""
-        parts = ("weight", "bias") if self.tied else ()
-        return {f"{copy}.{part}": f"q.{part}" for copy in "kvo" for part in parts}
+        """Tied: k, v and o start as copies of q (the published code clones one linear layer).
+
+        Proximity: q and k start as the identity, so that scores are products of features, and of what positions add to
+        these a kernel of the distance. Shuffled: k's rows in random order, which keeps its norm and leaves no kernel.
+        """
+        if self.init == "tied":
+            return {f"{copy}.{part}": f"q.{part}" for copy in "kvo" for part in ("weight", "bias")}
+        if self.init == "independent":
+            return {}
+        identity = constant(torch.eye(self.q.in_features, device="cpu"))
+        keys = identity if self.init == "proximity" else permuted_rows
+        biases = {f"{part}.bias": constant(0.0) for part in "qk"}
+        return {"q.weight": identity, "k.weight": keys, **biases}
 
     @classmethod
     def stack(cls, layers: Sequence[Any]) -> None:
@@ -101,6 +111,12 @@ class Attention(Mixer):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+def permuted_rows(tensor: Tensor, generator: torch.Generator) -> None:
+    """The identity with its rows in random order."""
+    order = torch.randperm(len(tensor), generator=generator)
+    tensor.copy_(torch.eye(len(tensor), device="cpu")[order])
+
+
 def _rows(score_offset: Tensor, at: Tensor) -> Tensor:
     """The rows ``at`` (batch, n) of an offset, broadcastable to (batch, head, n, key)."""
     whole = score_offset.expand(len(at), *score_offset.shape[1:])
@@ -123,5 +139,5 @@ class AttentionSettings(MixerSettings):
     def make(self, site: Site) -> Attention:
         return Attention(
             site.d_model, site.heads, layer=site.layer, causal=site.causal, rotary=site.rotary, dropout=site.dropout,
-            tied=site.tied,
+            init=site.init,
         )  # fmt: skip

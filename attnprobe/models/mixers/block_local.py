@@ -26,7 +26,7 @@ class BlockLocal(Attention):
 
     def __init__(self, site: Site, window: int, *, sliding: bool = False) -> None:
         super().__init__(
-            site.d_model, site.heads, layer=site.layer, causal=site.causal, rotary=site.rotary, tied=site.tied
+            site.d_model, site.heads, layer=site.layer, causal=site.causal, rotary=site.rotary, init=site.init
         )
         self.window, self.sliding = window, sliding
 

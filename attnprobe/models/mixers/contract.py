@@ -15,7 +15,8 @@ from attnprobe.models.parts import NO_TWIN, Part
 from attnprobe.models.positions import Rotary
 
 # Settings of a model that only its mixer can carry out.
-Obeyed = Literal["causal", "heads", "rotary", "attention_dropout", "tied"]
+Obeyed = Literal["causal", "heads", "rotary", "attention_dropout", "init"]
+Init = Literal["independent", "tied", "proximity", "shuffled"]  # how W_Q and W_K start, see ``TransformerConfig``
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Site:
     heads: int
     causal: bool
     dropout: float  # of attention weights
-    tied: bool
+    init: Init  # of queries and keys
     rotary: Rotary | None
 
 

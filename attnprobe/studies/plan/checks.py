@@ -35,6 +35,12 @@ def check(study: Study, scale: str) -> None:
         for axis, choice in skip.items():
             _axis(study, f"skip[{number}]", axis)
             _choice(study, f"skip[{number}].{axis}", axis, choice)
+    for number, case in enumerate(study.cases):
+        require(bool(case.at), f"cases[{number}].at", "is empty, so it would hold everywhere", "say it in settings")
+        for axis, choice in case.at.items():
+            _axis(study, f"cases[{number}].at", axis)
+            _choice(study, f"cases[{number}].at.{axis}", axis, choice)
+        _template(study, f"cases[{number}].preset", case.preset or "")
     _check_presets(study, scale)
     for name, values in study.tune.items():
         require(bool(values), f"tune.{name}", "has no values to try")
@@ -53,10 +59,20 @@ def _check_presets(study: Study, scale: str) -> None:
     sources = [*([f"scales.{scale}.preset"] if own.preset else []), *(f"axes.{axis}" for axis in saying)]
     require(bool(sources), f"scales.{scale}.preset", "is missing", hint="say it there, or in all choices of one axis")
     require(len(sources) == 1, f"scales.{scale}", f"has two presets for one run: {' and '.join(sources)}", "keep one")
+    _template(study, f"scales.{scale}.preset", own.preset or "")
     for axis in saying:
         for name, choice in taken[axis].items():
             where = f"axes.{axis}.{name}"
+            _template(study, f"{where}.preset", choice.preset or "")
             require(choice.preset is not None, where, "has no preset at scale " + scale, "the others of its axis do")
+
+
+def _template(study: Study, where: str, text: str) -> None:
+    """{axis} is replaced by what stands for the place on that axis."""
+    for axis in re.findall(r"\{([^{}]*)\}", text):
+        _axis(study, where, axis)
+    plain = re.sub(r"\{[^{}]*\}", "", text)
+    require(not set("{}") & set(plain), where, "has a brace that names no axis", "write it as {axis}")
 
 
 def _check_layout(study: Study, where: str, layout: Layout) -> None:
@@ -80,10 +96,7 @@ def _check_layout(study: Study, where: str, layout: Layout) -> None:
 def _published(study: Study, where: str, column: str, template: str) -> None:
     known = COLUMNS[:-1]
     require(column in known, f"{where}.{column}", "is no column of published.csv", did_you_mean(column, known))
-    for axis in re.findall(r"\{([^}]*)\}", template):
-        _axis(study, f"{where}.{column}", axis)
-    plain = re.sub(r"\{[^}]*\}", "", template)
-    require(not set("{}") & set(plain), f"{where}.{column}", "has a brace that names no axis", "write it as {axis}")
+    _template(study, f"{where}.{column}", template)
 
 
 def _check_figure(study: Study, where: str, figure: Figure) -> None:

@@ -30,12 +30,14 @@ def arms(study: Study, scale: str, settings: Sequence[str] = ()) -> list[Arm]:
     """
     own, found, read = study.scales[scale], [], dict[str, Table]()
     for place, choices in _places(study, scale):
-        preset = own.preset or next(choice.preset for choice in choices if choice.preset)
+        cases = [case for case in study.cases if case.at.items() <= place.items()]
+        said = [part.preset for part in (own, *choices, *cases) if part.preset]
+        preset = said[-1].format_map(place)
         if preset not in read:
             read[preset] = presets.read_table(preset)
         for trial in _trials(study.tune):
             table = read[preset]
-            for part in (study.settings, own.settings, *(choice.settings for choice in choices), trial):
+            for part in (study.settings, own.settings, *(one.settings for one in (*choices, *cases)), trial):
                 table = assigned(table, part) if part else table
             table = dict(override(table, settings) if settings else table)
             for phase in ("pretrain", "finetune"):

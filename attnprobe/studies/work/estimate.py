@@ -50,8 +50,8 @@ def estimate(asked: Asked) -> dict[str, Any]:
             notes |= {epoch.note: None} if epoch.note else {}
             if not done:
                 row["steps"] += epoch.steps * phase.epochs
-                known_time = row["seconds"] is not None and epoch.seconds is not None
-                row["seconds"] = row["seconds"] + (epoch.seconds or 0) * phase.epochs if known_time else None
+                time = None if epoch.seconds is None else epoch.seconds * phase.epochs
+                row["seconds"] = None if None in (time, row["seconds"]) else row["seconds"] + time
     seconds = [row["seconds"] for row in arms.values()]
     return {
         "runs": len(asked.runs),
