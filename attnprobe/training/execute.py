@@ -18,6 +18,7 @@ from attnprobe.run import Phase, RunConfig
 from attnprobe.tasks import Data
 from attnprobe.training.evaluation import evaluate_phase
 from attnprobe.training.execution import Execution, Moment, Recorder
+from attnprobe.training.guards.first_batch import check_first_batch
 from attnprobe.training.guards.hints import how_to_go_on
 from attnprobe.training.guards.losses import MOST_RESTARTS, DivergedError
 from attnprobe.training.loop import Trainer, Training, alone
@@ -130,6 +131,7 @@ def _run_phase(execution: Execution, name: str, phase: Phase, source: Transforme
             trainer.load_state_dict(execution.resumed["trainer"])
     else:
         watch(0)  # an interrupted run has seen the start of the phase
+        directory.amend_manifest("first_batch", {name: check_first_batch(trainer)})
         if config.engine.on_nan == "restart":
             write_resume(execution, trainer)  # to have something to go back to
     while True:
