@@ -3,6 +3,7 @@
 As a program, ``python -m tests.models.initial_loss`` prints the table that experiments/README.md quotes.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -13,9 +14,9 @@ from attnprobe.models import Transformer, make_model
 from attnprobe.models.heads import pool
 from attnprobe.models.mixers import MIXERS
 from attnprobe.objectives import Classification, sequences
-from attnprobe.tasks import Batch
+from attnprobe.tasks import Batch, Data, Task
 
-SEEDS, SEQUENCES = 10, 128
+SEEDS, SEQUENCES = 10, 32
 PRESETS = {
     "textures": {}, "fashion-mnist": {}, "listops-small": {"n_train": 200, "n_validation": 50, "n_test": 200},
     "pathfinder-small": {"n_train": 50, "n_validation": 50, "n_test": 200},
@@ -48,20 +49,25 @@ def expected(model: Transformer, batch: Batch) -> float:
     return variance.mean().item() * (1 - 1 / model.spec.classes) / 2
 
 
+@functools.cache
+def loaded(task: Task) -> Data:
+    return task.load()
+
+
 def measured(mixer: str, preset: str) -> tuple[np.ndarray, np.ndarray]:
     """excess and expected (seed,)"""
     table = presets.read_table(preset)
     table["task"] |= PRESETS[preset]
     table["model"]["mixer"] = {"name": mixer, **SIZES.get(mixer, {})}
     config = run.from_table(table)
-    data = config.task.load()
+    data = loaded(config.task)
     batch = data.test.batch(torch.arange(min(SEQUENCES, len(data.test))))
     models = [make_model(config.model, data.spec, "values", seed=seed) for seed in range(SEEDS)]
     return np.array([excess(m, batch) for m in models]), np.array([expected(m, batch) for m in models])
 
 
 def main() -> None:
-    print("| mixer | " + " | ".join(PRESETS) + " |\n|---" * 1 + "|---" * len(PRESETS) + "|")
+    print(f"| mixer | {' | '.join(PRESETS)} |\n|{'---|' * (1 + len(PRESETS))}")
     for mixer in MIXERS:
         cells = []
         for preset in PRESETS:

@@ -68,7 +68,8 @@ def groups(heads: Heads) -> list[tuple[int | None, slice]]:
 def null_for(subject: Subject, asked: NullName | None) -> tuple[NullName, int]:
     """The null (by default "init" where that can be had), and the bytes of the weights that it draws anew.
 
-    NotApplicableError if they are asked for and cannot be drawn.
+    NotApplicableError if they are asked for and cannot be drawn; and for "keys" within windows, where keys cannot trade
+    places: a query would be given scores of keys that it never sees.
     """
     if asked == "keys" and subject.space.layout.reach is not None:
         reason = "keys cannot be permuted where windows limit who sees them"
