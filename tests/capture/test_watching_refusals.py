@@ -1,5 +1,7 @@
 """Foreign models that do not pass the self-test are refused, with the reason and exit code 4."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from attnprobe.capture.watching import watch
 from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.probes import decomposition, proximity
-from tests.capture.foreign import Fused, Module, N, Written, encoder, inputs
+from tests.capture.foreign import Fused, Module, N, WithWeights, Written, encoder, inputs
 
 
 class Nothing(nn.Module):
@@ -55,6 +57,20 @@ def test_what_does_not_pass_the_self_test_is_refused(model: type[nn.Module], rea
     torch.manual_seed(0)
     with pytest.raises(NotApplicableError, match=reason) as refusal:
         watch(model(), [inputs()])
+    assert refusal.value.exit_code == 4
+
+
+@pytest.mark.parametrize("make", [Fused, Written, WithWeights, encoder])
+@pytest.mark.parametrize("part", ["q", "v"])
+def test_weights_that_are_not_finite_are_called_so(make: Callable[[], nn.Module], part: str) -> None:
+    """Not a look into the future: no difference from NaN is small."""
+    model = make()
+    for name, weight in model.named_parameters():
+        if name.endswith(("qkv.weight", "in_proj_weight")):
+            weight.data[:3] = torch.nan if part == "q" else weight.data[:3]
+            weight.data[-3:] = torch.inf if part == "v" else weight.data[-3:]
+    with pytest.raises(NotApplicableError, match="NaN or infinite") as refusal:
+        watch(model, [inputs()])
     assert refusal.value.exit_code == 4
 
 

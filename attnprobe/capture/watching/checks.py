@@ -21,10 +21,10 @@ def rebuild(call: AttentionCall, *, rows: int | None = None) -> tuple[float, flo
 
     Of the first sequence: all of its queries, or so many, evenly spaced.
 
-    Raises NotApplicableError, naming the module, if the difference is larger than rounding explains, or if what was
-    taken for scores has rows that sum to 1 like a pattern.
+    Raises NotApplicableError, naming the module, if scores or outputs are not finite, if the difference is larger than
+    rounding explains, or if what was taken for scores has rows that sum to 1 like a pattern.
     """
-    one, length = first_sequence(call), call.q.shape[2]
+    one, length, where = first_sequence(call), call.q.shape[2], call.name or "the model"
     heads, keys = one.q.shape[1], one.k.shape[2]
     if rows is None:
         step = max(1, BLOCK // (heads * keys))
@@ -43,14 +43,16 @@ def rebuild(call: AttentionCall, *, rows: int | None = None) -> tuple[float, flo
         real = one.visibility.valid
         if real is not None and real.shape[-1] == length:  # and what padding sees is none of the rules
             reading = reading & real[:1, None, block]
+        seen = scores[shown & reading[..., None]]
+        for what, values in (("scores", seen), ("outputs", output[reading])):  # fused kernels make 0 of scores of NaN
+            if not bool(values.isfinite().all()):
+                raise not_finite(f"{where}: its {what} hold")
         error = max(error, _largest(apart.amax(-1)[reading]) / max(largest, 1e-30))
-        seen = scores[shown]
         size = _largest(seen.abs())
         allowed = max(allowed, TOLERANCE.get(call.v.dtype, 1e-6) * size / USUAL)
         several = shown.sum(-1) > 1
         sums = torch.where(shown, scores, 0.0).sum(-1)[several]
         sums_to_one &= bool((sums - 1).abs().le(1e-3).all()) and bool((seen >= 0).all()) and bool(several.any())
-    where = call.name or "the model"
     if sums_to_one:
         reason = f"{where}: what was taken for scores sums to 1 in every row, so it is a pattern already"
         raise NotApplicableError(reason, hint="scores are what the softmax is taken of")
@@ -59,6 +61,10 @@ def rebuild(call: AttentionCall, *, rows: int | None = None) -> tuple[float, flo
         hint = "its attention is another than softmax(scores) times values, so it is not measured"
         raise NotApplicableError(reason, hint=hint)
     return error, allowed
+
+
+def not_finite(what: str) -> NotApplicableError:
+    return NotApplicableError(f"{what} NaN or infinite values", hint="are all weights and inputs of the model finite?")
 
 
 def _largest(x: Tensor) -> float:

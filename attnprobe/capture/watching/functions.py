@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from attnprobe.capture.watching.checks import not_finite
 from attnprobe.capture.watching.collector import Collector, Place
 from attnprobe.capture.watching.masks import parted, with_offset
 from attnprobe.capture.watching.multi_head import inside_multi_head
@@ -125,6 +126,8 @@ class Functions(TorchFunctionMode):
         if not isinstance(values, Tensor) or values.shape[-2] != scores.shape[-1]:
             return output
         self.open = None
+        if bool(scores.isnan().any()):  # one cannot tell what they hide
+            raise not_finite(f"{written.place[0] or 'the model'}: its scores hold")
         visible, q = parted(scores)
         marks = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device).expand(len(q), 1, -1, -1)
         seen = four_axes(output, len(q))
