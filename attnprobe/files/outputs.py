@@ -11,7 +11,7 @@ from typing import Literal
 
 from attnprobe.errors import ConfigError
 
-Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary", "calibration", "report"]
+Kind = Literal["rows", "arrays", "figure", "benchmark", "demo summary", "calibration", "report", "study"]
 
 FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ours is told from a stranger's
     ".png": {"Software": "attnprobe"},
@@ -22,6 +22,8 @@ ROW = {b"quantity", b"estimate", b"low", b"high", b"level", b"n", b"unit", b"p_v
 CALIBRATION_ROW = {b"cell", b"probe", b"nominal", b"rate", b"replicas", b"refused", b"verdict"}
 CALIBRATION_START = re.compile(rb"`attnprobe calibrate\b[^\n]*`, \d{4}-\d\d-\d\d")
 REPORT_SIGN = b'<meta name="generator" content="attnprobe report '
+STUDY_ROW = ({b"seed", b"trial", b"number", b"value", b"run"}, {b"table", b"number", b"seeds", b"spread", b"holm"})
+STUDY_START = (b"<!-- attnprobe study render ", b"% attnprobe study render ")
 PAGE_START = re.compile(rb"`attnprobe bench\b[^\n]*`, \d{4}-\d\d-\d\d")  # the command that made it, and when
 
 
@@ -151,6 +153,16 @@ def _is_report(path: Path) -> bool:
     return start.lstrip().startswith(b"<!DOCTYPE html>") and REPORT_SIGN in start
 
 
+def _is_study(path: Path) -> bool:
+    """Rows, a page, or the manifest of what was rendered."""
+    if path.suffix == ".json":
+        return {"made by", "study", "scale", "runs asked for"} <= _keys(path)
+    with path.open("rb") as file:
+        heading = file.readline(EDGE)
+    columns = set(heading.strip().split(b","))
+    return heading.startswith(STUDY_START) or any(columns >= named for named in STUDY_ROW)
+
+
 def _keys(path: Path) -> set[str]:
     document = json.loads(path.read_bytes())
     return set(document) if isinstance(document, dict) else set()
@@ -164,4 +176,5 @@ SIGNS: dict[Kind, Callable[[Path], bool]] = {
     "demo summary": _is_demo_summary,
     "calibration": _is_calibration,
     "report": _is_report,
+    "study": _is_study,
 }

@@ -70,7 +70,11 @@ class Figure:
     x: str | None = None  # the axis along the horizontal; None with kind="trajectory": updates
     lines: str | None = None  # the axis with a line (bars: a colour; map: the vertical) for each choice
     panels: str | None = None  # the axis with a panel for each choice
-    against: str | None = None  # draw the gain over this choice of ``lines`` instead of the number itself
+    # draw the gain over this choice of ``lines`` (map: of ``panels``) instead of the number itself
+    against: str | None = None
+    # map: the measure that predicts where along x something ends: in every row a line at 1 / its median over seeds,
+    # measured where x is largest
+    boundary: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
