@@ -84,6 +84,8 @@ def draw(study: Study, name: str, cells: Mapping[Key, Cell], boundary: Mapping[s
             panel.set_ylabel(spaced(figure.lines) if figure.kind == "map" else what(drawn))
         if axes[0].get_legend_handles_labels()[1]:
             legend_above(canvas, axes[0], title=spaced(figure.lines) if figure.kind != "map" else None)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")  # arranged once, not for each file again
         return save_figure(canvas, stem)
 
 

@@ -1,6 +1,7 @@
 """Everything a study shows, from what there is of its runs: rows, tables, figures and a manifest, in one folder."""
 
 import dataclasses
+import importlib.metadata
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -136,10 +137,6 @@ def coverage(answer: Answer) -> str:
 
 def manifest(answer: Answer) -> dict[str, Any]:
     """What was rendered, by whom, from which runs."""
-    import matplotlib
-    import numpy
-    import torch
-
     done = [outcome for outcome in answer.outcomes if outcome.numbers]
     return {
         "made by": OPENING,
@@ -149,8 +146,9 @@ def manifest(answer: Answer) -> dict[str, Any]:
         "date": now(),
         "commit": git_commit(),
         "versions": {
-            "attnprobe": __version__, "python": platform.python_version(), "torch": torch.__version__,
-            "numpy": numpy.__version__, "matplotlib": matplotlib.__version__,
+            "attnprobe": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("torch", "numpy", "matplotlib")},
         },
         "runs asked for": len(answer.outcomes),
         "runs found": len(done),
