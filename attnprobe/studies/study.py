@@ -40,7 +40,9 @@ class Case:
 class Measure:
     """A number that a probe takes from a checkpoint of every run that has it: the mean over its layers and heads."""
 
-    probe: Literal["proximity", "trajectory", "kernels"]  # trajectory: what is recorded while training, cheap
+    # trajectory: what is recorded while training, cheap; alignment: of the untrained model, along the change of scores
+    # towards ``checkpoint``, see ``work.prices``
+    probe: Literal["proximity", "trajectory", "kernels", "alignment"]
     quantity: str  # of the rows that the probe gives, e.g. proximity_bias.max
     checkpoint: Literal["init", "pretrained", "finetuned"] = "finetuned"
     settings: Settings = dataclasses.field(default_factory=dict)  # what the probe is asked with, e.g. n

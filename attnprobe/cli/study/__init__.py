@@ -3,6 +3,7 @@
 import typer
 
 from attnprobe.cli.study.listing import list_studies
+from attnprobe.cli.study.render import render
 from attnprobe.cli.study.run import run
 from attnprobe.cli.study.show import show
 from attnprobe.cli.study.status import status
@@ -12,3 +13,4 @@ study_app.command("list")(list_studies)
 study_app.command()(show)
 study_app.command()(run)
 study_app.command()(status)
+study_app.command()(render)

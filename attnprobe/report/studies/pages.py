@@ -43,13 +43,24 @@ def _markdown_table(sheet: Sheet) -> str:
 
 
 def _markdown(entry: Entry) -> str:
-    text = escape(entry.text)
-    if entry.value is not None:
-        text = number(entry.value, signed=entry.signed)
-        if not math.isnan(entry.low):
-            text += f" [{', '.join(number(bound, signed=entry.signed) for bound in (entry.low, entry.high))}]"
-        text = f"**{text}**" if entry.bold else text
+    text = escape(entry.text) if entry.value is None else _bounded(entry)
+    text = f"**{text}**" if entry.bold else text
     return f"{text} ({entry.note})" if entry.note else text
+
+
+def plain(entry: Entry) -> str:
+    """For a terminal; a star stands for bold."""
+    text = entry.text if entry.value is None else _bounded(entry)
+    text = f"{text} *" if entry.bold else text
+    return f"{text} ({entry.note})" if entry.note else text
+
+
+def _bounded(entry: Entry) -> str:
+    assert entry.value is not None
+    text = number(entry.value, signed=entry.signed)
+    if math.isnan(entry.low):
+        return text
+    return f"{text} [{', '.join(number(bound, signed=entry.signed) for bound in (entry.low, entry.high))}]"
 
 
 def latex(sheets: Sequence[Sheet], *, opening: str) -> str:

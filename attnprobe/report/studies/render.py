@@ -14,7 +14,7 @@ from attnprobe.files.outputs import Kind, check_outputs, check_replaceable, figu
 from attnprobe.machine import now
 from attnprobe.report.studies import pages, rows
 from attnprobe.report.studies.drawings import draw
-from attnprobe.report.studies.sheet import Contents, contents, sheet
+from attnprobe.report.studies.sheet import Contents, Sheet, contents, sheet
 from attnprobe.report.studies.trajectories import draw_trajectory
 from attnprobe.studies.cells import Cell, Key, cells
 from attnprobe.studies.study import Outcome, Study
@@ -53,7 +53,7 @@ def render(answer: Answer, folder: Path, *, warn: Callable[[str], None]) -> list
     check_room(answer, folder)
     study, axes = answer.study, list(answer.study.axes)
     counted = {number: cells(answer.outcomes, number) for number in numbers(study)}
-    tables = [contents(study, name, counted[layout.number]) for name, layout in study.tables.items()]
+    tables = _tables(study, counted)
     records = [record for found in tables for record in _records(found)]
     shown = {layout.number for layout in study.tables.values()}
     for number, found in counted.items():  # of figures alone
@@ -86,6 +86,16 @@ def numbers(study: Study) -> list[str]:
     drawn = [figure for figure in study.figures.values() if figure.kind != "trajectory"]
     found = [layout.number for layout in study.tables.values()] + [figure.number for figure in drawn]
     return list(dict.fromkeys([*found, *(figure.boundary for figure in drawn if figure.boundary)]))
+
+
+def _tables(study: Study, counted: Mapping[str, Mapping[Key, Cell]]) -> list[Contents]:
+    return [contents(study, name, counted[layout.number]) for name, layout in study.tables.items()]
+
+
+def sheets_of(answer: Answer) -> list[Sheet]:
+    """The tables, for a terminal."""
+    counted = {layout.number: cells(answer.outcomes, layout.number) for layout in answer.study.tables.values()}
+    return [sheet(found) for found in _tables(answer.study, counted)]
 
 
 def _records(found: Contents) -> list[dict[str, Any]]:

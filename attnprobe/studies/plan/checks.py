@@ -115,8 +115,13 @@ def _check_figure(study: Study, where: str, figure: Figure) -> None:
         require(figure.x is not None, f"{where}.x", "is missing", hint=f"choose from {', '.join(study.axes)}")
         _number(study, where, figure.number)
     if figure.against is not None:
-        require(figure.lines is not None, f"{where}.lines", "is missing beside against")
-        _choice(study, f"{where}.against", str(figure.lines), figure.against)
+        key = "panels" if figure.kind == "map" else "lines"
+        axis = getattr(figure, key)
+        require(axis is not None, f"{where}.{key}", "is missing beside against")
+        _choice(study, f"{where}.against", str(axis), figure.against)
+    if figure.boundary is not None:
+        require(figure.kind == "map", f"{where}.boundary", "can only be drawn where kind is 'map'", "leave it out")
+        _known(f"{where}.boundary", figure.boundary, study.measures)
 
 
 def _axis(study: Study, where: str, axis: str) -> None:

@@ -16,6 +16,7 @@ from attnprobe.probes import kernels, proximity
 from attnprobe.probes.trajectory import Trajectory
 from attnprobe.studies.store.folder import Store
 from attnprobe.studies.study import Measure, Settings
+from attnprobe.studies.work import prices
 from attnprobe.training.saved.checkpoint import load_checkpoint
 
 Rows = list[tuple[str, float]]  # quantity, estimate
@@ -85,4 +86,9 @@ def _without(settings: Settings, name: str) -> Settings:
     return {key: value for key, value in settings.items() if key != name}
 
 
-PROBES = {"proximity": _proximity, "trajectory": _trajectory, "kernels": _kernels}
+def _alignment(path: Path, work: Measurement) -> Rows:
+    settings: Settings = {"split": "train", **work.measure.settings}
+    return prices.rows(path, lambda each: _subject(each, work, dict(settings)), **_without(settings, "split"))
+
+
+PROBES = {"alignment": _alignment, "proximity": _proximity, "trajectory": _trajectory, "kernels": _kernels}
