@@ -16,8 +16,11 @@ MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """Three decimals, or four digits of large numbers; a hyphen for minus, as spreadsheets read it."""
-    plain = f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+    """Three decimals, more of what would vanish, none of large numbers; a hyphen for minus, as spreadsheets read it."""
+    if 0 < abs(value) < 0.0005:
+        plain = f"{value:.2g}"
+    else:
+        plain = f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
     return f"+{plain}" if signed and value > 0 else plain
 
 
