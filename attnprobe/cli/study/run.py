@@ -20,12 +20,15 @@ def run(
     seeds: Seeds = None,
     settings: RunSettings = None,
     out: Out = STUDIES,
-    executor: Annotated[str, typer.Option(help="Who carries the runs out.")] = "serial",
+    executor: Annotated[
+        str, typer.Option(help="Who carries the runs out: serial, processes, ray or slurm.")
+    ] = "processes",
     jobs: Annotated[
         int | None, typer.Option(min=1, help="At most so many runs at a time.", show_default="as the executor thinks")
     ] = None,
     options: Annotated[
-        list[str] | None, typer.Option("--option", "-x", metavar="KEY=VALUE", help="Of the executor. Repeatable.")
+        list[str] | None,
+        typer.Option("--executor-option", "-x", metavar="KEY=VALUE", help="E.g. threads=2. Repeatable."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster: auto, or ray://HOST:PORT.", show_default=False)
@@ -45,6 +48,10 @@ def run(
         attnprobe study run qk-transfer --scale laptop --seeds 5 --dry-run
 
         attnprobe study run mine.toml --jobs 2 --out mine
+
+        attnprobe study run mine.toml --executor ray --address auto -x gpus_per_run=0.25
+
+        attnprobe study run mine.toml --executor slurm --jobs 50 -x partition=gpu -x gpus=1 -x time=120
 
     Ctrl-C saves; the same command goes on where it stopped. A run that fails does not stop the others; the next time
     it is tried again.

@@ -25,6 +25,7 @@ from attnprobe.training.loop import Interrupted
 from attnprobe.training.updates.allocator import keep_freed_memory
 
 AHEAD = 200  # tasks handed to a cluster that may grow; it queues those it has no room for
+LONGEST_FOLDER = 20  # characters; with what Ray appends, the path of a socket may have no more than 107
 OBJECT_STORE = 100 * 2**20  # bytes; nothing of size passes through it
 
 
@@ -46,7 +47,7 @@ class Ray:
 
     @contextlib.contextmanager
     def open(self, folder: Path) -> Iterator["Tasks"]:
-        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
+        with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as temporary:
             ray = _imported()
             most = self.jobs or (AHEAD if self.address else max(1, cores() // self.threads))
             own = {"_temp_dir": temporary, "num_cpus": most * self.threads, "object_store_memory": OBJECT_STORE}
@@ -87,7 +88,8 @@ class Tasks:
 
     def submit(self, job: Job) -> None:
         memory = min(job.memory, self.memory) or None  # what no machine has would wait for ever
-        self.running[self.task.options(name=job.name, memory=memory).remote(job.work, self.threads)] = job
+        reference = self.task.options(name=job.name, memory=memory).remote(job.work, os.getcwd(), self.threads)
+        self.running[reference] = job
 
     def wait(self, seconds: float) -> Ended:
         running = list(self.running)
@@ -115,11 +117,17 @@ class Tasks:
             return LostError(f"the Ray worker of {job.name} was lost ({type(error).__name__})")
 
 
-def _carry_out(work: Callable[[], None], threads: int) -> Exception | None:
+def _carry_out(work: Callable[[], None], folder: str, threads: int) -> Exception | None:
+    """folder: where the study was started, for paths that are relative."""
     keep_freed_memory()
     torch.set_num_threads(threads)
-    with stop_on_signal():
+    with stop_on_signal(), contextlib.chdir(folder):
         return outcome(work)
+
+
+def _short_folder() -> str | None:
+    """For temporary files; None: the usual one."""
+    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_FOLDER and Path("/tmp").is_dir() else None
 
 
 def _imported() -> Any:

@@ -17,7 +17,7 @@ from attnprobe.launch.signals import stop_on_signal
 from attnprobe.studies.job import Job
 from attnprobe.training.loop import Interrupted
 
-LONG = 120.0  # seconds after which what should have happened has not
+LONG = 300.0  # seconds after which what should have happened has not
 
 
 def job(key: str, work: Callable[..., None], *arguments: object, needs: tuple[str, ...] = (), memory: int = 0) -> Job:
