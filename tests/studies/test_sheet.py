@@ -111,7 +111,7 @@ def test_tex_of_every_special_sign() -> None:
 
 
 def test_numbers() -> None:
-    assert [number(x) for x in (0.12345, -1.5, 123.4, 12345678.0, 1e12)] == [
+    assert [number(x) for x in (0.12345, 1.234e-5, -1.5, 123.4, 12345678.0, 1e12)] == [
         "0.123",
         "1.2e-05",
         "-1.500",
