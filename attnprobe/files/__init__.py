@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any
 from attnprobe.errors import ArtifactError, AttnprobeError, RunError
 
 DEEPEST, MOST_NODES = 32, 200_000  # of a document of plain values
+LONGEST_REASON = 300  # characters of what a parser says
 ROOM = "choose a folder that exists and can be written, or free some space"
 DATES = (datetime.date, datetime.time)  # which TOML knows
 
@@ -33,7 +35,8 @@ def reading(path: Path, hint: str = "was it copied or downloaded completely?") -
     except MemoryError as error:
         raise ArtifactError(f"{path} cannot be read: it asks for more memory than there is", hint=hint) from error
     except Exception as error:
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        reason = getattr(error, "strerror", None) or textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...")
+        reason = reason or type(error).__name__
         raise ArtifactError(f"{path} cannot be read: {reason}", hint=hint) from error
 
 

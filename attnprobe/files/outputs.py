@@ -17,6 +17,7 @@ FIGURE_METADATA: dict[str, dict[str, str | None]] = {  # by which a figure of ou
     ".png": {"Software": "attnprobe"},
     ".pdf": {"Creator": "attnprobe", "CreationDate": None},  # without a date, the same figure is the same bytes
 }
+OTHER_PICTURES = (".jpg", ".jpeg", ".svg", ".eps", ".ps", ".gif", ".tif", ".tiff", ".webp", ".bmp")
 EDGE = 1 << 14  # bytes at either end of a figure in which its metadata stand
 ROW = {b"quantity", b"estimate", b"low", b"high", b"level", b"n", b"unit", b"p_value", b"q_value"}  # in every heading
 CALIBRATION_ROW = {b"cell", b"probe", b"nominal", b"rate", b"replicas", b"refused", b"verdict"}
@@ -28,7 +29,12 @@ PAGE_START = re.compile(rb"`attnprobe bench\b[^\n]*`, \d{4}-\d\d-\d\d")  # the c
 
 
 def figure_files(name: Path) -> list[Path]:
-    """The files of one figure: ``f.png`` or ``f.pdf`` is that one file, any other name the stem of both."""
+    """The files of one figure: ``f.png`` or ``f.pdf`` is that one file, any other name the stem of both.
+
+    ConfigError if its ending is that of another kind of pictures.
+    """
+    if name.suffix.lower() in OTHER_PICTURES:
+        raise ConfigError(f"{name}: figures are .png or .pdf", hint="take one of these endings, or none for both")
     if name.suffix.lower() in FIGURE_METADATA:
         return [name]
     return [name.with_name(name.name + ending) for ending in FIGURE_METADATA]

@@ -138,7 +138,7 @@ def _width(config: Any) -> int:
 def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
     assert source.text is not None
     tokenizer = read_tokenizer(source.reader or source.model, **source.access)
-    most = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 10**9)
+    most = min(tokenizer.model_max_length, positions_of(model, config))
     length = source.max_length or min(USUAL_LENGTH, most)
     if length > most:
         raise ConfigError(f"--max-length {length} is more than this model's {most} positions", hint="lower it")
@@ -167,6 +167,14 @@ def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs
     return watch(
         model, [batch], leading=texts.leading, valid=texts.own, only=source.only, labels=texts.labels, losses=losses
     )
+
+
+def positions_of(model: "nn.Module", config: Any) -> int:
+    """How many positions a model has. RoBERTa and its kin count theirs from behind the number of the padding token."""
+    declared = getattr(config, "max_position_embeddings", None) or 10**9
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    padding = [number for table in tables if (number := getattr(table, "padding_idx", None)) is not None]
+    return declared - max((1 + number for number in padding), default=0)
 
 
 def head_of(config: Any, source: Source, needs: Needs) -> Head:

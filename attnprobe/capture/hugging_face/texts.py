@@ -109,7 +109,8 @@ def _rows(path: Path, text_column: str | None, label_column: str | None) -> tupl
     def choose(names: Sequence[str]) -> list[str]:
         usual = [name for name in USUAL_TEXTS if name in names and name != label_column]
         text = text_column or (usual[0] if usual else USUAL_TEXTS[0])
-        return [choice(path, names, name, "text") for name in (text, label_column) if name is not None]
+        wanted = {"--text-column NAME": text, "--label-column NAME": label_column}
+        return [choice(path, names, name, option) for option, name in wanted.items() if name is not None]
 
     table = read_columns(path, choose, separator=None, quotes=True)
     rows, *classes = table.values.values()

@@ -11,11 +11,12 @@ import typer
 from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import Models
 from attnprobe.cli.probe.table import Column, Record, Table, estimate, interval, number, probability
-from attnprobe.cli.screen.output import finite
+from attnprobe.cli.screen.output import finite, say
 from attnprobe.errors import ConfigError
 from attnprobe.opening import Opened, OpenedCheckpoint, SplitName
 
 if TYPE_CHECKING:
+    from attnprobe.capture.subject import Subject
     from attnprobe.probes.alignment.probe import Alignment
     from attnprobe.probes.sequences import Progress
 
@@ -91,9 +92,12 @@ def alignment(
     ] = None,
     shuffles: Annotated[int, typer.Option(max=99_999, help="Shuffles of the labels (and of signs).")] = 999,
     null: Annotated[
-        NullName,
-        typer.Option(help="What reconstruction is compared with: data in random orders, profiles of random phases."),
-    ] = NullName.positions,
+        NullName | None,
+        typer.Option(
+            help="What reconstruction is compared with: data in random orders, profiles of random phases.",
+            show_default="positions; none where lengths differ too much for it",
+        ),
+    ] = None,
     orders: Annotated[int, typer.Option(max=99_999, help="Random orders (each a pass over the data) or phases.")] = 39,
     power: Annotated[
         float, typer.Option(min=0.5, max=0.999, callback=finite, help="Power at which sequences to detect are named.")
@@ -130,7 +134,7 @@ def alignment(
     from attnprobe.report import verdicts
     from attnprobe.report.alignment_figures import draw_alignments
 
-    options = {"shuffles": shuffles, "null": null.value, "orders": orders, "power": power}
+    options = {"shuffles": shuffles, "null": null, "orders": orders, "power": power}
     found = request.measure_each(
         checkpoints, lambda opened, report: measure_alignment(request, opened, change_to, along, options, report)
     )
@@ -166,7 +170,19 @@ def measure_alignment(
             raise ConfigError(f"--change-to knows no changes of {opened.path}", hint="leave it out")
         goal = load_checkpoint(change_to).make_model().to(next(opened.model.parameters()).device)
         directions.append(change_of_scores(subject, ours.of(goal, opened.split), **common))
-    return measure(subject, directions=directions, level=request.level, **options, **common)
+    null = options["null"] or usual_null(request, opened, subject)
+    return measure(subject, directions=directions, level=request.level, **options | {"null": null.value}, **common)
+
+
+def usual_null(request: Request, opened: Opened, subject: "Subject") -> NullName:
+    """Random orders, where sequences have enough positions in common; else it is said that there is no null."""
+    from attnprobe.probes.alignment.arrangement import movable_enough
+
+    if movable_enough(subject, subject.draw(request.sequences, request.seed)):
+        return NullName.positions
+    why = "sequences differ too much in length to be put in random orders, so reconstruction is compared with no null"
+    say(f"{opened.label}: {why} (--null phase asks otherwise)", quiet=request.quiet)
+    return NullName.none
 
 
 command = make_command(alignment, further=("offsets", "cosines"), figure_each=True, needs="both", split=SplitName.train)

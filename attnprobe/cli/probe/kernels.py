@@ -8,6 +8,7 @@ from attnprobe.cli.probe.driver import Findings, Request, make_command
 from attnprobe.cli.probe.options import Checkpoints
 from attnprobe.cli.probe.table import Column, Table, interval
 from attnprobe.cli.screen.output import finite
+from attnprobe.errors import NotApplicableError
 
 TABLE = Table(
     title="locality of kernels, mean over channels",
@@ -46,7 +47,7 @@ def kernels(
     the channels of a layer. The data set is not needed.
     """
     from attnprobe.capture import convolutions
-    from attnprobe.opening import labels, origin
+    from attnprobe.opening import is_foreign, labels, origin
     from attnprobe.probes.kernels import measure
     from attnprobe.probes.rows import rows_to_records
     from attnprobe.report import verdicts
@@ -62,6 +63,10 @@ def kernels(
         )  # fmt: skip
         records.extend(origin | record for record in rows_to_records(results[label].rows, path))
 
+    foreign = next((path for path in checkpoints if is_foreign(path)), None)
+    if foreign is not None:
+        hint = "take a checkpoint of ours of a mixer like s4; for attention: attnprobe probe proximity"
+        raise NotApplicableError(f"{foreign}: long convolutions are looked up in checkpoints of ours only", hint=hint)
     loaded = [load_checkpoint(path) for path in checkpoints]
     starts = [(convolutions.structured(checkpoint.run.model), checkpoint.spec) for checkpoint in loaded]
     for number, (path, label) in enumerate(zip(checkpoints, labels(checkpoints), strict=True)):

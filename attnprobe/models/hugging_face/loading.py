@@ -4,11 +4,11 @@ Weights are read from safetensors only, code that comes with a model is never ru
 caller was asked for it. Everything that goes wrong is one line.
 """
 
+import contextlib
 import inspect
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Head = Literal["none", "causal", "masked", "classes", "patches"]
 Weights = Literal["pretrained", "drawn"]
 
+MOST_UNSTORED = 4  # parameters for a byte of the files: what is quantised or not saved at all
 INSTALL = "pip install 'attnprobe[hf]'"
 SAFETENSORS = "weights must be safetensors: save_pretrained() of transformers writes them; pickled ones are not opened"
 KNOWN = "config.json must describe a model that transformers itself knows: code that comes with one is never run"
@@ -61,6 +62,7 @@ def load(
         "attn_implementation": _possible(attention, config),
         **_without_pooling(config, head),
     }
+    _require_weights(source, config, head)
     with told(source, download, permission, SAFETENSORS):
         model, found = _class(head).from_pretrained(
             **place_of(source, download), use_safetensors=True, output_loading_info=True,
@@ -165,7 +167,7 @@ def place_of(source: str, download: bool) -> dict[str, Any]:
     return where | {"trust_remote_code": False, "local_files_only": not download}
 
 
-@contextmanager
+@contextlib.contextmanager
 def told(source: str, download: bool, permission: str, hint: str) -> Iterator[None]:
     """The boundary around transformers' readers: one line, and a hint of how to allow a download if that would help."""
     path = Path(source)
@@ -198,6 +200,20 @@ def _require_end(config: "PretrainedConfig") -> None:
     layers = getattr(config, "num_hidden_layers", 0)
     if type(layers) is int and layers > MOST_LAYERS:
         raise ValueError(f"it declares {layers:,} layers, and at most {MOST_LAYERS:,} are built")
+
+
+def _require_weights(source: str, config: "PretrainedConfig", head: Head) -> None:
+    """ArtifactError if a folder's files are far too small for what its config.json describes, before it is made."""
+    held = sum(file.stat().st_size for file in Path(source).glob("*.safetensors")) if Path(source).is_dir() else 0
+    if not held:
+        return  # nothing to compare with; what is missing is said by who reads it
+    wanted = 0
+    with contextlib.suppress(Exception), torch.device("meta"):  # a model that cannot be made so says why later
+        model = _class(head).from_config(config, trust_remote_code=False, **_without_pooling(config, head))
+        wanted = sum(parameter.numel() for parameter in model.parameters())
+    if wanted > MOST_UNSTORED * held:
+        message = f"the config.json of {source} describes {wanted:,} parameters, its weights are {held:,} bytes"
+        raise ArtifactError(message, hint="was the folder copied or downloaded completely?")
 
 
 def _possible(attention: str, config: "PretrainedConfig") -> str:

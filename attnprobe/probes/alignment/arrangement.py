@@ -94,7 +94,7 @@ def reorderings(subject: Subject, samples: np.ndarray, count: int, seed: int) ->
     """
     blocks = shared_positions(subject, samples)
     movable = max(map(len, blocks))
-    if movable < FEWEST_MOVABLE:
+    if not movable_enough(subject, samples):
         raise NotApplicableError(
             f"these sequences differ so much in length that only {movable} positions are real in the same ones, too "
             "few to be put in other orders",
@@ -106,6 +106,11 @@ def reorderings(subject: Subject, samples: np.ndarray, count: int, seed: int) ->
         for block in blocks:
             order[block] = draw.permutation(block)
         yield subject.reordered(order)
+
+
+def movable_enough(subject: Subject, samples: np.ndarray) -> bool:
+    """Whether there are random orders of the positions of these samples to compare with."""
+    return max(map(len, shared_positions(subject, samples))) >= FEWEST_MOVABLE
 
 
 def shared_positions(subject: Subject, samples: np.ndarray) -> list[np.ndarray]:

@@ -204,11 +204,16 @@ def join(path: Path, pieces: Sequence[tuple[str | None, Columns]]) -> Columns:
     return dataclasses.replace(first, values=values, parts=parts or None)
 
 
-def choice(path: Path, names: Sequence[str], wanted: str, setting: str) -> str:
-    """``wanted``, or ArtifactError if there is no such column."""
+def setting(name: str) -> str:
+    """How a setting of a task is chosen."""
+    return f"-s task.{name}=NAME"
+
+
+def choice(path: Path, names: Sequence[str], wanted: str, option: str) -> str:
+    """``wanted``, or ArtifactError if there is no such column. option: what a person chooses it by."""
     if wanted not in names:
         there = ", ".join(map(shown, names[:SHOWN]))
         near = difflib.get_close_matches(wanted, names, n=1)
-        hint = (f"did you mean {shown(near[0])}? " if near else "") + f"choose it by -s task.{setting}=NAME"
+        hint = (f"did you mean {shown(near[0])}? " if near else "") + f"choose it by {option}"
         raise ArtifactError(f"{path} has no column {shown(wanted)}; it has {there}", hint=hint)
     return wanted

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from attnprobe.errors import ArtifactError, one_line, shown
 from attnprobe.files import reading
-from attnprobe.tasks.own.columns import choice, holds_data_set, read_columns
+from attnprobe.tasks.own.columns import choice, holds_data_set, read_columns, setting
 from attnprobe.tasks.own.labels import classes_of
 from attnprobe.tasks.own.source import require_file
 from attnprobe.tasks.own.splits import PART_OF
@@ -56,9 +56,9 @@ def pictures(path: Path, column: str | None, label: str) -> Pictures:
 def _of_columns(path: Path, column: str | None, label: str) -> Pictures:
     def choose(names: Sequence[str]) -> list[str]:
         usual = [name for name in USUAL_IMAGES if name in names]
-        wanted = choice(path, names, column or (usual[0] if usual else USUAL_IMAGES[0]), "column")
+        wanted = choice(path, names, column or (usual[0] if usual else USUAL_IMAGES[0]), setting("column"))
         splitting = [SPLIT] if SPLIT in names and label != SPLIT else []
-        return [wanted, *splitting, choice(path, names, label, "label")]
+        return [wanted, *splitting, choice(path, names, label, setting("label"))]
 
     table = read_columns(path, choose, separator=None, quotes=True)
     rows, *splitting, labels = table.values.values()

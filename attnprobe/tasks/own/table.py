@@ -11,7 +11,7 @@ import numpy as np
 from attnprobe.config import require
 from attnprobe.errors import ArtifactError, shown
 from attnprobe.tasks.data import Data, Spec
-from attnprobe.tasks.own.columns import Columns, choice, read_columns
+from attnprobe.tasks.own.columns import Columns, choice, read_columns, setting
 from attnprobe.tasks.own.labels import classes_of, is_missing
 from attnprobe.tasks.own.sequences import SHIFT, padded, require_tokens
 from attnprobe.tasks.own.source import OwnData, make_splits
@@ -79,12 +79,12 @@ class Table(OwnData):
         if len(set(names)) < len(names):
             raise ArtifactError(f"{path} has several columns of one name", hint="rename one of them")
         source, are_texts = self._source(names)
-        chosen = [choice(path, names, source, "text" if are_texts else "tokens")]
+        chosen = [choice(path, names, source, setting("text" if are_texts else "tokens"))]
         if self.split is not None:
-            chosen.append(choice(path, names, self.split, "split"))
+            chosen.append(choice(path, names, self.split, setting("split")))
         elif SPLIT in names and SPLIT not in (source, self.label):
             chosen.append(SPLIT)
-        chosen.append(choice(path, names, self.label, "label"))
+        chosen.append(choice(path, names, self.label, setting("label")))
         if len(set(chosen)) < len(chosen):
             raise ArtifactError(f"{path}: one column cannot be two things", hint=f"chosen are {', '.join(chosen)}")
         return chosen

@@ -14,7 +14,7 @@ import transformers
 from PIL import Image
 
 from attnprobe.models.hugging_face.loading import library
-from tests.capture.hugging_face_folders import KINDS, write_images, write_model, write_table, write_text
+from tests.capture.hugging_face_folders import KINDS, TEXT, write_images, write_model, write_table, write_text
 
 pytestmark = pytest.mark.hf
 
@@ -123,7 +123,8 @@ def test_decompose_of_random_positions_and_contents(tmp_path: Path, attnprobe) -
         (["--text", "{text}", "--max-length", "99"], 2, "more than this model's 48 positions"),
         (["--text", "{text}", "--only", "decoder.*"], 4, "no attention was seen"),
         (["--images", "{images}"], 3, "preprocessor_config.json"),
-        (["--text", "{table}", "--text-column", "tekst"], 3, "no column 'tekst'"),
+        (["--text", "{table}", "--text-column", "tekst"], 3, "choose it by --text-column"),
+        (["--text", "{text}", "--figure", "x.jpg"], 2, "x.jpg: figures are .png or .pdf"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(
@@ -164,11 +165,12 @@ def test_losses_by_dose_alignment_and_blindness(kind: str, tmp_path: Path, attnp
     assert change[0] == 0
     assert abs(change[-1]) > 1e-5
     labels = (*common, "--label-column", "answer")
-    attnprobe("probe", "alignment", model, *labels, "--shuffles", 19, "--orders", 19).complains(
-        "--null"
-    )  # lengths differ
-    pulls = attnprobe("probe", "alignment", model, *labels, "--shuffles", 19, "--null", "none").document()["rows"]
-    assert {"label.t", "reconstruction.t"} <= {row["quantity"] for row in pulls}
+    asked = ("probe", "alignment", model, *labels, "--shuffles", 19)
+    attnprobe(*asked, "--orders", 19, "--null", "positions").complains("--null")  # lengths differ
+    outcome = attnprobe(*asked)
+    assert f"{kind}: sequences differ too much in length" in outcome.err
+    assert outcome.document()["rows"] == attnprobe(*asked, "--null", "none").document()["rows"]
+    assert {"label.t", "reconstruction.t"} <= {row["quantity"] for row in outcome.document()["rows"]}
     blind = attnprobe("theory", "certify", model, *labels, "--shuffles", 19, "--stepped", 5)
     assert blind.code in (0, 5)
     assert {row["loss"] for row in blind.document()["rows"]} == {"label", "reconstruction", "label / reconstruction"}
@@ -198,3 +200,21 @@ def test_saved_queries_and_keys_open_without_attnprobe(tmp_path: Path, attnprobe
     future = torch.ones(9, 9).triu(1).bool()
     assert torch.allclose(scores.masked_fill(future, -torch.inf).softmax(-1), wanted, atol=1e-5)
     attnprobe(*command, "--save-qk", "out").complains("not empty")
+
+
+def test_the_usual_length_leaves_out_positions_that_roberta_does_not_use(tmp_path: Path, attnprobe) -> None:
+    """It numbers positions from behind that of the padding token, of 48 here 47."""
+    from tests.capture.hugging_face_folders import write_tokenizer
+
+    config = transformers.AutoConfig.for_model("roberta", **TEXT, pad_token_id=0, bos_token_id=2, eos_token_id=3)
+    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path / "roberta")
+    write_tokenizer(tmp_path / "roberta", around=True)
+    probe = ("probe", "proximity", f"hf:{tmp_path / 'roberta'}", "--text", write_text(tmp_path / "t", 500), "-n", 4)
+    assert attnprobe(*probe, "--null", "none").code == 0
+    attnprobe(*probe, "--max-length", 48).complains("more than this model's 47 positions")
+
+
+def test_kernels_are_those_of_ours(attnprobe) -> None:
+    outcome = attnprobe("probe", "kernels", "hf:models/mamba")
+    assert outcome.code == 4
+    outcome.complains("hf:models/mamba: long convolutions", "attnprobe probe proximity")

@@ -165,3 +165,10 @@ def test_the_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as error:
         read_config("anything")
     assert error.value.hint == "pip install 'attnprobe[hf]'"
+
+
+def test_sizes_that_no_weights_stand_for_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
+    write("bert", tmp_path)
+    edit(tmp_path, intermediate_size=10**12)
+    with pytest.raises(ArtifactError, match=r"describes [\d,]{18,} parameters, its weights are"):
+        load(str(tmp_path))
