@@ -64,7 +64,9 @@ def end_with_parent() -> None:
 
 
 def free_memory(device: "torch.device") -> int | None:
-    """Bytes that may still be asked for; None where the system does not say."""
+    """Bytes that may still be asked for, below a limit on the process (ulimit -v) too; None where the system does not
+    say.
+    """
     if device.type == "cuda":
         import torch
 
@@ -73,7 +75,19 @@ def free_memory(device: "torch.device") -> int | None:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    known = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min([*known, *_below_limit()], default=None)
+
+
+def _below_limit() -> list[int]:
+    """Bytes of addresses left to this process, if they are limited."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return []
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return [max(0, limit - pages * resource.getpagesize())]
 
 
 def processor_name() -> str:

@@ -19,6 +19,7 @@ from attnprobe.cli.model import model_app
 from attnprobe.cli.presets import presets
 from attnprobe.cli.probe import probe_app
 from attnprobe.cli.report import report
+from attnprobe.cli.reproduce import reproduce
 from attnprobe.cli.runs import runs
 from attnprobe.cli.screen.output import console, drop_stdout, prepare_streams, print_error
 from attnprobe.cli.screen.usage import call
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(runs)
 app.command()(compare)
+app.command()(reproduce)
 app.command()(report)
 app.command()(demo)
 app.command()(presets)

@@ -21,6 +21,7 @@ from attnprobe.training.execution import Execution, Moment, Recorder
 from attnprobe.training.guards.first_batch import check_first_batch
 from attnprobe.training.guards.hints import how_to_go_on
 from attnprobe.training.guards.losses import MOST_RESTARTS, DivergedError
+from attnprobe.training.guards.memory import explained_memory
 from attnprobe.training.loop import Trainer, Training, alone
 from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from attnprobe.training.saved.claim import check_claim, claimed, keep_settings
@@ -59,7 +60,7 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
     if not (execution.resume and directory.checkpoint("init").exists()):  # else the run has its profile in there
         check_score_profile(config, (found.spec for found in data.values()))
         _measure_profile(execution)
-    earlier = directory.read_manifest().get("attention", {}) if execution.resume else {}
+    earlier = directory.read_manifest().get("attention", {}) if execution.resume else execution.attention
     chosen = choose_for_phases(config, execution.device, data, earlier, processes=execution.world.size)
     chosen = execution.world.broadcast(chosen)
     execution.attention = {name: choice.kernel for name, choice in chosen.items()}
@@ -79,7 +80,8 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
             execution.monitor.message(line)
         if execution.resumed is None:
             _measure_profile(execution)
-            directory.write_json(directory.manifest, manifest | described(config, execution.data))
+            member = {"together": True} if execution.in_group else {}
+            directory.write_json(directory.manifest, manifest | described(config, execution.data) | member)
         elif config.model.score_profile is not None:
             execution.profile = kept_profile(load_checkpoint(directory.checkpoint("init")))
         model: Transformer | None = None
@@ -134,20 +136,21 @@ def _run_phase(execution: Execution, name: str, phase: Phase, source: Transforme
         directory.amend_manifest("first_batch", {name: check_first_batch(trainer)})
         if config.engine.on_nan == "restart":
             write_resume(execution, trainer)  # to have something to go back to
-    while True:
-        try:
-            yield from trainer.fit(
-                Recorder(execution),
-                should_stop=execution.should_stop,
-                save=functools.partial(_save_resume, execution, trainer),
-                watch=watch,
-            )
-            break
-        except DivergedError as error:
-            if config.engine.on_nan != "restart" or len(trainer.progress.restarts) == MOST_RESTARTS:
-                error.hint = how_to_go_on(execution, trainer)
-                raise
-            trainer = _gone_back(execution, trainer.progress.restarts, error, new_trainer())
+    with explained_memory(execution, name, phase, data, model.target):
+        while True:
+            try:
+                yield from trainer.fit(
+                    Recorder(execution),
+                    should_stop=execution.should_stop,
+                    save=functools.partial(_save_resume, execution, trainer),
+                    watch=watch,
+                )
+                break
+            except DivergedError as error:
+                if config.engine.on_nan != "restart" or len(trainer.progress.restarts) == MOST_RESTARTS:
+                    error.hint = how_to_go_on(execution, trainer)
+                    raise
+                trainer = _gone_back(execution, trainer.progress.restarts, error, new_trainer())
     _note_mode(execution, trainer)
     best = trainer.progress
     numbers, epoch = best.best_numbers, best.best_epoch + 1

@@ -78,12 +78,16 @@ Training = Generator[Request, Tensor | None, Returned]
 
 
 def alone(training: Training[Returned]) -> Returned:
-    """Carry out each update as it is asked for; returns what the generator returns."""
+    """Carry out each update as it is asked for; returns what the generator returns. It hears what an update raises."""
     try:
         asked = next(training)
         while True:
-            made = asked.trainer.update(asked.batch, asked.epoch) if isinstance(asked, Update) else None
-            asked = training.send(made)
+            try:
+                made = asked.trainer.update(asked.batch, asked.epoch) if isinstance(asked, Update) else None
+            except Exception as error:
+                asked = training.throw(error)
+            else:
+                asked = training.send(made)
     except StopIteration as end:
         return end.value
 
@@ -137,8 +141,7 @@ class Trainer:
         while state.step < self.steps and not self._is_exhausted():
             epoch, first = divmod(state.step, self.steps_per_epoch)
             batches = self.batches(epoch)
-            if state.sums is None:
-                state.sums = torch.zeros(3, device=self.device)
+            state.sums = torch.zeros(3, device=self.device) if state.sums is None else state.sums
             if state.losses is None:
                 state.losses = guard.no_losses(self.steps_per_epoch, self.device)
             for position in range(first, self.steps_per_epoch):
@@ -175,10 +178,7 @@ class Trainer:
             self.check_losses()
 
     def check_losses(self) -> None:
-        """DivergedError if an update of the running epoch had a loss that is no finite number; waits for the device.
-
-        Where such updates are left out, it is none.
-        """
+        """DivergedError if an update of this epoch that is not left out has a loss like that; waits for the device."""
         state = self.progress
         if state.losses is None or self.engine.on_nan == "skip":
             return

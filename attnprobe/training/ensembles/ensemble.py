@@ -129,7 +129,15 @@ def together(trainings: Sequence[Training[Returned]], saves: GroupSaves | None =
         trainers = tuple(update.trainer for update in chosen.values())
         if ensemble is None or ensemble.trainers != trainers:
             ensemble = Ensemble(trainers)
-        for number, answer in zip(chosen, ensemble.update(list(chosen.values())), strict=True):
+        try:
+            answers = ensemble.update(list(chosen.values()))
+        except Exception as error:  # the first one may explain it, the others save
+            try:
+                running.pop(next(iter(chosen))).throw(error)
+            except Exception as told:
+                errors.append(told)
+            break
+        for number, answer in zip(chosen, answers, strict=True):
             del waiting[number]
             go_on(number, answer)
     for training in running.values():
