@@ -50,8 +50,7 @@ def estimate(asked: Asked) -> dict[str, Any]:
             notes |= {epoch.note: None} if epoch.note else {}
             if not done:
                 row["steps"] += epoch.steps * phase.epochs
-                time = None if epoch.seconds is None else epoch.seconds * phase.epochs
-                row["seconds"] = None if None in (time, row["seconds"]) else row["seconds"] + time
+                row["seconds"] = _sum(row["seconds"], None if epoch.seconds is None else epoch.seconds * phase.epochs)
     seconds = [row["seconds"] for row in arms.values()]
     return {
         "runs": len(asked.runs),
@@ -64,6 +63,11 @@ def estimate(asked: Asked) -> dict[str, Any]:
         "device": str(device),
         "notes": list(notes),
     }
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    """None if one of them is not known."""
+    return None if one is None or other is None else one + other
 
 
 class _Epochs:
