@@ -2,10 +2,13 @@
 
 import pytest
 
+from attnprobe.report.studies.render import Answer, sheets_of
+from attnprobe.studies.cells import cells, check_covered
 from attnprobe.studies.plan.meaning import config_of
 from attnprobe.studies.plan.reading import names, read
 from attnprobe.studies.published import published
 from attnprobe.studies.request import request
+from attnprobe.studies.study import Outcome
 
 SCALES = [(name, scale) for name in names() for scale in read(name).study.scales]
 
@@ -53,3 +56,25 @@ def test_no_published_number_is_left_out(name: str, rows: int) -> None:
 def test_the_smallest_scale_comes_first(name: str) -> None:
     scales = list(read(name).study.scales)
     assert scales[0] == "smoke" or "smoke" not in scales
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_tables_and_figures_fit_the_grid(name: str, scale: str) -> None:
+    """With made-up numbers in every place: no axis is left out, and lines have numbers below them."""
+    asked = request(name, scale=scale, seeds=[0, 1])
+    numbers = {layout.number for layout in asked.study.tables.values()}
+    numbers |= {"validation_accuracy", "test_accuracy", *asked.study.measures}
+    outcomes = [
+        Outcome(place=arm.place, trial=arm.trial, seed=seed, numbers=dict.fromkeys(numbers, 0.5 + 0.01 * seed))
+        for seed in (0, 1)
+        for arm in asked.arms
+    ]
+    answer = Answer(name=name, scale=scale, study=asked.study, outcomes=outcomes)
+    assert len(sheets_of(answer)) == len(asked.study.tables)
+    for where, figure in asked.study.figures.items():
+        if figure.kind != "trajectory":
+            found = cells(outcomes, figure.number)
+            axes = [axis for axis in (figure.x, figure.lines, figure.panels) if axis]
+            check_covered(asked.study, found.values(), axes, where)
+        if figure.kind in ("lines", "map"):
+            assert all(float(place[figure.x]) >= 0 for place in (arm.place for arm in asked.arms))

@@ -3,12 +3,15 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attnprobe.cli.screen.output import Json, Quiet, print_json, print_table, say
 from attnprobe.cli.study.options import STUDIES, Name, Out, RunSettings, ScaleName, Seeds, requested
+
+if TYPE_CHECKING:
+    from attnprobe.studies.request import Request
 
 
 def render(
@@ -39,11 +42,20 @@ def render(
 
     Files that attnprobe did not write are never replaced.
     """
-    from attnprobe.report.studies.pages import plain
-    from attnprobe.report.studies.render import Answer, coverage, sheets_of
-    from attnprobe.report.studies.render import render as write
-
     asked = requested(name, scale, seeds, settings, out)
+    folder = to if to is not None else out / f"{asked.name}-{asked.scale}"
+    files = write_answer(asked, folder, show=not (json or quiet), quiet=quiet or json)
+    if json:
+        found = asked.outcomes()
+        runs = {"asked for": len(found), "found": sum(bool(outcome.numbers) for outcome in found)}
+        print_json({"study": asked.name, "scale": asked.scale, "runs": runs, "files": [str(file) for file in files]})
+
+
+def write_answer(asked: "Request", folder: Path, *, show: bool, quiet: bool) -> list[Path]:
+    """Tables and figures from what there is; returns the files. show: print the tables, too."""
+    from attnprobe.report.studies.pages import plain
+    from attnprobe.report.studies.render import Answer, coverage, render, sheets_of
+
     answer = Answer(
         name=asked.name,
         scale=asked.scale,
@@ -51,15 +63,11 @@ def render(
         outcomes=asked.outcomes(),
         command=shlex.join(["attnprobe", *sys.argv[1:]]),
     )
-    folder = to if to is not None else out / f"{asked.name}-{asked.scale}"
-    files = write(answer, folder, warn=lambda text: say(text, quiet=quiet or json))
-    if json:
-        runs = {"asked for": len(answer.outcomes), "found": sum(bool(o.numbers) for o in answer.outcomes)}
-        print_json({"study": asked.name, "scale": asked.scale, "runs": runs, "files": [str(file) for file in files]})
-        return
-    if quiet:
-        return
+    files = render(answer, folder, warn=lambda text: say(text, quiet=quiet))
+    if not show:
+        return files
     for sheet in sheets_of(answer):
         print_table(f"\n{sheet.title}", list(sheet.head), [[plain(e) for e in line] for line in sheet.lines],
                     numeric_from=sheet.labels, keys=sheet.labels)  # fmt: skip
     say(f"{coverage(answer)}; written: {', '.join(str(file) for file in files)}")
+    return files

@@ -6,6 +6,7 @@ import typer
 
 from attnprobe.cli.screen.output import DataDir, Device, Json, Quiet, print_json, print_table, say
 from attnprobe.cli.study.options import STUDIES, Name, Out, RunSettings, ScaleName, Seeds, requested
+from attnprobe.cli.study.render import write_answer
 from attnprobe.cli.study.status import show_status
 
 if TYPE_CHECKING:
@@ -93,12 +94,17 @@ def carry_out(
 
 
 def show_end(asked: "Asked", ended: "dict[str, Exception | None]", *, json: bool, quiet: bool) -> None:
+    """How far the study is, and its tables and figures as ``attnprobe study render`` writes them."""
     from attnprobe.studies.store.status import status as status_of
 
     found = status_of(asked.request)
     wrong = {key: str(error) for key, error in ended.items() if error is not None}
+    files = []
+    if found["states"]["done"]:
+        folder = asked.store.path / f"{asked.request.name}-{asked.request.scale}"
+        files = write_answer(asked.request, folder, show=not (json or quiet), quiet=quiet or json)
     if json:
-        print_json(found | {"failed": wrong})
+        print_json(found | {"failed": wrong, "files": [str(file) for file in files]})
     elif not quiet:
         show_status(found)
     if wrong:
