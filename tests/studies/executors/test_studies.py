@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from attnprobe.studies.request import Request
 from tests.studies.conftest import STUDY
 from tests.studies.executors.conftest import OPTIONS, marked
-from tests.studies.executors.jobs import meanwhile, wait_until
+from tests.studies.executors.jobs import meanwhile
 from tests.training.equality import assert_equal_runs
 
 FOUR_RUNS = STUDY.replace("[axes.arm.all]\n", "")  # of two arms and two seeds; one arm shares pretrainings
@@ -52,7 +53,6 @@ def assert_as_in_one_process(
         lines = [json.loads(line) for line in (folder / "store" / "runs" / name / "metrics.jsonl").open()]
         epochs = [(line["phase"], line["epoch"]) for line in lines]
         assert len(set(epochs)) == len(epochs), "each epoch is recorded once"
-    assert not list((folder / "store").glob("executor/*")), "no logs of what went well"
 
 
 @pytest.mark.slow
@@ -60,6 +60,7 @@ def test_the_same_answers_whoever_carries_it_out(executor: str, study, run_all, 
     told = carried_out(FOUR_RUNS, executor, tmp_path)
     assert told.returncode == 0, told.stderr
     assert "lost" not in told.stderr
+    assert not list(tmp_path.glob("store/executor/*")), "no logs of what went well"
     assert_as_in_one_process(FOUR_RUNS, tmp_path, study, run_all)
 
 
@@ -71,6 +72,7 @@ def test_a_worker_killed_in_a_training_changes_nothing(executor: str, study, run
     often.mkdir()
     (often / "sitecustomize.py").write_text(SAVE_OFTEN if executor == "processes" else "")
     victim: list[Path] = []
+    over = threading.Event()
 
     def kill() -> None:
         def found() -> list[Path]:
@@ -80,14 +82,18 @@ def test_a_worker_killed_in_a_training_changes_nothing(executor: str, study, run
                 and (executor != "processes" or (path.parent / "resume.pt").exists())
             ]  # fmt: skip
 
-        wait_until(lambda: bool(found()))
-        victim.append(found()[0])
-        os.kill(json.loads((victim[0] / ".attnprobe").read_text())["process"], signal.SIGKILL)
+        while not over.wait(0.02):
+            if runs := found():
+                victim.append(runs[0])
+                os.kill(json.loads((runs[0] / ".attnprobe").read_text())["process"], signal.SIGKILL)
+                return
 
     with meanwhile(kill):
         told = carried_out(LONGER, executor, tmp_path, str(often))
+        over.set()
     assert told.returncode == 0, told.stderr
     assert told.stderr.count("lost, tried again") == 1
+    assert bool(list(tmp_path.glob("store/executor/*"))) == (executor == "slurm"), "the log of the lost job is kept"
     assert_as_in_one_process(LONGER, tmp_path, study, run_all)
     if executor == "processes":
         lines = [json.loads(line) for line in (victim[0] / "metrics.jsonl").open()]
