@@ -50,7 +50,7 @@ def launch(
     """The content of every result.json; Interrupted if a first SIGINT or SIGTERM stopped the runs, which have saved.
 
     names: what runs side by side are called in lines of progress, their seeds by default.
-    options: data_dir, resume and overwrite, as of ``Execution``. All folders are checked before anything is begun.
+    options: data_dir, resume, overwrite and log, as of ``Execution``. All folders are checked before anything is begun.
     Under torchrun all processes but the first return nothing.
     """
     keep_freed_memory()
@@ -130,5 +130,6 @@ def run_shared(
     config, folder, watch = run
     with distributed.join(device) as rank, distributed.own_folder(rank, folder) as own:
         helper = rank > 0
-        result = carry_out((config, own, None if helper else watch), stop.is_set, quiet=quiet or helper)
+        silent: dict[str, Any] = {"quiet": True, "log": ()} if helper else {"quiet": quiet}
+        result = carry_out((config, own, None if helper else watch), stop.is_set, **silent)
     return [] if helper else [result]

@@ -22,6 +22,7 @@ from attnprobe.training.guards.first_batch import check_first_batch
 from attnprobe.training.guards.hints import how_to_go_on
 from attnprobe.training.guards.losses import MOST_RESTARTS, DivergedError
 from attnprobe.training.guards.memory import explained_memory
+from attnprobe.training.logs import opened_logs
 from attnprobe.training.loop import Trainer, Training, alone
 from attnprobe.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from attnprobe.training.saved.claim import check_claim, claimed, keep_settings
@@ -84,10 +85,11 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
             directory.write_json(directory.manifest, manifest | described(config, execution.data) | member)
         elif config.model.score_profile is not None:
             execution.profile = kept_profile(load_checkpoint(directory.checkpoint("init")))
-        model: Transformer | None = None
-        for name, phase in config.phases().items():
-            model = yield from _run_phase(execution, name, phase, source)
-            source = model
+        with opened_logs(execution.log, directory, run.to_table(config)) as execution.logs:
+            model: Transformer | None = None
+            for name, phase in config.phases().items():
+                model = yield from _run_phase(execution, name, phase, source)
+                source = model
         assert model is not None
         return _finish(execution, model)
 

@@ -15,6 +15,7 @@ from attnprobe.objectives import Objective
 from attnprobe.run import Engine, Phase, RunConfig
 from attnprobe.tasks import Data, Task
 from attnprobe.training.distributed import World
+from attnprobe.training.logs import Log, LogName, update
 from attnprobe.training.monitor import Monitor
 from attnprobe.training.saved.run_directory import RunDirectory
 from attnprobe.training.updates.attention_kernels import KernelName
@@ -46,6 +47,7 @@ class Execution:
     should_stop: Callable[[], bool] = lambda: False
     data_dir: Path | None = None
     resume: bool = False  # continue an interrupted run exactly
+    log: Sequence[LogName] = ()  # copies of metrics.jsonl for other programs
     overwrite: bool = False  # replace an earlier run when this one is finished
     watch: Watch | None = None  # called before the first and after every update; must leave the model as it is
     attention: Mapping[str, KernelName] = dataclasses.field(default_factory=dict)  # phase -> kernel, as in the manifest
@@ -57,6 +59,7 @@ class Execution:
     saved: str = ""  # what resume.pt holds, in words; nothing as long as there is none
     pretrain: Phase | None = None  # the self-pretraining behind the models: of this run, or of its --pretrained
     profile: Tensor | None = None  # that of model.score_profile, once the run has begun
+    logs: Sequence[Log] = ()  # those that are open
     seconds_before: float = 0.0
     started: float = dataclasses.field(default_factory=time.perf_counter)
     datasets: dict[Task, Data] = dataclasses.field(default_factory=dict)  # several runs may share one
@@ -81,10 +84,26 @@ class Recorder:
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
         monitor = execution.monitor
-        self.message, self.phase_started, self.stepped = monitor.message, monitor.phase_started, monitor.stepped
+        self.message = monitor.message
+
+    def phase_started(self, name: str, phase: Phase, samples: int, done: int) -> None:
+        self.done = done
+        self.execution.monitor.phase_started(name, phase, samples, done)
+
+    def stepped(self, samples: int) -> None:
+        self.done += samples
+        self.step = self.done // samples
+        self.execution.monitor.stepped(samples)
 
     def epoch_finished(self, name: str, epoch: int, numbers: dict[str, float]) -> None:
-        record = {"phase": name, "epoch": epoch + 1, **numbers, "seconds": round(self.execution.seconds(), 3)}
+        record = {
+            "phase": name,
+            "epoch": epoch + 1,
+            "step": self.step,
+            **numbers,
+            "seconds": round(self.execution.seconds(), 3),
+        }
         directory = self.execution.directory
         directory.append(directory.metrics, [record | {"time": now()}])
+        update(self.execution.logs, directory)
         self.execution.monitor.epoch_finished(name, epoch, numbers)

@@ -1,6 +1,7 @@
 """attnprobe train: one run, or one per seed."""
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from attnprobe.run import RunConfig
 
 Mode = Literal["auto", "eager", "compiled", "graph"]
+
+
+class LogName(StrEnum):
+    csv = "csv"
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+
+
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -87,6 +96,12 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Only kernels that repeat their bits (engine.deterministic).")
     ] = False,
+    log: Annotated[
+        list[LogName] | None,
+        typer.Option(
+            help="Also write metrics for other programs, into the run's folder. Repeatable.", show_default=False
+        ),
+    ] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run exactly.")] = False,
@@ -117,9 +132,16 @@ def train(
 
         attnprobe train --probe-every 2
 
+        attnprobe train --log tensorboard --log csv
+
     Settings come from the preset or file, then from $ATTNPROBE_SET (assignments separated by blanks), then from -s.
     Ctrl-C saves; the same command with --resume goes on exactly where it stopped.
     """
+    logs = [name.value for name in log or []]
+    if logs:
+        from attnprobe.training.logs import check_logs
+
+        check_logs(logs)
     settings = [*(settings or []), *engine_settings(mode or engine, precision, deterministic, on_nan)]
     phases = {"pretrain": not no_pretrain, "finetune": not no_finetune, "pretrained": pretrained}
     configs = load_configs(preset, settings, seed, seeds, **phases)
@@ -139,7 +161,16 @@ def train(
             for config, folder in zip(configs, folders, strict=True)
         ]
     results = train_all(
-        configs, folders, device, data_dir, resume, overwrite, watches=watches, together=together, quiet=quiet or json
+        configs,
+        folders,
+        device,
+        data_dir,
+        resume,
+        overwrite,
+        watches=watches,
+        together=together,
+        log=logs,
+        quiet=quiet or json,
     )
     if not results:  # a process that only helped another one
         return

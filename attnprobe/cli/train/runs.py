@@ -23,6 +23,7 @@ def train_all(
     *,
     watches: "Sequence[Watch] | None" = None,
     together: bool = False,
+    log: Sequence[str] = (),
     names: Sequence[str] | None = None,
     quiet: bool,
     again: str = "",
@@ -49,6 +50,7 @@ def train_all(
             data_dir=data_dir,
             resume=resume,
             overwrite=overwrite,
+            log=log,
         )
     except Interrupted:
         where = folders[0] if len(folders) == 1 else folders[0].parent

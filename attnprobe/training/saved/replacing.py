@@ -13,7 +13,7 @@ from pathlib import Path
 from attnprobe.errors import AttnprobeError, RunError
 from attnprobe.files import writing
 from attnprobe.files.ownership import MARKER, is_folder, is_plain, mark, one_writer, read_marker
-from attnprobe.training.saved.run_directory import FILES
+from attnprobe.training.saved.run_directory import EVENTS, FILES
 
 RUN, REPLACED, MOVING = "run", "replaced run", "run that is being moved"  # kinds of marked folders
 
@@ -57,7 +57,7 @@ def remove_kept(path: Path) -> None:
         with contextlib.suppress(OSError):  # what cannot be removed costs space, not the run that is finished
             for file in own_files(kept):
                 file.unlink()
-            _remove_empty(kept / "checkpoints")
+            _remove_folders(kept)
             (kept / MARKER).unlink()
             _remove_empty(kept)
 
@@ -69,6 +69,7 @@ def is_run(path: Path) -> bool:
 def own_files(path: Path) -> list[Path]:
     """The files in ``path`` that a run writes; links and anything in a linked folder are not ours."""
     own = [path / name for name in FILES if "/" not in name or is_folder(path / "checkpoints")]
+    own += path.glob(EVENTS) if is_folder(path / "tensorboard") else []
     return [file for file in own if is_plain(file)]
 
 
@@ -98,7 +99,7 @@ def set_aside(path: Path) -> None:
     except RunError:
         move_back(path, target)
         raise
-    _remove_empty(path / "checkpoints")
+    _remove_folders(path)
     mark(target, REPLACED)
 
 
@@ -107,13 +108,19 @@ def move_back(path: Path, half: Path) -> None:
         for file in own_files(half):
             _move(file, path / file.relative_to(half))
         (half / MARKER).unlink(missing_ok=True)
-    _remove_empty(half / "checkpoints")
+    _remove_folders(half)
     _remove_empty(half)
 
 
 def _move(file: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     file.rename(target)
+
+
+def _remove_folders(path: Path) -> None:
+    """Those in which a run's files were, if nothing is left in them."""
+    for name in ("checkpoints", "tensorboard"):
+        _remove_empty(path / name)
 
 
 def _remove_empty(folder: Path) -> None:

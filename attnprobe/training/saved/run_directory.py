@@ -11,9 +11,10 @@ from attnprobe.files import read_json, reading, to_json, write_text, writing
 STAGES = ("init", "pretrained", "finetuned")
 FILES = (  # all that a run writes; what else lies in its folder is somebody else's
     "run.toml", "manifest.json", "metrics.jsonl", "trajectory.jsonl", "telemetry.jsonl", "resume.pt", "resume.next.pt",
-    "result.json",
+    "result.json", "metrics.csv", "wandb.json",
     *(f"checkpoints/{stage}.pt" for stage in STAGES),
 )  # fmt: skip
+EVENTS = "tensorboard/events.out.tfevents.*"  # which TensorBoard names itself
 START_AGAIN = "start again: --overwrite"
 RESULTS = (
     "phase",
