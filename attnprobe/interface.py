@@ -15,7 +15,7 @@ from attnprobe.capture.subject import Subject
 from attnprobe.capture.watching import ForeignLoss as ForeignLoss
 from attnprobe.capture.watching import watch as watch
 from attnprobe.errors import ArtifactError, NotApplicableError
-from attnprobe.files import parse_json, reading
+from attnprobe.files import json_lines, reading
 from attnprobe.launch import foreign_trajectory
 from attnprobe.launch.arms import settings_of
 from attnprobe.launch.trajectory import read_runs, writer_for
@@ -160,8 +160,7 @@ class Run:
 
         path = RunDirectory(self.folder).metrics
         with reading(path):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return pandas.DataFrame([parse_json(line) for line in lines])
+            return pandas.DataFrame.from_records(json_lines(path))
 
     def open(self, checkpoint: str = "finetuned", **options: Any) -> Subject:
         """One of its checkpoints as a subject; options: of ``attnprobe.open``."""

@@ -79,6 +79,16 @@ def parse_json(text: str) -> dict[str, Any]:
     return document
 
 
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The tables of a file that has one in a line, one after the other: a large file is never in memory as a whole.
+
+    Raises as ``parse_json`` at a line that is none.
+    """
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield parse_json(line)
+
+
 @contextmanager
 def writing(path: Path, hint: str = ROOM, *, refusals: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
     """The other boundary: what the system says about a full disk or a forbidden folder becomes one RunError.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnprobe.files import parse_json, reading
+from attnprobe.files import json_lines, reading
 from attnprobe.report.style import BAND_ALPHA, checkpoint_colors, figure_style, legend_above, panel_grid, save_figure
 
 CURVES = {"train_accuracy": "training accuracy", "validation_accuracy": "validation accuracy"}
@@ -37,8 +37,7 @@ def read_curve(directory: Path, key: str) -> list[float]:
     """One metric of finetuning, epoch by epoch; ArtifactError if the metrics are missing or damaged."""
     path = directory / "metrics.jsonl"
     with reading(path, hint=f"train again into {directory} with --overwrite"):
-        records = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        values = [record[key] for record in records if record["phase"] == "finetuned"]
+        values = [record[key] for record in json_lines(path) if record["phase"] == "finetuned"]
         if not all(isinstance(value, int | float) for value in values):
             raise ValueError(f"{key} is not a number in every line")
         return values

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from attnprobe.errors import ArtifactError
-from attnprobe.files import parse_json, reading
+from attnprobe.files import json_lines, reading
 from attnprobe.report.page.charts.axes import STYLES
 from attnprobe.report.page.charts.lines import Line, Panel, line_figure
 from attnprobe.report.page.material import Arm, Material, ReadRun, Record
@@ -40,15 +40,15 @@ def drawn(arm: Arm) -> Sequence[ReadRun]:
 
 
 def read_metrics(run: ReadRun) -> list[Record]:
-    """The lines that can be read: an interruption may have cut off the last."""
+    """What is drawn, of the lines that can be read: an interruption may have cut off the last."""
     path = run.folder / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
     try:
         with reading(path):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                records.append(parse_json(line))
+            for record in json_lines(path):
+                records.append({key: record[key] for key in ("phase", "epoch", *METRICS) if key in record})
     except ArtifactError:
         pass
     return records
