@@ -88,8 +88,7 @@ def updates(execution: Execution) -> Training[dict[str, Any]]:
         with opened_logs(execution.log, directory, run.to_table(config)) as execution.logs:
             model: Transformer | None = None
             for name, phase in config.phases().items():
-                model = yield from _run_phase(execution, name, phase, source)
-                source = model
+                model = source = yield from _run_phase(execution, name, phase, source)
         assert model is not None
         return _finish(execution, model)
 
