@@ -19,7 +19,9 @@ LENGTH, DIM = 64, 5  # of the theory's problems, as `attnprobe theory verify` ha
 
 
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or runs.", metavar="RUNS...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Runs, folders of runs, and folders of rendered studies.", metavar="RUNS...")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page; one that attnprobe wrote is replaced.")] = Path(
         "report.html"
     ),
@@ -41,6 +43,8 @@ def report(
 
         attnprobe report demo/runs --title "Textures" -n 500
 
+        attnprobe report studies/qk-transfer-laptop --no-theory
+
         attnprobe report runs/textures-s0 runs/textures-scratch-s0 --no-probes --no-theory
 
     The page is one file without references to others: it can be mailed, printed and read without a network. Runs that
@@ -48,12 +52,14 @@ def report(
     """
     from attnprobe.files import write_text
     from attnprobe.machine import now
-    from attnprobe.report.page.material import Material, find_runs, read_arms
+    from attnprobe.report.page.material import Material, find_runs, read_arms, read_studies
     from attnprobe.report.page.page import make_page
     from attnprobe.report.page.probing import probe_arms
 
     silent = quiet or json
-    listed = find_runs(paths, lambda text: say(f"warning: {text}", quiet=quiet))
+    studies = read_studies(paths)
+    given = paths if not studies else [path for path in paths if not (path / "cells.csv").exists()]
+    listed = [] if not given else find_runs(given, lambda text: say(f"warning: {text}", quiet=quiet))
     check_outputs([("--out", "report", [out])], [Path(run.folder) / "run.toml" for run in listed])
     arms, probed = read_arms(listed), None
     if not no_probes:
@@ -69,6 +75,7 @@ def report(
         written=now(),
         listed=listed,
         arms=arms,
+        studies=studies,
         probed=probed,
         theory=None if no_theory else theory(seed, quiet=silent),
     )

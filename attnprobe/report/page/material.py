@@ -1,5 +1,6 @@
 """What a page is made from: runs grouped into arms, what probes found on them, the check of the theory."""
 
+import csv
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 from attnprobe.comparison.differences import differing, flat
 from attnprobe.config import Table, read_toml
 from attnprobe.errors import ArtifactError, AttnprobeError
+from attnprobe.files import read_json, reading
 from attnprobe.probes.proximity.probe import Proximity
+from attnprobe.report.studies.render import OPENING
+from attnprobe.report.studies.rows import CELLS
 from attnprobe.run import from_table
 from attnprobe.tasks import Outline
 from attnprobe.training.saved.listing import ListedRun, arm_of, list_runs, named
@@ -72,14 +76,48 @@ class Theory:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadStudy:
+    """What ``attnprobe study render`` wrote."""
+
+    name: str
+    scale: str
+    date: str
+    commit: str
+    asked: int  # runs of the grid
+    found: int  # those that are there
+    cells: Sequence[Record]  # of cells.csv, as texts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Material:
     title: str
     command: str
     written: str  # ISO time
     listed: Sequence[ListedRun]  # all runs that were found, damaged ones too
     arms: Sequence[Arm]
+    studies: Sequence[ReadStudy] = ()
     probed: Sequence[Probed] | None = None  # None: left out
     theory: Theory | None = None
+
+
+def read_studies(paths: Sequence[Path]) -> list[ReadStudy]:
+    """Of those folders that hold a rendered study; ArtifactError if one is damaged."""
+    found = []
+    for path in paths:
+        if not (path / "cells.csv").exists() or not (path / "manifest.json").exists():
+            continue
+        manifest = read_json(path / "manifest.json")
+        if manifest.get("made by") != OPENING:
+            continue
+        with reading(path / "cells.csv"), (path / "cells.csv").open(encoding="utf-8", newline="") as file:
+            said = [str(manifest[key]) for key in ("study", "scale", "date", "commit")]
+            counts = {"asked": int(manifest["runs asked for"]), "found": int(manifest["runs found"])}
+            cells = [{key: cell[key] for key in cell} for cell in csv.DictReader(file, strict=True)]
+            if cells and not set(CELLS) <= cells[0].keys():
+                raise ValueError("its heading is that of another file")
+        name, scale, date, commit = said
+        found.append(ReadStudy(name=name, scale=scale, date=date, commit=commit, cells=cells, **counts))
+    return found
 
 
 def find_runs(paths: Sequence[Path], warn: Callable[[str], None]) -> list[ListedRun]:

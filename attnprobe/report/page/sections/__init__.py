@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from attnprobe.report.page.material import Material
 from attnprobe.report.page.parts import Section
-from attnprobe.report.page.sections import accuracy, curves, manifest, proximity, runs, theory, trajectory
+from attnprobe.report.page.sections import accuracy, curves, manifest, proximity, runs, studies, theory, trajectory
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     runs.section,
+    studies.section,
     accuracy.section,
     curves.section,
     trajectory.section,

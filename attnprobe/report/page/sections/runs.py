@@ -7,7 +7,9 @@ from attnprobe.report.page.material import Arm, Material, own_settings
 from attnprobe.report.page.parts import Section, Table, Text, number
 
 
-def section(material: Material) -> Section:
+def section(material: Material) -> Section | None:
+    if not material.listed:
+        return None
     rows = []
     for run in material.listed:
         numbers = [run.train_accuracy, run.validation_accuracy, run.test_accuracy]
