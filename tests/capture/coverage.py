@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ which the scores are seen, not queries and keys). It stands there only if the mo
 as without being watched, if pattern times values is the output of every kernel, and if the pattern is that which the
 eager kernel hands out, at every query that is no padding (up to 5e-6; where it hands out none, the cell says so).
 
-The last column says whether `probe proximity` can be measured, or why it is refused. Not covered is timm: it needs
-torchvision, of which there was no build for this machine; its attention calls scaled_dot_product_attention from a
-module, which tests/capture/test_watching.py covers.
+The last column says whether `probe proximity` can be measured, or why it is refused. The last row is no model of
+transformers: timm's, with its fused attention (sdpa) and without (eager).
 """
+TIMM = "| timm ViT"
 EAGER = 5e-6  # allowed difference of a pattern from the eager weights
 
 
@@ -167,6 +168,10 @@ def document() -> str:
         probes = "-" if served is None else f"refused: {served.proximity}" if served.proximity else "yes"
         probes += f" (of `{family.only}`)" if probes == "yes" and family.only != "*" else ""
         lines.append(f"| {family.name} | {' | '.join(map(cell, results))} | {probes} |")
+    if importlib.util.find_spec("timm") is not None:
+        from tests.capture.timm_models import way_of
+
+        lines.append(f"{TIMM} | {way_of(fused=False)} | {way_of(fused=True)} | yes |")
     text = HEADER.format(families=len(FAMILIES), version=transformers.__version__)
     return f"{text}\n{chr(10).join(lines)}\n"
 
