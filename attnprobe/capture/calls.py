@@ -29,8 +29,8 @@ def check_call(subject: Subject, call: AttentionCall) -> None:
     if (rules.causal, rules.window, rules.block, rules.dense) != (layout.causal, layout.window, layout.block, None):
         raise NotApplicableError(
             f"layer {call.layer} lets positions see others than all, or all before them",
-            hint="probes know padding, causality, and windows that all layers of our models share, but no blocks of "
-            "positions behind a class token",
+            hint="probes know padding, causality, and windows that all layers share (--only takes layers of one kind), "
+            "but no blocks of positions behind a class token",
         )
     for name in ("q", "k", "v", "output"):
         broken = ~getattr(call, name).isfinite().all(-1).all(-1).all(0)

@@ -1,5 +1,7 @@
 """From the mask that a kernel was given to who sees whom, and the bias that was hidden in it."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -52,8 +54,9 @@ def visibility(visible: Tensor, batch: int, real: Tensor | None) -> Visibility:
         counted = visible & real[:, None, :, None].to(visible.device)
     seen = counted.any(-2).any(1)  # (batch or 1, key)
     valid = None if bool(seen.all()) else seen.expand(batch, -1)
-    for causal in (False, True) if queries == keys else (False,):
-        simple = Visibility(causal=causal, valid=valid)
+    window = widest(counted) if queries == keys else None
+    for causal, within in itertools.product((False, True), (None, window)) if queries == keys else ((False, None),):
+        simple = Visibility(causal=causal, window=within, valid=valid)
         mask = simple.whole(keys, visible.device) if queries == keys else seen[:, None, None]
         if mask is None:
             continue  # it says that all is visible, which it is not
@@ -61,6 +64,13 @@ def visibility(visible: Tensor, batch: int, real: Tensor | None) -> Visibility:
         if not bool(((mask != visible) & own[:, None, :, None]).any() if queries == keys else (mask != visible).any()):
             return simple
     return Visibility(dense=visible)
+
+
+def widest(visible: Tensor) -> int:
+    """The largest distance of a key from a query that sees it."""
+    place = torch.arange(visible.shape[-1], device=visible.device)
+    apart = (place - place[:, None]).abs()
+    return int(apart[visible.flatten(0, 1).any(0)].max()) if bool(visible.any()) else 0
 
 
 def with_offset(mask: Tensor | None, causal: bool, offset: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -209,6 +209,7 @@ class FirstPass:
     def __init__(self) -> None:
         self.capture = Capture(way="", calls=0, error=0.0, allowed=0.0, leak=None)
         self.size, self.causal, self.output = 0, True, torch.empty(0)
+        self.windows = set[int | None]()
 
     def add(self, call: AttentionCall) -> None:
         if not self.capture.calls:
@@ -216,6 +217,7 @@ class FirstPass:
         self.capture.note(*rebuild(call))
         self.capture.calls += 1
         self.causal &= call.visibility.causal
+        self.windows.add(call.visibility.window)
         self.output = call.output
 
     def space(self, grid: tuple[int, int] | None, leading: int | None) -> ScoreSpace:
@@ -225,7 +227,9 @@ class FirstPass:
         if not 0 <= leading < self.size:
             raise ConfigError(f"{self.size} positions cannot hold {grid}", hint="give (height, width) in patches")
         check_grid(grid, self.size - leading)
-        return ScoreSpace(layout=Layout(shape=grid or (self.size - leading,), causal=self.causal), leading=leading)
+        window = next(iter(self.windows)) if len(self.windows) == 1 else None  # which all layers share
+        shape = grid or (self.size - leading,)
+        return ScoreSpace(layout=Layout(shape=shape, causal=self.causal, window=window), leading=leading)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attnprobe.cli.train.command import run_folders
+from attnprobe.launch.arms import settings_of, with_seeds
 from tests.tasks.true_formats import write_arrays, write_images, write_table
 
 TINY = ["model.d_model=8", "model.heads=2", "model.d_mlp=8", "model.layers=1", "pretrain.epochs=1", "finetune.epochs=1"]
@@ -116,18 +118,16 @@ def test_an_interrupted_run_goes_on_only_with_the_same_data(attnprobe, files: Pa
     outcome.complains("was started on other data than is found now")
 
 
-def test_runs_on_different_files_go_to_different_folders(attnprobe, files: Path) -> None:
-    def folders(preset: str, *arguments: str) -> list[str]:
-        return attnprobe("train", preset, *arguments, "--dry-run", "--json").document()["run_dirs"]
+def test_runs_on_different_files_go_to_different_folders(tmp_path: Path) -> None:
+    def folder(preset: str, file: str) -> str:
+        table = settings_of(preset.replace("mine.toml", "table"), [f"task.path={tmp_path / file}"])
+        (found,) = run_folders(preset, with_seeds(table, [0]), None, several=False)
+        return str(found)
 
-    (files / "more texts!.csv").write_bytes((files / "texts.csv").read_bytes())
-    assert folders("table", "-s", "task.path=texts.csv") == ["runs/table-texts-s0"]
-    assert folders("table", "-s", "task.path=more texts!.csv") == ["runs/table-more-texts-s0"]
-    assert folders("images", "-s", "task.path=photos", "--no-pretrain") == ["runs/images-photos-scratch-s0"]
-    settings = attnprobe("train", "table", "-s", "task.path=texts.csv", "--out", "run", "-q", *SHORT)
-    assert settings.code == 0
-    Path("run/run.toml").rename("mine.toml")
-    assert folders("mine.toml") == ["runs/mine-s0"]
+    assert folder("table", "texts.csv") == "runs/table-texts-s0"
+    assert folder("table", "more texts!.csv") == "runs/table-more-texts-s0"
+    assert folder("images", "photos") == "runs/images-photos-s0"
+    assert folder("mine.toml", "texts.csv") == "runs/mine-s0"
 
 
 def test_settings_of_the_task_reach_a_phase_that_changes_some(attnprobe, tmp_path: Path) -> None:
