@@ -4,13 +4,20 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from attnprobe.errors import RunError
 from attnprobe.studies.plan.grid import Arm, arms
 from attnprobe.studies.plan.keys import Planned, planned
 from attnprobe.studies.plan.reading import Source, read
 from attnprobe.studies.store.folder import Store
 from attnprobe.studies.store.outcomes import outcomes
 from attnprobe.studies.study import Outcome, Study
+
+if TYPE_CHECKING:
+    import pandas
+
+AGAIN = "attnprobe study status has all reasons; the same call tries again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,37 @@ class Request:
     def outcomes(self) -> list[Outcome]:
         """What the store has of every run."""
         return outcomes(self.store, self.runs, self.study.measures)
+
+    def run(
+        self,
+        *,
+        executor: str = "serial",
+        jobs: int | None = None,
+        device: str = "auto",
+        data_dir: str | Path | None = None,
+    ) -> "Request":
+        """Train and measure what is missing, as ``attnprobe study run`` does; returns itself.
+
+        RunError if some of it failed, with the first reason; the rest is done. Interrupted runs are gone on with.
+        """
+        from attnprobe.studies.executors import opened
+        from attnprobe.studies.work.carrying import complete
+        from attnprobe.studies.work.jobs import Asked
+
+        asked = Asked(request=self, device=device, data_dir=None if data_dir is None else Path(data_dir))
+        self.store.claim()
+        with opened(executor, folder=self.store.path / "executor", jobs=jobs) as working:
+            ended = complete(asked, working)
+        failed = [error for error in ended.values() if error is not None]
+        if failed:
+            raise RunError(f"{len(failed)} of {len(ended)} jobs failed, the first because {failed[0]}", hint=AGAIN)
+        return self
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A row for every run: place on the axes, seed, trial, and all its numbers; NaN where there are none yet."""
+        import pandas
+
+        return pandas.DataFrame([o.place | {"seed": o.seed} | o.trial | o.numbers for o in self.outcomes()])
 
 
 def request(

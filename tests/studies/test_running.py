@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnprobe.errors import ConfigError
+from attnprobe.errors import ConfigError, RunError
 from attnprobe.files.ownership import BusyError, one_writer
 from attnprobe.studies.store.status import status
 from attnprobe.studies.work.jobs import Asked, damaged, missing
@@ -148,3 +148,12 @@ def test_runs_of_another_process_are_left_to_it_and_taken_up_after(study, run_al
     assert asked.store.result(busy) is not None
     assert not asked.store.failure(busy).exists(), "to be busy is no failure"
     assert BusyError.exit_code == 2
+
+
+def test_from_python(study) -> None:
+    frame = study(seeds=[0]).run(device="cpu").to_frame()
+    assert list(frame["arm"]) == ["scratch", "qk", "all"]
+    assert frame["test_accuracy"].between(0, 1).all()
+    wild = '[axes.arm.wild]\nsettings = { "finetune.optimizer.lr" = 1e30 }\n'
+    with pytest.raises(RunError, match=r"1 of 1 jobs failed, the first because .*diverged"):
+        study(wild, seeds=[0]).run(device="cpu")
