@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from attnprobe.cli import main
 from attnprobe.report.page.charts.axes import Scale, limits, nice
 from attnprobe.report.page.charts.lines import Line, Panel, line_figure
 from attnprobe.report.page.charts.maps import Map, map_figure, shade
+from attnprobe.report.page.material import find_runs, read_arms
 from attnprobe.report.page.sections import SECTIONS
+from attnprobe.report.page.sections.accuracy import gains
 from tests.report.page.outline import Node, read_page
 from tests.report.page.runs_on_disk import HOSTILE, write_runs
 
@@ -112,6 +115,14 @@ def test_numbers(page: Node) -> None:
     theory = tables["Claims of the theory of local blindness"]
     assert [row[0] for row in theory] == [f"C{n}" for n in range(1, 8)]
     assert "Not measured: " in page.text, "checkpoints that are none are told"
+
+
+def test_arms_on_other_data_are_not_paired(tmp_path: Path) -> None:
+    arms = read_arms(find_runs([write_runs(tmp_path / "runs")], warn=lambda text: None))
+    assert len(gains(arms)[0]) == 1
+    for file in tmp_path.glob("runs/scratch/*/manifest.json"):
+        file.write_text(file.read_text().replace("ab" * 32, "cd" * 32))
+    assert gains(read_arms(find_runs([tmp_path / "runs"], warn=lambda text: None))) == ([], "")
 
 
 def test_scales_and_ticks() -> None:

@@ -91,11 +91,11 @@ def chance(arms: Sequence[Arm]) -> tuple[str, float] | None:
 
 
 def gains(arms: Sequence[Arm]) -> tuple[list[Table], str]:
-    """Every arm minus the reference, where both have two seeds at least; and the same in a sentence."""
+    """Every arm on the same data minus the reference, where both have two seeds at least; and that in a sentence."""
     reference = next((arm for arm in arms if arm.name.removeprefix(f"{arm.task}: ").startswith(REFERENCE)), arms[0])
     rows, texts = [], []
     for arm in arms:
-        if arm is reference:
+        if arm is reference or data_of(arm) != data_of(reference):  # other test sequences, for all that is recorded
             continue
         for row in over_seeds(by_seed(reference), by_seed(arm), level=LEVEL):
             if row["quantity"] == "test_accuracy" and row["n"] > 1:
@@ -111,6 +111,12 @@ def gains(arms: Sequence[Arm]) -> tuple[list[Table], str]:
     caption = f"Test accuracy beyond {reference.name}, paired by seed"
     columns = ["arm", "seeds", "difference", "95 % interval, each at its own level"]
     return [Table(caption=caption, columns=columns, rows=rows)], "; ".join(texts) + "."
+
+
+def data_of(arm: Arm) -> set[str]:
+    """Fingerprints of the data of the last phase."""
+    found = [run.manifest.get("data_sha256") for run in arm.finished]
+    return {str(list(phases.values())[-1]) for phases in found if isinstance(phases, dict) and phases}
 
 
 def by_seed(arm: Arm) -> dict[int, dict]:
