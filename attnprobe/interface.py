@@ -35,6 +35,7 @@ from attnprobe.report import (
     verdicts,
 )
 from attnprobe.report.answer import Answer, Record
+from attnprobe.studies.request import request as study  # noqa: F401 - offered as ap.study
 from attnprobe.training.execute import execute
 from attnprobe.training.monitor import Silent
 from attnprobe.training.saved.checkpoint import load_checkpoint
