@@ -30,6 +30,8 @@ ALLOWED = {
     ("files/outputs.py", "_is_calibration"): "_is_ours takes any exception for a no",
     ("files/outputs.py", "_keys"): "_is_ours takes any exception for a no",
     ("files/ownership.py", "read_marker"): "whatever cannot be read is no marker of ours",
+    ("launch/workers.py", "_work"): "what the process that started this one has sent",
+    ("studies/store/folder.py", "_object"): "whatever it stumbles on is read again by read_json",
     ("tasks/sources/archives.py", "*"): "naming_damage is a boundary that lets a full disk through",
     ("tasks/sources/pickles.py", "*"): "read_batch is a boundary of its own",
 }

@@ -95,7 +95,14 @@ def test_a_result_without_its_manifest_is_not_finished(study) -> None:
 
 def test_numbers_that_are_not_finite_or_not_there_are_left_out(study) -> None:
     asked = study(seeds=[0])
-    finish(asked.store, asked.runs[0].key, test_accuracy=None, test_r2=0.5)
+    finish(asked.store, asked.runs[0].key, test_accuracy=None, test_loss=10**400, test_r2=0.5)
     numbers = asked.outcomes()[0].numbers
-    assert "test_accuracy" not in numbers
+    assert not {"test_accuracy", "test_loss"} & numbers.keys()
     assert numbers["test_r2"] == 0.5
+
+
+def test_a_result_that_cannot_be_opened_is_damaged(study) -> None:
+    asked = study(seeds=[0])
+    key = asked.runs[0].key
+    (asked.store.run(key) / "result.json").mkdir(parents=True)
+    assert asked.store.state(key)[0] == "damaged"

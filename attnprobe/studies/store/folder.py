@@ -9,15 +9,13 @@ arms.json                    what ``plan.keys`` remembers
 
 import dataclasses
 import json
-import math
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
-
 from attnprobe.errors import ArtifactError, AttnprobeError, ConfigError
 from attnprobe.files import read_json, to_json, write_text
-from attnprobe.files.ownership import LOCK, MARKER, is_plain, mark, read_marker
+from attnprobe.files.ownership import has_writer, mark, read_marker
 from attnprobe.machine import now
 
 KIND = "store of studies"
@@ -81,8 +79,7 @@ class Store:
     def numbers(self, key: str) -> dict[str, float]:
         """All finite numbers of a finished run's result; empty if it is not finished."""
         result = self.result(key) or {}
-        kept = {k: float(v) for k, v in result.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        return {name: value for name, value in kept.items() if math.isfinite(value) and name != "seed"}
+        return {name: float(value) for name, value in result.items() if _is_finite(value) and name != "seed"}
 
     def measured(self, key: str, measure: str) -> dict[str, float] | None:
         """Quantity -> number of a measurement; None if there is none yet, ArtifactError if its file is damaged."""
@@ -90,7 +87,7 @@ class Store:
             found = _object(self.measure(key, measure)).get("numbers")
         except FileNotFoundError:
             return None
-        if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
+        if not isinstance(found, dict) or not all(map(_is_finite, found.values())):
             raise ArtifactError(f"{self.measure(key, measure)} holds no numbers", hint=AGAIN)
         return {name: float(value) for name, value in found.items()}
 
@@ -102,7 +99,7 @@ class Store:
         except ArtifactError as error:
             return "damaged", str(error)
         folder = self.run(key)
-        if is_written(folder):
+        if has_writer(folder):
             return "running", ""
         if reason := self.reason(key):
             return "failed", reason
@@ -125,19 +122,9 @@ class Store:
         self.failure(key).unlink(missing_ok=True)
 
 
-def is_written(folder: Path) -> bool:
-    """Whether some process writes to the run's folder now; nothing is made."""
-    if not is_plain(folder / LOCK) or not is_plain(folder / MARKER):
-        return False
-    lock = filelock.FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    except OSError:  # not ours to write
-        return False
-    lock.release()
-    return False
+def _is_finite(value: object) -> bool:
+    """A number that a float can be; of JSON, which knows whole numbers of any size."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -145,9 +132,10 @@ def _object(path: Path) -> dict[str, Any]:
 
     FileNotFoundError if there is none.
     """
-    text = path.read_bytes()
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else read_json(path, AGAIN)

@@ -50,8 +50,8 @@ def _numbers(store: Store, key: str, found: dict[str, dict[str, float]]) -> dict
 
 def measured_run(planned: Planned, measure: Measure) -> str:
     """The key of the run that has the measure's checkpoint: what pretraining left belongs to the run it was."""
-    of_pretraining = measure.checkpoint in ("init", "pretrained") and planned.pretraining is not None
-    return planned.pretraining if of_pretraining and planned.pretraining is not None else planned.key
+    earlier = planned.pretraining if measure.checkpoint in ("init", "pretrained") else None
+    return earlier or planned.key
 
 
 def has_checkpoint(planned: Planned, measure: Measure) -> bool:

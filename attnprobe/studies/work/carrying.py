@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 
-from attnprobe.files.ownership import BusyError
+from attnprobe.files.ownership import BusyError, has_writer
 from attnprobe.studies.executors.executor import Ended, Executor
 from attnprobe.studies.job import Job
 from attnprobe.studies.schedule import Change, NotPossibleError, carry_out
-from attnprobe.studies.store.folder import is_written
 from attnprobe.studies.work.jobs import Asked, missing
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -39,7 +38,7 @@ def complete(
         ended |= {key: error for key, error in found.items() if key not in waiting}
         if not busy:
             break
-        while not should_stop() and all(is_written(asked.store.run(key)) for key in busy):
+        while not should_stop() and all(has_writer(asked.store.run(key)) for key in busy):
             time.sleep(SECONDS_BETWEEN_LOOKS)
     return ended
 
