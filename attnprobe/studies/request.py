@@ -62,17 +62,21 @@ class Request:
     ) -> "Request":
         """Train and measure what is missing, as ``attnprobe study run`` does; returns itself.
 
-        RunError if some of it failed, with the first reason; the rest is done. Interrupted runs are gone on with.
+        RunError if some of it failed, with the first reason; the rest is done. Interrupted if a run was asked to stop,
+        and has saved; the same call goes on.
         """
         from attnprobe.studies.executors import opened
         from attnprobe.studies.work.carrying import complete
         from attnprobe.studies.work.jobs import Asked
+        from attnprobe.training.loop import Interrupted
 
         asked = Asked(request=self, device=device, data_dir=None if data_dir is None else Path(data_dir))
         self.store.claim()
         with opened(executor, folder=self.store.path / "executor", jobs=jobs) as working:
             ended = complete(asked, working)
         failed = [error for error in ended.values() if error is not None]
+        if stopped := next((error for error in failed if isinstance(error, Interrupted)), None):
+            raise stopped
         if failed:
             raise RunError(f"{len(failed)} of {len(ended)} jobs failed, the first because {failed[0]}", hint=AGAIN)
         return self
