@@ -58,7 +58,7 @@ def report(
 
     silent = quiet or json
     studies = read_studies(paths)
-    given = paths if not studies else [path for path in paths if not (path / "cells.csv").exists()]
+    given = [path for path in paths if path not in studies]
     listed = [] if not given else find_runs(given, lambda text: say(f"warning: {text}", quiet=quiet))
     check_outputs([("--out", "report", [out])], [Path(run.folder) / "run.toml" for run in listed])
     arms, probed = read_arms(listed), None
@@ -75,7 +75,7 @@ def report(
         written=now(),
         listed=listed,
         arms=arms,
-        studies=studies,
+        studies=list(studies.values()),
         probed=probed,
         theory=None if no_theory else theory(seed, quiet=silent),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnprobe.comparison.differences import differing, flat
+from attnprobe.comparison.sides import WITHIN_AN_ARM
 from attnprobe.config import Table, read_toml
 from attnprobe.errors import ArtifactError, AttnprobeError
 from attnprobe.files import read_json, reading
@@ -19,7 +20,6 @@ from attnprobe.training.saved.listing import ListedRun, arm_of, list_runs, named
 from attnprobe.training.saved.run_directory import RunDirectory
 
 Record = dict[str, Any]
-ASIDE = ("seed", "pretrained")  # settings in which runs of one arm may differ
 MOST_WORDS = 2  # settings that tell arms apart in their names
 
 
@@ -100,9 +100,9 @@ class Material:
     theory: Theory | None = None
 
 
-def read_studies(paths: Sequence[Path]) -> list[ReadStudy]:
-    """Of those folders that hold a rendered study; ArtifactError if one is damaged."""
-    found = []
+def read_studies(paths: Sequence[Path]) -> dict[Path, ReadStudy]:
+    """Of those folders that hold a rendered study, by folder; ArtifactError if one is damaged."""
+    found = {}
     for path in paths:
         if not (path / "cells.csv").exists() or not (path / "manifest.json").exists():
             continue
@@ -116,7 +116,7 @@ def read_studies(paths: Sequence[Path]) -> list[ReadStudy]:
             if cells and not set(CELLS) <= cells[0].keys():
                 raise ValueError("its heading is that of another file")
         name, scale, date, commit = said
-        found.append(ReadStudy(name=name, scale=scale, date=date, commit=commit, cells=cells, **counts))
+        found[path] = ReadStudy(name=name, scale=scale, date=date, commit=commit, cells=cells, **counts)
     return found
 
 
@@ -152,7 +152,7 @@ def read_arms(listed: Sequence[ListedRun]) -> list[Arm]:
 
 
 def own_settings(run: ReadRun) -> dict[str, Any]:
-    return {key: value for key, value in flat(run.settings).items() if key not in ASIDE}
+    return {key: value for key, value in flat(run.settings).items() if key not in WITHIN_AN_ARM}
 
 
 def arm_names(arms: Sequence[Sequence[ReadRun]]) -> list[str]:

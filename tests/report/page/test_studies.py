@@ -55,9 +55,9 @@ def test_a_study_alone_makes_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_folders_that_are_no_study(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    assert len(read_studies([study, tmp_path])) == 1
+    assert list(read_studies([study, tmp_path])) == [study]
     (study / "cells.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ArtifactError, match="its heading is that of another file"):
         read_studies([study])
     (study / "manifest.json").write_text(json.dumps({"made by": "somebody"}))
-    assert read_studies([study]) == []
+    assert read_studies([study]) == {}
