@@ -60,9 +60,10 @@ def require(condition: bool, field: str, message: str, hint: str = "") -> None:
 
 
 def require_positive(config: Any, *names: str) -> None:
+    """Of fields that may also be None, where they are not."""
     for name in names:
         value = getattr(config, name)
-        require(value > 0, name, f"must be greater than zero, got {value}")
+        require(value is None or value > 0, name, f"must be greater than zero, got {value}")
 
 
 def dump(config: Any) -> Table:

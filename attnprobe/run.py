@@ -41,13 +41,12 @@ class Optimizer:
     clip: float | None = None  # largest gradient norm; None = no clipping
 
     def __post_init__(self) -> None:
-        require_positive(self, "lr")
+        require_positive(self, "lr", "clip")
         require(self.weight_decay >= 0, "weight_decay", f"must not be negative, got {self.weight_decay}")
         require(self.warmup >= 0, "warmup", f"must not be negative, got {self.warmup}")
         fraction = isinstance(self.warmup, int) or self.warmup <= 1
         require(fraction, "warmup", f"must be a share below 1 or a whole number of steps, got {self.warmup}")
         require(all(0 <= b < 1 for b in self.betas), "betas", f"must lie in [0, 1), got {list(self.betas)}")
-        require(self.clip is None or self.clip > 0, "clip", f"must be greater than zero, got {self.clip}")
         require(0 < self.factor < 1, "factor", f"must lie between 0 and 1, got {self.factor}")
         require(self.patience >= 0, "patience", f"must not be negative, got {self.patience}")
         rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))

@@ -18,7 +18,8 @@ ROWS = {  # quantity -> what its axis says
     "reconstruction.t": "reconstruction\ngradient (t)",
     "label.dependent.t": "label gradient,\nlabels' part (t)",
 }
-TITLES = {"pretrained": "self-pretraining", "finetuned": "training on labels", None: "training"}  # of phases
+PHASES = {"pretrained": "self-pretraining", "finetuned": "training on labels"}  # and what they are called
+TITLES = PHASES | {None: "training"}  # of models of others
 
 
 def draw_trajectory(records: Sequence[Record], stem: Path) -> list[Path]:

@@ -26,11 +26,15 @@ class Published:
     where: str  # paper and table
 
 
-def table_path() -> Path:
-    """In an installed package inside it, in a checkout beside it."""
+def folder() -> Path:
+    """Where this table and the studies of attnprobe are: in an installed package inside it, in a checkout beside it."""
     package = Path(attnprobe.__file__).parent
     inside = package / "experiments"
-    return (inside if inside.is_dir() else package.parent / "experiments") / "published.csv"
+    return inside if inside.is_dir() else package.parent / "experiments"
+
+
+def table_path() -> Path:
+    return folder() / "published.csv"
 
 
 def published(study: Study, layout: Layout, place: Mapping[str, str], *, where: str) -> Published | None:

@@ -8,7 +8,6 @@ import typer
 from attnprobe.cli.screen.output import DataDir, Device, Full, Json, Quiet, Seed, finite
 from attnprobe.opening import SplitName
 
-OneCheckpoint = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours.")]
 OneModel = Annotated[Path, typer.Argument(help="A checkpoint (.pt) of ours, or hf:FOLDER of a Hugging Face model.")]
 Models = Annotated[
     list[Path],

@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from attnprobe.errors import ArtifactError
 from attnprobe.launch.trajectory import read_run
 from attnprobe.report.style import BAND_ALPHA, checkpoint_colors, figure_style, legend_above, panel_grid, save_figure
-from attnprobe.report.trajectory_figures import scale_steps
+from attnprobe.report.trajectory_figures import PHASES, scale_steps
 from attnprobe.statistics.intervals import student_interval
 from attnprobe.studies.cells import label
 from attnprobe.studies.study import Figure, Outcome, Study
 
-PHASES = {"pretrained": "self-pretraining", "finetuned": "training on labels"}
 Curves = dict[tuple[str | None, str | None, str], dict[int, list[float]]]  # panel, line, phase -> step -> over seeds
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from attnprobe.config import require, require_positive
+from attnprobe.config import require_positive
 from attnprobe.launch.workers import Workers
 from attnprobe.machine import cores, free_memory, memory
 from attnprobe.studies.executors.executor import Ended
@@ -25,10 +25,7 @@ class Processes:
     memory_gb: float | None = None  # what all of them may take together; None: what is free when they start
 
     def __post_init__(self) -> None:
-        require_positive(self, "threads")
-        require(self.jobs is None or self.jobs > 0, "jobs", f"must be greater than zero, got {self.jobs}")
-        fits = self.memory_gb is None or self.memory_gb > 0
-        require(fits, "memory_gb", f"must be greater than zero, got {self.memory_gb}")
+        require_positive(self, "jobs", "threads", "memory_gb")
 
     @contextlib.contextmanager
     def open(self, folder: Path) -> Iterator["SideBySide"]:

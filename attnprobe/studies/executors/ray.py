@@ -39,8 +39,7 @@ class Ray:
     gpus_per_run: float = 0.0  # 0.25: four runs share a GPU; 0: they see none
 
     def __post_init__(self) -> None:
-        require_positive(self, "threads")
-        require(self.jobs is None or self.jobs > 0, "jobs", f"must be greater than zero, got {self.jobs}")
+        require_positive(self, "jobs", "threads")
         whole = self.gpus_per_run <= 1 or self.gpus_per_run == int(self.gpus_per_run)
         possible = self.gpus_per_run >= 0 and whole
         require(possible, "gpus_per_run", f"must be a share of one GPU or a whole number, got {self.gpus_per_run}")

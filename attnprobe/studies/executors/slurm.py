@@ -55,11 +55,8 @@ class Slurm:
     memory_gb: float | None = None  # of each job; None: as estimated
 
     def __post_init__(self) -> None:
-        require_positive(self, "threads", "time")
-        require(self.jobs is None or self.jobs > 0, "jobs", f"must be greater than zero, got {self.jobs}")
+        require_positive(self, "jobs", "threads", "time", "memory_gb")
         require(self.gpus >= 0, "gpus", f"must not be negative, got {self.gpus}")
-        fits = self.memory_gb is None or self.memory_gb > 0
-        require(fits, "memory_gb", f"must be greater than zero, got {self.memory_gb}")
 
     @contextlib.contextmanager
     def open(self, folder: Path) -> Iterator["Queue"]:

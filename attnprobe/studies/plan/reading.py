@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attnprobe
 from attnprobe import config, presets
 from attnprobe.config import Table, did_you_mean
 from attnprobe.errors import ConfigError
 from attnprobe.studies.plan.checks import check
+from attnprobe.studies.published import folder
 from attnprobe.studies.study import Study
 
 
@@ -35,14 +35,8 @@ class Source:
         return at_scale(self.table, scale)
 
 
-def folder() -> Path:
-    """Where the studies are that come with attnprobe: in an installed package inside it, in a checkout beside it."""
-    package = Path(attnprobe.__file__).parent
-    inside = package / "experiments"
-    return inside if inside.is_dir() else package.parent / "experiments"
-
-
 def names() -> list[str]:
+    """Of the studies that come with attnprobe."""
     return sorted(path.stem for path in folder().glob("*.toml"))
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from attnprobe.config import require
+from attnprobe.config import require, require_positive
 from attnprobe.errors import ConfigError
 from attnprobe.tasks.data import Data, Outline, Spec, Split
 
@@ -62,9 +62,7 @@ class Subset(TrainingSubset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_train", "n_validation", "n_test"):
-            value = getattr(self, name)
-            require(value is None or value > 0, name, f"must be greater than zero, got {value}")
+        require_positive(self, "n_train", "n_validation", "n_test")
         one = self.n_train is None or self.fraction is None
         require(one, "fraction", "cannot be given together with n_train", hint="drop one of them")
 

@@ -11,8 +11,8 @@ from attnprobe.report.page.charts.axes import STYLES
 from attnprobe.report.page.charts.lines import Line, Panel, line_figure
 from attnprobe.report.page.material import Arm, Material, ReadRun, Record
 from attnprobe.report.page.parts import Section, Text
+from attnprobe.report.trajectory_figures import PHASES
 
-PHASES = {"pretrained": "Self-pretraining", "finetuned": "Training on labels"}
 METRICS = {
     "validation_accuracy": "validation accuracy", "train_accuracy": "training accuracy",
     "validation_loss": "validation loss", "train_loss": "training loss",
@@ -22,16 +22,16 @@ METRICS = {
 def section(material: Material) -> Section | None:
     metrics = {run.listed.folder: read_metrics(run) for arm in material.arms for run in drawn(arm)}
     further = []
-    for phase, title in PHASES.items():
-        figure = []
+    for phase, name in PHASES.items():
+        title = name.capitalize()
         panels = [panel_of(material.arms, metrics, phase, metric) for metric in METRICS]
         panels = [panel for panel in panels if panel.lines]
         if panels:
             caption = f"{title}, by epoch: means over the runs of an arm, bands from the lowest to the highest."
-            figure = [line_figure(panels, caption=caption, x_label="epoch", size="large")]
-            further.append(Section(title=title, parts=figure))
-    several = [Text(text="Hover over a curve for its values.")]
-    return Section(title="Learning curves", parts=several, further=further) if further else None
+            figure = line_figure(panels, caption=caption, x_label="epoch", size="large")
+            further.append(Section(title=title, parts=[figure]))
+    about = [Text(text="Hover over a curve for its values.")]
+    return Section(title="Learning curves", parts=about, further=further) if further else None
 
 
 def drawn(arm: Arm) -> Sequence[ReadRun]:

@@ -9,13 +9,13 @@ from attnprobe.report.page.charts.axes import STYLES
 from attnprobe.report.page.charts.lines import Line, Panel, line_figure
 from attnprobe.report.page.material import Material, Record
 from attnprobe.report.page.parts import Section, Text
+from attnprobe.report.trajectory_figures import PHASES
 
 QUANTITIES = {
     "proximity_bias": "proximity bias (sd of scores)",
     "reconstruction.t": "reconstruction gradient (t)",
     "label.dependent.t": "label gradient, labels' part (t)",
 }
-PHASES = {"pretrained": "self-pretraining", "finetuned": "training on labels"}
 MOST_HEADS = 8
 
 
