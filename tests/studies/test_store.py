@@ -10,6 +10,7 @@ import pytest
 
 from attnprobe.studies.store.folder import Store
 from attnprobe.studies.store.status import status
+from attnprobe.training.loop import Interrupted
 
 RESULT = {
     "run_dir": "x", "checkpoints": {"init": "a", "finetuned": "b"}, "seed": 0, "phase": "finetuned",
@@ -106,3 +107,10 @@ def test_a_result_that_cannot_be_opened_is_damaged(study) -> None:
     key = asked.runs[0].key
     (asked.store.run(key) / "result.json").mkdir(parents=True)
     assert asked.store.state(key)[0] == "damaged"
+
+
+def test_a_study_that_was_asked_to_stop_has_not_failed(study, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = {"one": None, "other": Interrupted()}
+    monkeypatch.setattr("attnprobe.studies.work.carrying.complete", lambda *_: stopped)
+    with pytest.raises(Interrupted):
+        study(seeds=[0]).run()
