@@ -170,3 +170,9 @@ def test_listing_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     assert finished.stdout.splitlines()[-1] == "[]"
     assert "1 finished" in finished.stdout
+
+
+def test_names_with_digits_that_are_no_decimals(tmp_path: Path) -> None:
+    for name in ("run1²", "run2", "run10", "³"):
+        write_run(tmp_path / name)
+    assert [Path(row.folder).name for row in list_runs(tmp_path)] == ["run1²", "run2", "run10", "³"]

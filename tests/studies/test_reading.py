@@ -40,6 +40,11 @@ MISTAKES = {
     "number": (WHOLE.replace("columns", 'number = "accuracy"\ncolumns'), "neither in result.json nor", "test_"),
     "trajectory": (WHOLE + '[figures.f]\nkind = "trajectory"\nnumber = "score_sd"\n', "needs trajectory_every", ""),
     "nothing to show": (HEAD + ARMS + SCALE, "tables and figures are both missing", ""),
+    "name that leaves the folder": (WHOLE + '[figures."../../f"]\nx = "size"\n', "must be a name of letters", ""),
+    "name that is two": (WHOLE.replace("tables.main", 'tables."a/b"'), "must be a name of letters", ""),
+    "scale that is a path": (WHOLE.replace("scales.tiny", 'scales."../tiny"'), "must be a name of letters", ""),
+    "seed of a run": (WHOLE + 'settings = { "seed" = 7 }\n', "settings.seed is no setting", "scales.tiny.seeds"),
+    "seed that is tuned": ("tune = { seed = [1, 2] }\n" + WHOLE, "tune.seed is no setting", "scales.tiny.seeds"),
     "no scales": (HEAD + ARMS + TABLE, "scales is missing", ""),
 }  # fmt: skip
 

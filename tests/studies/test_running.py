@@ -157,3 +157,17 @@ def test_from_python(study) -> None:
     wild = '[axes.arm.wild]\nsettings = { "finetune.optimizer.lr" = 1e30 }\n'
     with pytest.raises(RunError, match=r"1 of 1 jobs failed, the first because .*diverged"):
         study(wild, seeds=[0]).run(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("proximity_bias.max", "proximity_bias.maxx", "did you mean 'proximity_bias.max'"),
+        ("n = 23", "nn = 23", "unexpected keyword argument 'nn'"),
+    ],
+)
+def test_measures_that_the_probe_does_not_know_are_told(study, run_all, old: str, new: str, reason: str) -> None:
+    asked = study(MEASURE.replace(old, new), seeds=[0])
+    errors = [str(error) for error in run_all(asked).values() if error is not None]
+    assert errors
+    assert all(reason in error and "internal error" not in error for error in errors)

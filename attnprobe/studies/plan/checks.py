@@ -17,6 +17,10 @@ RECORDED = (  # quantities of trajectory.jsonl
 
 def check(study: Study, scale: str) -> None:
     """ConfigError for the first thing in a study, as it is at this scale, that cannot be meant."""
+    for place, names in (("tables", study.tables), ("figures", study.figures), ("scales", study.scales)):
+        for name in names:  # which become names of files and folders
+            plain = re.fullmatch(r"[\w-]+", name) is not None
+            require(plain, f"{place}.{name}", "must be a name of letters, digits, - and _")
     require(
         bool(study.axes), "axes", "is empty", hint="give at least one, like [axes.arm.scratch] with pretrain = false"
     )
@@ -42,6 +46,7 @@ def check(study: Study, scale: str) -> None:
             _choice(study, f"cases[{number}].at.{axis}", axis, choice)
         _template(study, f"cases[{number}].preset", case.preset or "")
     _check_presets(study, scale)
+    _check_seeds(study, scale)
     for name, values in study.tune.items():
         require(bool(values), f"tune.{name}", "has no values to try")
     for name, layout in study.tables.items():
@@ -65,6 +70,16 @@ def _check_presets(study: Study, scale: str) -> None:
             where = f"axes.{axis}.{name}"
             _template(study, f"{where}.preset", choice.preset or "")
             require(choice.preset is not None, where, "has no preset at scale " + scale, "the others of its axis do")
+
+
+def _check_seeds(study: Study, scale: str) -> None:
+    """Every run has the seed that the scale, or --seeds, gives it; another one would silently count for nothing."""
+    said = {"settings": study.settings, "tune": study.tune, f"scales.{scale}.settings": study.scales[scale].settings}
+    for axis, choices in study.axes.items():
+        said |= {f"axes.{axis}.{name}.settings": choice.settings for name, choice in choices.items()}
+    said |= {f"cases[{number}].settings": case.settings for number, case in enumerate(study.cases)}
+    for where, settings in said.items():
+        require("seed" not in settings, f"{where}.seed", "is no setting of a study", f"say scales.{scale}.seeds")
 
 
 def _template(study: Study, where: str, text: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from attnprobe.capture import convolutions
-from attnprobe.errors import ConfigError, NotApplicableError, explain
+from attnprobe.config import did_you_mean
+from attnprobe.errors import ConfigError, NotApplicableError
 from attnprobe.files import to_json, write_text
 from attnprobe.opening import Opener, SplitName
 from attnprobe.probes import kernels, proximity
@@ -37,15 +38,23 @@ class Measurement:
         path = self.store.checkpoint(self.key, self.measure.checkpoint)
         try:
             rows = PROBES[self.measure.probe](path, self)
+            self._check_quantity({quantity for quantity, _ in rows})
             found, note = means(rows), ""
         except NotApplicableError as error:  # of models without scores, say: there is nothing to measure, ever
             found, note = {}, str(error)
         except TypeError as error:
-            message = f"the settings of measure {self.measure.quantity} are not those of its probe: {explain(error)}"
+            message = f"the settings of measure {self.measure.quantity} are not those of its probe: {error}"
             raise ConfigError(message, hint="see the docstring of the probe's measure") from error
         said = {"probe": self.measure.probe, "checkpoint": str(path), "settings": self.measure.settings}
         text = to_json(said | {"numbers": found, "note": note}) + "\n"
         write_text(self.store.measure(self.key, self.file), text)
+
+    def _check_quantity(self, known: set[str]) -> None:
+        """A quantity that the probe does not give would be missing for ever, without a word."""
+        wanted = self.measure.quantity
+        if wanted not in known:
+            message = f"{self.measure.probe} measures no {wanted!r}"
+            raise ConfigError(f"{message}; {did_you_mean(wanted, sorted(known))}", hint="mend the study's file")
 
 
 def means(rows: Rows) -> dict[str, float]:

@@ -87,7 +87,7 @@ def run_folders(folder: Path, warn: Callable[[str], None] = lambda text: None) -
 
 def natural(text: str) -> list[tuple[int, str]]:
     """Sorts s2 before s10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]
 
 
 def listed(folder: Path) -> ListedRun:
