@@ -62,7 +62,7 @@ def reproduce(
     new = RunDirectory(again)
     found, now = new.read_result(), new.read_manifest()
     if found is None:
-        raise RunError(f"{again} was not finished")
+        raise RunError(f"{again} was not finished", hint="go on with it: the same command")
     results = result_rows(result, found)
     return Reproduction(
         run=str(folder),

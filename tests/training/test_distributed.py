@@ -128,10 +128,10 @@ def test_ctrl_c_while_the_workers_still_start_is_no_crash(tmp_path: Path) -> Non
 def test_processes_are_started_with_signals_held_back() -> None:
     """In a fresh process, whose first start brings up what keeps track of shared memory."""
     code = (
-        "import signal; from multiprocessing import resource_tracker; from attnprobe.launch import processes\n"
-        "with processes._deaf_when_started():\n"
+        "import signal; from multiprocessing import resource_tracker; from attnprobe.launch import workers\n"
+        "with workers._deaf_when_started():\n"
         "    resource_tracker.ensure_running()\n"
-        "    assert set(processes.SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, [])"
+        "    assert set(workers.signals.SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, [])"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

@@ -123,7 +123,7 @@ def _reached(directory: RunDirectory) -> dict[str, Any]:
         return {}
     checkpoint = directory.checkpoint(result["phase"])
     if not checkpoint.exists():
-        raise ArtifactError(f"{checkpoint} is missing")
+        raise ArtifactError(f"{checkpoint} is missing", hint="put it back, or start the run again: --overwrite")
     return {name: result[name] for name in REACHED}
 
 

@@ -20,7 +20,7 @@ from attnprobe.training.guards.losses import (
     spikes,
     told,
 )
-from attnprobe.training.updates.steppers import Eager
+from attnprobe.training.loop import Trainer
 from tests.training.equality import records
 
 
@@ -59,18 +59,16 @@ def test_what_is_usual_goes_on_over_epochs() -> None:
 
 def test_a_spike_is_told_and_counted(small, monitor, tmp_path, monkeypatch) -> None:
     """A loss that is 50 times as large once, in the last epoch of 11 (of 13 updates each)."""
-    real, seen = Eager.losses, [0]
+    real = Trainer.update
 
     def once(self, batch, epoch):
-        losses = real(self, batch, epoch)
-        seen[0] += 1
-        if seen[0] == 140:
-            object.__setattr__(losses, "loss", losses.loss * 50)
-        return losses
+        sums = real(self, batch, epoch)
+        sums[0] *= 50 if self.progress.step == 139 else 1
+        return sums
 
     changes = ("finetune.batch_size=4", "finetune.epochs=11", "model.layers=1", "finetune.optimizer.lr=0.0001")
     config = dataclasses.replace(small(*changes), pretrain=None)
-    monkeypatch.setattr(Eager, "losses", once)
+    monkeypatch.setattr(Trainer, "update", once)
     execute(config, tmp_path / "run", device=torch.device("cpu"), monitor=monitor)
     found = [line.get("loss_spikes", 0) for line in records(tmp_path / "run")]
     assert found == [0] * 10 + [1]
