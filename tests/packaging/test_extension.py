@@ -23,6 +23,8 @@ FILES = {
     "a task": ("stripes.py", "attnprobe/tasks/stripes.py"),
     "a mixer": ("averaging.py", "attnprobe/models/mixers/averaging.py"),
     "a claim": ("ordering.py", "theory/claims/ordering.py"),
+    "a section of the page": ("fastest.py", "attnprobe/report/page/sections/fastest.py"),
+    "a study": ("stripes-arms.toml", "experiments/stripes-arms.toml"),
     "a named run": ("stripes-averaging.toml", "attnprobe/presets/stripes-averaging.toml"),
 }
 # Row -> the dictionary or tuple that gets one entry, the file it stands in, the entry, and the import it needs.
@@ -38,6 +40,10 @@ ENTRIES = {
     "a claim": (
         "CLAIMS", "theory/checks.py", 'Claim(name="C99", title="Means of squares", rows=ordering.rows),',
         "from theory.claims import ordering",
+    ),
+    "a section of the page": (
+        "SECTIONS", "attnprobe/report/page/sections/__init__.py", "fastest.section,",
+        "from attnprobe.report.page.sections import fastest",
     ),
 }  # fmt: skip
 # A probe has two files, a sentence, and an entry in the tuple that the command line goes through.
@@ -92,8 +98,8 @@ def add_probe(path: Path) -> None:
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     path = tmp_path_factory.mktemp("extended")
-    for package in ("attnprobe", "theory"):
-        shutil.copytree(ROOT / package, path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("attnprobe", "theory", "experiments"):
+        shutil.copytree(ROOT / package, path / package, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
     for source, target in FILES.values():
         assert not (path / target).exists()
         shutil.copy(NEW / source, path / target)
@@ -128,7 +134,7 @@ def test_every_row_of_the_table_is_carried_out_as_it_says() -> None:
     assert all(f"`{name}`" in written for name in ("probes/<name>.py", "cli/probe/<name>.py", "report/verdicts.py"))
     assert place == "`cli/probe/__init__.py`"
     for name, (_, target) in FILES.items():
-        folder = "/".join(Path(target).parts[1:-1]) if target.startswith("attnprobe") else str(Path(target).parent)
+        folder = str(Path(target).parent).removeprefix("attnprobe/")
         assert f"`{folder}/<name>{Path(target).suffix}`" in rows[name][0]
     for name, (variable, *_) in ENTRIES.items():
         assert f"`{variable}`" in rows[name][1]
@@ -202,6 +208,17 @@ def test_what_was_added_is_probed_and_drawn_by_old_and_new_probes(extended: Copy
     assert own["verdict"].startswith("the largest weight is 0.")
     assert all((extended.path / "work" / figure).stat().st_size > 1000 for figure in own["figures"])
     assert "sharpness" in (extended.path / "work" / "own.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_new_study_is_run_and_the_new_section_stands_on_the_page(extended: Copy, trained: dict) -> None:
+    listed = json.loads(extended.run("study", "list", "--json"))
+    assert "stripes-arms" in json.dumps(listed)
+    extended.run("study", "run", "stripes-arms", "--scale", "smoke", "--executor", "serial", "-q")
+    table = (extended.path / "work" / "studies" / "stripes-arms-smoke" / "table.md").read_text()
+    assert "from scratch" in table
+    extended.run("report", trained["run_dir"], "-o", "page.html", "--no-probes", "-q")
+    assert "The fastest run" in (extended.path / "work" / "page.html").read_text()
 
 
 @pytest.mark.slow

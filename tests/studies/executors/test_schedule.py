@@ -3,7 +3,7 @@
 import functools
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -145,6 +145,15 @@ def test_serial_carries_out_in_order_in_this_process(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Also where tests were started in the background, with this signal ignored."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_serial_passes_a_signal_to_the_job_and_begins_no_other(tmp_path: Path) -> None:
     def work() -> None:
         with stop_on_signal() as stop:  # as ``launch`` does
