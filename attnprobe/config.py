@@ -45,6 +45,8 @@ def build(cls: type[T], table: Mapping[str, Any], key: str = "") -> T:
         missing = fields[required[0]]
         choices = missing.metadata.get("choices")
         hint = f"choose from {', '.join(choices)}" if choices else f"it is {_describe(hints[missing.name])}"
+        if typing.get_origin(hints[missing.name]) is dict:
+            hint = f"give at least one, like [{_join(key, missing.name)}.NAME]"
         raise ConfigError(f"{_join(key, missing.name)} is missing", hint=hint)
     try:
         return cls(**values)
@@ -251,6 +253,8 @@ def _describe(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         return "a list"
+    if typing.get_origin(hint) is dict:
+        return "a table"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
     return words.get(hint, str(hint))
 

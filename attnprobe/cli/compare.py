@@ -97,6 +97,7 @@ def show(found: "Comparison", *, full: bool) -> None:
     for side, name in (("a", found.a), ("b", found.b)):
         means = found.results[side]
         numbers = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_loss")
+        name = f"{name} (untrained)" if side.upper() in found.untrained else name
         lines.append([side.upper(), name, str(means["n"]), *(number(means[key]) for key in numbers)])
     columns = ["", "what", "seeds", "train accuracy", "validation accuracy", "test accuracy", "test loss"]
     print_table("what the runs recorded (means)", columns, lines, numeric_from=2)

@@ -14,6 +14,7 @@ from attnprobe.errors import ArtifactError, ConfigError
 from attnprobe.opening import OpenedCheckpoint, Opener
 from attnprobe.probes.memory import MEMORY_LIMIT
 from attnprobe.tasks import Split
+from attnprobe.training.saved.checkpoint import load_checkpoint
 
 FORCE = "--force compares them all the same"
 Progress = Callable[[int, int], None]
@@ -25,6 +26,7 @@ class Comparison:
 
     a: str
     b: str
+    untrained: list[str]  # "A", "B": sides of checkpoints that no phase has trained yet
     settings: list[Row]  # key, a, b: values found on either side, by dotted key
     versions: list[Row]  # the same of versions and machines
     data: list[Row]  # the same of the fingerprints of the data, by phase
@@ -66,6 +68,7 @@ def compare(a: Side, b: Side, evaluation: Evaluation | None, *, level: float = 0
     return Comparison(
         a=a.name,
         b=b.name,
+        untrained=[name for name, side in (("A", one), ("B", other)) if any(m.untrained for m in side)],
         settings=differing(*([flat(member.settings) for member in members] for members in (one, other))),
         versions=known_to_both(versions),
         data=known_to_both(data),
@@ -110,11 +113,16 @@ def means(members: Sequence[Member]) -> Row:
 def evaluated(
     pairs: list[tuple[Member, Member]], evaluation: Evaluation | None, notes: list[str], *, level: float, force: bool
 ) -> list[Row]:
-    """Rows over sequences of every pair; none, with a note, where the data or their sameness cannot be had."""
+    """Rows over sequences of every pair; none, with a note, where the data or their sameness cannot be had.
+
+    ArtifactError if a checkpoint cannot be read.
+    """
     if evaluation is None:
         check_recorded_data(pairs, "nothing was evaluated", notes, force=force)
         return []
     rows, opener = [], evaluation.opener
+    for member in (member for pair in pairs for member in pair):
+        load_checkpoint(member.checkpoint)  # damaged weights are no reason to do without them, as missing data are
     for number, pair in enumerate(pairs):
         try:
             one, other = (opener.open(member.checkpoint) for member in pair)

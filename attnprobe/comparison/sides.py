@@ -28,6 +28,10 @@ class Member:
     result: dict[str, Any] | None  # None where the checkpoint is not the one the result is of
 
     @property
+    def untrained(self) -> bool:
+        return self.settings.get("phase") == "init"
+
+    @property
     def data(self) -> str | None:
         """The fingerprint of the data of its last phase, as far as recorded."""
         found = self.manifest.get("data_sha256")

@@ -13,17 +13,18 @@ def verdict(found: Comparison) -> str:
     of_seeds = [row for row in rows if row["over"] == "seeds" and row["n"] > 1]
     of_sequences = [row for row in rows if row["over"] == "sequences"]
     texts = [sentence(row) for row in of_seeds]
+    untrained = [f"{side} is an untrained checkpoint (init)." for side in found.untrained]
     if len(of_sequences) == 1:
         texts.append(sentence(of_sequences[0]))
     elif of_sequences:
         texts.append(seed_by_seed(of_sequences))
     if not texts:
-        return "Nothing could be paired, so no difference has an interval."
+        return " ".join([*untrained, "Nothing could be paired, so no difference has an interval."])
     if of_seeds:
         texts.append("An interval over seeds is about runs like these on this test set, their differences being normal")
     if of_sequences:
         texts.append("One over sequences is about these very weights; it says nothing of other training seeds")
-    return ". ".join(texts) + "."
+    return " ".join([*untrained, ". ".join(texts) + "."])
 
 
 def sentence(row: Row) -> str:

@@ -37,6 +37,8 @@ def reading(path: Path, hint: str = "was it copied or downloaded completely?") -
     except Exception as error:
         reason = getattr(error, "strerror", None) or textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...")
         reason = reason or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"it has no {reason}"
         raise ArtifactError(f"{path} cannot be read: {reason}", hint=hint) from error
 
 

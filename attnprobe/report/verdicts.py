@@ -222,7 +222,8 @@ def trajectory(records: list[Record]) -> str:
             steps = sorted((r for r in mine if r["phase"] == phase), key=lambda r: r["step"])
             first, last = steps[0], steps[-1]
             where = f"step {last['step']}" + ("" if phase is None else f" of {phase}")
-            phases.append(f"{first['estimate']:+.2f} to {measured(last, '+.2f')} by {where}")
+            digits = "+.2f" if max(abs(first["estimate"]), abs(last["estimate"])) < 1e4 else "+.3g"
+            phases.append(f"{format(first['estimate'], digits)} to {measured(last, digits)} by {where}")
         texts.append(f"{run}: the bias of {place(mine[-1])} goes from " + ", then from ".join(phases))
     limits = (
         "Each is the head with the largest bias in size at the end, chosen after the fact. Intervals are over the few "

@@ -1,12 +1,14 @@
 """A study as it is asked for: at one scale, for some seeds, with settings for every run, in one store."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnprobe.errors import RunError
+from attnprobe.errors import ConfigError, RunError
+from attnprobe.studies.plan.checks import check_size
 from attnprobe.studies.plan.grid import Arm, arms
 from attnprobe.studies.plan.keys import Planned, planned
 from attnprobe.studies.plan.reading import Source, read
@@ -40,13 +42,24 @@ class Request:
 
     @functools.cached_property
     def arms(self) -> list[Arm]:
-        return arms(self.study, self.scale, self.settings)
+        with self._named():
+            return arms(self.study, self.scale, self.settings)
 
     @functools.cached_property
     def runs(self) -> list[Planned]:
         """Every run of the grid, seed after seed."""
         memory = self.store.memory if self.store.is_ours() else None
-        return planned(self.arms, self.seeds, self.study.trajectory_every, memory)
+        with self._named():
+            return planned(self.arms, self.seeds, self.study.trajectory_every, memory)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Wrong settings of runs are told with the study's file, where they stand unless they came after -s."""
+        try:
+            yield
+        except ConfigError as error:
+            path = f"{self.source.path}: "
+            raise ConfigError(path + str(error).removeprefix(path), hint=error.hint) from error
 
     def outcomes(self) -> list[Outcome]:
         """What the store has of every run."""
@@ -103,4 +116,5 @@ def request(
     source = read(name)
     chosen = source.scale(scale)
     numbers = list(range(source.study.scales[chosen].seeds)) if seeds is None else list(seeds)
+    check_size(source.at(chosen), chosen, len(numbers))
     return Request(source=source, scale=chosen, seeds=numbers, settings=tuple(settings), store=Store(path=Path(out)))

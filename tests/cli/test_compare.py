@@ -62,6 +62,22 @@ def test_single_runs_and_checkpoints(attnprobe, arms) -> None:
     assert itself["rows"][0]["estimate"] == 0
 
 
+def test_an_untrained_side_is_told(attnprobe, arms) -> None:
+    outcome = attnprobe("compare", "runs/scratch-s0/checkpoints/init.pt", "runs/spt-s0")
+    assert "init.pt (untrained)" in outcome.out
+    assert "A is an untrained checkpoint (init). B has" in outcome.out
+    assert "untrained" not in attnprobe("compare", "runs/scratch-s0", "runs/spt-s0").out
+
+
+def test_a_side_whose_checkpoint_is_cut_off_is_refused(attnprobe, arms) -> None:
+    path = Path("runs/scratch-s0/checkpoints/finetuned.pt")
+    path.write_bytes(path.read_bytes()[:999])
+    outcome = attnprobe("compare", "runs/scratch-s0", "runs/spt-s0")
+    assert outcome.code == 3
+    outcome.complains("finetuned.pt", "hint:")
+    assert attnprobe("compare", "runs/scratch-s0", "runs/spt-s0", "--no-evaluate").code == 0
+
+
 def test_unlike_sides_are_refused_without_force(attnprobe, tiny, arms) -> None:
     other = ["-s", "task.data_seed=1", "--seed", 0, "--out", "runs/other-s0"]
     assert attnprobe("train", *tiny, *other, "-q").code == 0

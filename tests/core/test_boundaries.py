@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import attnprobe
+from attnprobe.errors import ArtifactError
+from attnprobe.files import reading
 
 ROOT = Path(attnprobe.__file__).parent
 PARSERS = {
@@ -117,3 +119,9 @@ def test_the_command_line_computes_nothing() -> None:
             modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             found |= {(path.relative_to(ROOT / "cli").as_posix(), m.partition(".")[0]) for m in modules}
     assert {place for place in found if place[1] in heavy} == set(allowed)
+
+
+def test_what_a_file_lacks_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with pytest.raises(ArtifactError, match="cannot be read: it has no 'objective'"), reading(path):
+        raise KeyError("objective")

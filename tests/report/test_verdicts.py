@@ -143,6 +143,9 @@ def test_trajectory_follows_the_head_that_is_strongest_at_the_end() -> None:
     ]  # fmt: skip
     assert verdicts.followed_heads(rows) == {"a/s0": (0, 1), "a/s1": (0, 1)}
     text = verdicts.trajectory(rows)
+    wild = verdicts.trajectory([row | {"estimate": 1e308 * (-1) ** row["step"]} for row in rows])
+    assert "1e+308" in wild
+    assert "000000" not in wild
     assert "a/s1: the bias of layer 0, head 1 goes from +0.00 to -0.50" in text
     assert "by step 8 of pretrained, then from -0.80 to -0.80" in text
     assert "chosen after the fact" in text

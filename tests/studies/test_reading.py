@@ -2,8 +2,11 @@
 
 import pytest
 
+from attnprobe.cli.study.options import requested
 from attnprobe.errors import ConfigError
+from attnprobe.studies.executors import opened
 from attnprobe.studies.plan.reading import names, read
+from attnprobe.studies.request import request
 
 ARMS = "[axes.arm.a]\npretrain = false\n[axes.arm.b]\n"
 SIZES = '[axes.size.small]\nsettings = { "task.n_train" = 7 }\n[axes.size.all]\n'
@@ -45,7 +48,11 @@ MISTAKES = {
     "scale that is a path": (WHOLE.replace("scales.tiny", 'scales."../tiny"'), "must be a name of letters", ""),
     "seed of a run": (WHOLE + 'settings = { "seed" = 7 }\n', "settings.seed is no setting", "scales.tiny.seeds"),
     "seed that is tuned": ("tune = { seed = [1, 2] }\n" + WHOLE, "tune.seed is no setting", "scales.tiny.seeds"),
-    "no scales": (HEAD + ARMS + TABLE, "scales is missing", ""),
+    "no scales": (HEAD + ARMS + TABLE, "scales is missing", "like [scales.NAME]"),
+    "escape": (WHOLE.replace('title = "t"', r'title = "\u001b[3m"'), r"title holds control characters: '\x1b[3m'", ""),
+    "escape in a label": (WHOLE.replace("[axes.arm.b]\n", '[axes.arm.b]\nlabel = "\\u0007"\n'), "axes.arm.b.label", ""),
+    "escape in a name": (WHOLE.replace("[axes.arm.b]", r'[axes.arm."\u001b"]'), r"axes.arm.\x1b holds control", ""),
+    "too large": (WHOLE + "seeds = 100000000\n", "scales.tiny asks for 400,000,000 runs", "fewer seeds"),
 }  # fmt: skip
 
 
@@ -69,6 +76,37 @@ def test_the_right_one(tmp_path) -> None:
     assert source.scale(None) == "tiny"
     with pytest.raises(ConfigError, match="has no scale 'tinny'"):
         source.scale("tinny")
+
+
+def test_a_question_may_have_lines(tmp_path) -> None:
+    path = tmp_path / "right.toml"
+    path.write_text(WHOLE.replace('"q"', '"""\na\nb"""'))
+    assert read(str(path)).study.question == "a\nb"
+
+
+def test_wrong_settings_of_runs_are_told_with_the_file(tmp_path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(WHOLE.replace("task.n_train", "task.n_trian"))
+    with pytest.raises(ConfigError, match=r"wrong.toml: unknown setting 'task.n_trian'"):
+        _ = request(str(path), out=tmp_path / "out").runs
+
+
+def test_a_seed_among_the_settings_is_refused_and_that_of_the_environment_is_not(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("ATTNPROBE_SET", "seed=4")
+    assert requested("demo", None, "2", ["finetune.epochs=2"], tmp_path).seeds == [0, 1]
+    with pytest.raises(ConfigError, match="is no setting") as raised:
+        requested("demo", None, None, [" seed =4"], tmp_path)
+    assert "--seeds" in raised.value.hint
+
+
+@pytest.mark.parametrize("option", ["threads=many", "nope"])
+def test_options_of_executors_have_hints_of_their_own(tmp_path, option: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        opened("processes", folder=tmp_path, options=[option])
+    assert raised.value.hint.startswith("write -x KEY=VALUE; processes knows jobs, ")
+    with pytest.raises(ConfigError, match=r"unknown setting 'executor.thread'") as raised:
+        opened("processes", folder=tmp_path, options=["thread=2"])
+    assert "did you mean 'threads'" in raised.value.hint
 
 
 def test_names() -> None:

@@ -8,6 +8,7 @@ import typer
 
 from attnprobe.cli.completion import complete_run_setting
 from attnprobe.cli.train.seeds import parse_seeds
+from attnprobe.errors import ConfigError
 
 if TYPE_CHECKING:
     from attnprobe.studies.request import Request
@@ -49,5 +50,7 @@ def requested(name: str, scale: str | None, seeds: str | None, settings: Sequenc
     from attnprobe.config import environment_assignments
     from attnprobe.studies.request import request
 
+    if any(setting.partition("=")[0].strip() == "seed" for setting in settings or ()):
+        raise ConfigError("-s seed=... is no setting of a study, whose runs differ in it", hint="write --seeds 0,3,7")
     numbers = None if seeds is None else parse_seeds(seeds)
     return request(name, scale=scale, seeds=numbers, settings=[*environment_assignments(), *(settings or [])], out=out)

@@ -1,11 +1,12 @@
 """Who carries out the jobs of a study: this process, processes beside it, a Ray cluster, a SLURM queue."""
 
+import dataclasses
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from attnprobe.config import build, did_you_mean, override
+from attnprobe.config import SEE, build, did_you_mean, override
 from attnprobe.errors import ConfigError, shown
 from attnprobe.studies.executors.executor import Executor
 from attnprobe.studies.executors.processes import Processes
@@ -26,5 +27,11 @@ def opened(
     """
     if name not in EXECUTORS:
         raise ConfigError(f"unknown executor {shown(name)}", hint=did_you_mean(name, EXECUTORS))
-    table = ({} if jobs is None else {"jobs": jobs}) | override({}, options)
-    return build(EXECUTORS[name], table, "executor").open(folder)
+    try:
+        table = ({} if jobs is None else {"jobs": jobs}) | override({}, options)
+        return build(EXECUTORS[name], table, "executor").open(folder)
+    except ConfigError as error:  # hints that speak of a run's settings would lead nowhere
+        known = ", ".join(field.name for field in dataclasses.fields(EXECUTORS[name]))
+        elsewhere = SEE in error.hint or "-s " in error.hint
+        hint = f"write -x KEY=VALUE; {name} knows {known}" if elsewhere else error.hint
+        raise ConfigError(str(error), hint=hint) from None

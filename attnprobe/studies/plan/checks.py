@@ -1,14 +1,18 @@
 """What a study's file can say that makes no sense: told in one line before anything runs."""
 
+import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from attnprobe.config import did_you_mean, require
+from attnprobe.errors import shown
 from attnprobe.studies.published import COLUMNS
 from attnprobe.studies.study import Figure, Layout, Study
 
 SPLITS, NUMBERS = ("train", "validation", "test"), ("accuracy", "loss", "r2")
 RESULTS = (*(f"{split}_{number}" for split in SPLITS for number in NUMBERS), "seconds")  # of result.json
+MOST_RUNS = 100_000
 RECORDED = (  # quantities of trajectory.jsonl
     "proximity_bias", "score_sd", "label.t", "label.t.null", "label.dependent.mean", "label.dependent.t",
     "reconstruction.t",
@@ -47,12 +51,38 @@ def check(study: Study, scale: str) -> None:
         _template(study, f"cases[{number}].preset", case.preset or "")
     _check_presets(study, scale)
     _check_seeds(study, scale)
+    check_size(study, scale, study.scales[scale].seeds)
     for name, values in study.tune.items():
         require(bool(values), f"tune.{name}", "has no values to try")
     for name, layout in study.tables.items():
         _check_layout(study, f"tables.{name}", layout)
     for name, figure in study.figures.items():
         _check_figure(study, f"figures.{name}", figure)
+
+
+def check_size(study: Study, scale: str, seeds: int) -> None:
+    """ConfigError if the grid, with all that ``skip`` may leave out, has more runs than anybody carries out."""
+    only = study.scales[scale].only
+    places = [len(only.get(axis, choices)) for axis, choices in study.axes.items()]
+    runs = math.prod([*places, *map(len, study.tune.values()), seeds])
+    message = f"asks for {runs:,} runs ({seeds:,} seeds), more than the {MOST_RUNS:,} that a study may have"
+    require(runs <= MOST_RUNS, f"scales.{scale}", message, "take fewer seeds, or fewer choices by only")
+
+
+def check_texts(value: object, where: str = "") -> None:
+    """ConfigError for control characters, which terminals and figures would obey; a question may have lines."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            place = f"{where}.{key}" if where else str(key)
+            check_texts(key, shown(place)[1:-1])
+            check_texts(part, shown(place)[1:-1])
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            check_texts(part, f"{where}[{number}]")
+    elif isinstance(value, str):
+        text = value.replace("\n", "").replace("\t", "") if where in ("question", "reproduces") else value
+        plain = not any(unicodedata.category(character) == "Cc" for character in text)
+        require(plain, where, f"holds control characters: {shown(value)}", "leave them out")
 
 
 def _check_presets(study: Study, scale: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from attnprobe import config, presets
 from attnprobe.config import Table, did_you_mean
 from attnprobe.errors import ConfigError
-from attnprobe.studies.plan.checks import check
+from attnprobe.studies.plan.checks import check, check_texts
 from attnprobe.studies.published import folder
 from attnprobe.studies.study import Study
 
@@ -18,6 +18,7 @@ class Source:
     """A study's file as it was read and checked at all of its scales."""
 
     name: str
+    path: Path
     table: Table
     study: Study
 
@@ -55,13 +56,14 @@ def read(name_or_path: str) -> Source:
         path = folder() / f"{name_or_path}.toml"
     table = config.read_toml(path)
     try:
+        check_texts(table)
         study = config.build(Study, table)
         for scale in study.scales:
             check(at_scale(table, scale), scale)
     except ConfigError as error:
         hint = error.hint if config.SEE not in error.hint else "see experiments/README.md"
         raise ConfigError(f"{path}: {error}", hint=hint) from None
-    return Source(name=path.stem, table=table, study=study)
+    return Source(name=path.stem, path=path, table=table, study=study)
 
 
 def at_scale(table: Mapping[str, Any], name: str) -> Study:

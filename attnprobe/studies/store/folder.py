@@ -9,6 +9,7 @@ arms.json                    what ``plan.keys`` remembers
 
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -82,14 +83,17 @@ class Store:
         return {name: float(value) for name, value in result.items() if _is_finite(value) and name != "seed"}
 
     def measured(self, key: str, measure: str) -> dict[str, float] | None:
-        """Quantity -> number of a measurement; None if there is none yet, ArtifactError if its file is damaged."""
+        """Quantity -> number of a measurement, NaN where none was finite; None if there is no measurement yet.
+
+        ArtifactError if its file is damaged.
+        """
         try:
             found = _object(self.measure(key, measure)).get("numbers")
         except FileNotFoundError:
             return None
-        if not isinstance(found, dict) or not all(map(_is_finite, found.values())):
+        if not isinstance(found, dict) or not all(value is None or _is_finite(value) for value in found.values()):
             raise ArtifactError(f"{self.measure(key, measure)} holds no numbers", hint=AGAIN)
-        return {name: float(value) for name, value in found.items()}
+        return {name: math.nan if value is None else float(value) for name, value in found.items()}
 
     def state(self, key: str) -> tuple[State, str]:
         """Where a run stands, and why if it failed or is damaged."""

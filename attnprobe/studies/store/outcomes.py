@@ -1,6 +1,7 @@
 """From the store to what is known of every run of a study."""
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 
 from attnprobe.errors import ArtifactError
@@ -25,8 +26,9 @@ def _outcome(
     for name, measure in measures.items() if numbers else ():
         with contextlib.suppress(ArtifactError):
             known = store.measured(measured_run(planned, measure), measure_key(measure)) or {}
-            if measure.quantity in known:
-                numbers[name] = known[measure.quantity]
+            number = known.get(measure.quantity, math.nan)
+            if math.isfinite(number):
+                numbers[name] = number
     folder = store.run(planned.key) if numbers else None
     pretraining = store.run(before) if before is not None and numbers else None
     return Outcome(

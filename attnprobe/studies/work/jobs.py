@@ -68,7 +68,7 @@ def missing(asked: Asked) -> list[Job]:
     known = trainings(asked)
     wanted = dict.fromkeys(planned.key for planned in asked.runs if not _done(known[planned.key]))
     measured = _missing_measures(asked, known)
-    wanted |= dict.fromkeys(key for key, _ in measured.values() if not _done(known[key]))
+    wanted |= dict.fromkeys(key for key, *_ in measured.values() if not _done(known[key]))
     sources = [source.key for key in wanted if (source := known[key].source) is not None and not _done(source)]
     keys = {*sources, *wanted}
     memory = _Memory()
@@ -83,11 +83,12 @@ def missing(asked: Asked) -> list[Job]:
         for key, training in known.items()
         if key in keys
     ]
-    for name, (key, measure) in measured.items():
+    for name, (key, measure, quantities) in measured.items():
         file = measure_key(measure)
         work = Measurement(
-            store=asked.store, key=key, measure=measure, file=file, device=asked.device, data_dir=asked.data_dir
-        )
+            store=asked.store, key=key, measure=measure, quantities=frozenset(quantities), file=file,
+            device=asked.device, data_dir=asked.data_dir,
+        )  # fmt: skip
         of = f"{measure.probe} of {known[key].name}"
         jobs.append(Job(key=name, name=of, work=work, needs=(key,) if key in keys else ()))
     return jobs
@@ -98,17 +99,21 @@ def damaged(asked: Asked) -> Iterable[str]:
     return filter(None, (training.damage() for training in trainings(asked).values()))
 
 
-def _missing_measures(asked: Asked, known: Mapping[str, Training]) -> dict[str, tuple[str, Measure]]:
-    """Key of a job -> the run and the measure; one for all quantities of a probe."""
-    found: dict[str, tuple[str, Measure]] = {}
+def _missing_measures(asked: Asked, known: Mapping[str, Training]) -> dict[str, tuple[str, Measure, list[str]]]:
+    """Key of a job -> the run, the measure and what is wanted of it; one for all quantities of a probe.
+
+    A quantity that a finished measurement lacks is missing: the probe will say that it does not know it.
+    """
+    found: dict[str, tuple[str, Measure, list[str]]] = {}
     for planned in asked.runs:
         for measure in asked.study.measures.values():
             if has_checkpoint(planned, measure):
                 key, file = measured_run(planned, measure), measure_key(measure)
                 with contextlib.suppress(ArtifactError):
-                    if asked.store.measured(key, file) is not None:
-                        continue
-                found[f"{key}-{file}"] = (key, measure)
+                    numbers = asked.store.measured(key, file)
+                    if numbers == {} or (numbers is not None and measure.quantity in numbers):
+                        continue  # no numbers at all: there is nothing to measure in such a model
+                found.setdefault(f"{key}-{file}", (key, measure, []))[2].append(measure.quantity)
     return found
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Measurement:
     store: Store
     key: str  # of the run
     measure: Measure
+    quantities: frozenset[str]  # what the study wants of it
     file: str  # what names the measure in the store
     device: str = "auto"
     data_dir: Path | None = None
@@ -38,7 +40,6 @@ class Measurement:
         path = self.store.checkpoint(self.key, self.measure.checkpoint)
         try:
             rows = PROBES[self.measure.probe](path, self)
-            self._check_quantity({quantity for quantity, _ in rows})
             found, note = means(rows), ""
         except NotApplicableError as error:  # of models without scores, say: there is nothing to measure, ever
             found, note = {}, str(error)
@@ -48,22 +49,22 @@ class Measurement:
         said = {"probe": self.measure.probe, "checkpoint": str(path), "settings": self.measure.settings}
         text = to_json(said | {"numbers": found, "note": note}) + "\n"
         write_text(self.store.measure(self.key, self.file), text)
+        if found:
+            self._check_quantities(found)
 
-    def _check_quantity(self, known: set[str]) -> None:
+    def _check_quantities(self, known: Iterable[str]) -> None:
         """A quantity that the probe does not give would be missing for ever, without a word."""
-        wanted = self.measure.quantity
-        if wanted not in known:
+        for wanted in sorted(self.quantities.difference(known)):
             message = f"{self.measure.probe} measures no {wanted!r}"
             raise ConfigError(f"{message}; {did_you_mean(wanted, sorted(known))}", hint="mend the study's file")
 
 
 def means(rows: Rows) -> dict[str, float]:
-    """The mean of every quantity over layers and heads, without those that are not finite."""
+    """The mean of every quantity over layers and heads, without those that are not finite; NaN if none is."""
     found = defaultdict[str, list[float]](list)
     for quantity, estimate in rows:
-        if math.isfinite(estimate):
-            found[quantity].append(estimate)
-    return {quantity: float(np.mean(values)) for quantity, values in found.items()}
+        found[quantity] += [estimate] if math.isfinite(estimate) else []
+    return {quantity: float(np.mean(values)) if values else math.nan for quantity, values in found.items()}
 
 
 def _subject(path: Path, work: Measurement, settings: Settings) -> Any:

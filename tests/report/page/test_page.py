@@ -135,6 +135,7 @@ def test_scales_and_ticks() -> None:
     assert [round(steps(v)) for v in steps.ticks()] == [0, 40, 140, 240, 340]
     assert limits([3.0, 3.0]) == (1.5, 4.5)
     assert limits([math.nan]) == (-0.5, 0.5)
+    assert limits([1e308, 3.0, -1e308, math.inf]) == (1.5, 4.5)
 
 
 def test_gaps_and_single_points_are_drawn() -> None:
@@ -148,6 +149,20 @@ def test_gaps_and_single_points_are_drawn() -> None:
     [picture] = figure.pictures
     assert "nan" not in picture.markup()
     assert [row[1:4] for row in figure.table.rows] == [["a", "1", "0.500"], ["a", "3", "0.250"], ["b", "2", "0.100"]]
+
+
+def test_runs_that_went_on_after_they_diverged_are_drawn(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = write_runs(tmp_path / "runs")
+    for file in folder.glob("scratch/*/*.jsonl"):
+        wild = "NaN" if file.name == "metrics.jsonl" else "1e308"
+        lines = [re.sub(r'("validation_loss"|"estimate"|"low"): [^,}]+', rf"\1: {wild}", file.read_text())]
+        file.write_text("".join(lines))
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(folder), "-o", str(tmp_path / "report.html"), "--seed", "3"])
+    assert not stop.value.code
+    said = capfd.readouterr().err
+    assert "RuntimeWarning" not in said
+    assert "internal error" not in said
 
 
 def test_maps_are_shaded_by_size() -> None:

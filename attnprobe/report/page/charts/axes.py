@@ -7,6 +7,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element, SubElement
 
 Kind = Literal["linear", "steps"]  # steps: 0, then logarithmic
+LARGEST = 1e100  # a number that is drawn; of larger ones, which only broken runs leave, a range would be infinite
 STYLES = 8  # of lines that can be told apart: classes s0 ... s7
 
 
@@ -47,9 +48,13 @@ def nice(low: float, high: float, most: int) -> list[float]:
     return [round(n * step, 12) + 0.0 for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def drawable(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and abs(value) <= LARGEST
+
+
 def limits(values: Sequence[float], *, air: float = 0.06) -> tuple[float, float]:
-    """Around all that is known, with some air."""
-    known = [v for v in values if v is not None and math.isfinite(v)] or [0.0]
+    """Around all that can be drawn, with some air."""
+    known = [v for v in values if drawable(v)] or [0.0]
     low, high = min(known), max(known)
     margin = air * (high - low) or 0.5 * abs(high) or 0.5
     return low - margin, high + margin

@@ -1,11 +1,10 @@
 """Estimates with their intervals, one below the other, each with the single values it rests on."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from attnprobe.report.page.charts.axes import STYLES, Scale, add, canvas, limits, mark, plain
+from attnprobe.report.page.charts.axes import STYLES, Scale, add, canvas, drawable, limits, mark, plain
 from attnprobe.report.page.parts import Figure, Picture, Table, interval, number
 
 WIDTH, ROW, TOP, BOTTOM, SIDE = 520, 44, 6, 40, 14
@@ -25,7 +24,9 @@ class Estimate:
 def interval_figure(
     estimates: Sequence[Estimate], *, title: str, caption: str, x_label: str, reference: tuple[str, float] | None = None
 ) -> Figure:
-    """reference: a value to compare with, and what it is called."""
+    """reference: a value to compare with, and what it is called. What cannot be drawn is left out."""
+    estimates = [e for e in estimates if drawable(e.estimate)]
+    estimates = [dataclasses.replace(e, singles=[s for s in e.singles if drawable(s[1])]) for e in estimates]
     height = TOP + ROW * len(estimates) + BOTTOM
     svg = canvas(WIDTH, height, f"{title}: {x_label} of {', '.join(e.name for e in estimates)}, with intervals")
     values = [v for e in estimates for v in (e.estimate, e.low, e.high, *(value for _, value in e.singles))]
@@ -52,7 +53,7 @@ def _draw(svg: Element, each: Estimate, style: int, x: Scale, top: float) -> Non
     css, y = f"s{style}", top + 30
     add(svg, "text", css="name", x=x.start, y=top + 15, text=each.name)
     tip = f"{each.name}\n{number(each.estimate)} {interval(each.low, each.high)}, {each.n} {each.over}"
-    if math.isfinite(each.low):
+    if drawable(each.low) and drawable(each.high):
         add(svg, "line", css=f"interval {css}", x1=x(each.low), x2=x(each.high), y1=y, y2=y)
     for name, value in each.singles:
         mark(svg, "circle", f"{each.name}, {name}\n{number(value)}", css=f"single {css}", cx=x(value), cy=y, r=4)

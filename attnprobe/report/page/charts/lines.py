@@ -1,11 +1,10 @@
 """Lines with bands: learning curves, trajectories, profiles by offset."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from attnprobe.report.page.charts.axes import STYLES, Kind, Scale, add, canvas, frame, limits, mark
+from attnprobe.report.page.charts.axes import STYLES, Kind, Scale, add, canvas, drawable, frame, limits, mark
 from attnprobe.report.page.parts import Figure, Picture, Table, interval, number
 
 WIDTH, HEIGHT = 340, 230
@@ -23,11 +22,12 @@ class Line:
     high: Sequence[float] = ()
 
     def points(self) -> list[int]:
-        """Numbers of those that are known."""
-        return [i for i, value in enumerate(self.y) if math.isfinite(value)]
+        """Numbers of those that can be drawn."""
+        return [i for i, value in enumerate(self.y) if drawable(value)]
 
     def bounds(self, i: int) -> tuple[float | None, float | None]:
-        return (self.low[i], self.high[i]) if self.low else (None, None)
+        known = self.low and drawable(self.low[i]) and drawable(self.high[i])
+        return (self.low[i], self.high[i]) if known else (None, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def _draw_line(svg: Element, line: Line, x: Scale, y: Scale) -> None:
     def path(values: Sequence[float], order: Sequence[int]) -> str:
         return " ".join(f"{x(line.x[i]):.1f},{min(max(y(values[i]), y.end), y.start):.1f}" for i in order)
 
-    banded = [i for i in known if line.low and math.isfinite(line.low[i]) and math.isfinite(line.high[i])]
+    banded = [i for i in known if line.low and drawable(line.low[i]) and drawable(line.high[i])]
     if len(banded) > 1:
         around = f"{path(line.high, banded)} {path(line.low, banded[::-1])}"
         add(svg, "polygon", css=f"band {css}", points=around)

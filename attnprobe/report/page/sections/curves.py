@@ -7,7 +7,7 @@ import numpy as np
 
 from attnprobe.errors import ArtifactError
 from attnprobe.files import json_lines, reading
-from attnprobe.report.page.charts.axes import STYLES
+from attnprobe.report.page.charts.axes import STYLES, drawable
 from attnprobe.report.page.charts.lines import Line, Panel, line_figure
 from attnprobe.report.page.material import Arm, Material, ReadRun, Record
 from attnprobe.report.page.parts import Section, Text
@@ -66,9 +66,9 @@ def panel_of(arms: Sequence[Arm], metrics: dict[str, list[Record]], phase: str, 
 
 
 def curve(records: list[Record], phase: str, metric: str) -> dict[int, float]:
-    """Epoch -> value."""
+    """Epoch -> value, of those that can be drawn: runs that went on after a NaN have others, too."""
     own = [r for r in records if r.get("phase") == phase and isinstance(r.get("epoch"), int)]
-    return {r["epoch"]: float(r[metric]) for r in own if isinstance(r.get(metric), int | float)}
+    return {r["epoch"]: float(r[metric]) for r in own if isinstance(r.get(metric), int | float) and drawable(r[metric])}
 
 
 def _line(name: str, number: int, curves: list[dict[int, float]]) -> Line:
