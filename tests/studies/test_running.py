@@ -1,6 +1,7 @@
 """Carrying a study out: each run once, whatever happens in between."""
 
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from attnprobe.errors import ConfigError, RunError
 from attnprobe.files.ownership import BusyError, one_writer
 from attnprobe.studies.store.status import status
 from attnprobe.studies.work.jobs import Asked, damaged, missing
+from attnprobe.studies.work.measuring import PROBES
 from tests.studies.conftest import STUDY
 
 MEASURE = '\n[measures.bias]\nprobe = "proximity"\nquantity = "proximity_bias.max"\nsettings = { n = 23 }\n'
@@ -157,6 +159,17 @@ def test_from_python(study) -> None:
     wild = '[axes.arm.wild]\nsettings = { "finetune.optimizer.lr" = 1e30 }\n'
     with pytest.raises(RunError, match=r"1 of 1 jobs failed, the first because .*diverged"):
         study(wild, seeds=[0]).run(device="cpu")
+
+
+def test_a_quantity_without_a_finite_number_is_measured_once(study, run_all, monkeypatch) -> None:
+    monkeypatch.setitem(PROBES, "proximity", lambda path, work: [("proximity_bias.max", math.inf), ("score_sd", 1.0)])
+    asked = study(MEASURE, seeds=[0])
+    assert set(run_all(asked).values()) == {None}
+    assert all("bias" not in o.numbers for o in asked.outcomes())
+    written = (asked.store.path / "measures").iterdir()
+    said = [json.loads(file.read_text())["numbers"] for file in written]
+    assert said == [{"proximity_bias.max": None, "score_sd": 1.0}] * 3
+    assert run_all(asked) == {}, "it is known that there is no number"
 
 
 @pytest.mark.parametrize(
