@@ -160,15 +160,17 @@ def projected(gradients: Tensor, direction: Tensor) -> np.ndarray:
 
 
 def offset_share(subject: Subject, gradients: Tensor) -> np.ndarray:
-    """Share of the energy of score gradients that depends on the offset only: (head,)."""
+    """Share of the energy of score gradients that depends on the offset only, each over its real pairs: (head,)."""
     shape = subject.space.layout.shape
     places = torch.stack(torch.meshgrid(*(torch.arange(size) for size in shape), indexing="ij"), -1).flatten(0, -2)
     offsets = (places - places[:, None]).flatten(0, 1)  # key - query
     _, number = offsets.unique(dim=0, return_inverse=True)
-    seen = visible(subject).flatten()
-    flat = gradients.double().flatten(-2)[..., seen]
-    number = number[seen]
-    counts = torch.bincount(number).double()
-    sums = torch.zeros(*flat.shape[:-1], len(counts), dtype=torch.float64).index_add_(-1, number, flat)
-    kept = (sums.square() / counts.clamp(min=1)).sum((0, -1))
+    size = int(number.max()) + 1
+    real = subject.real(np.arange(subject.samples))
+    real = torch.ones(1, subject.space.length, dtype=torch.bool) if real is None else real
+    seen = (real[:, :, None] & real[:, None, :] & visible(subject)).flatten(1).double()
+    flat = gradients.double().flatten(-2) * seen[:, None]
+    counts = torch.zeros(len(seen), size, dtype=torch.float64).index_add_(-1, number, seen)
+    sums = torch.zeros(*flat.shape[:-1], size, dtype=torch.float64).index_add_(-1, number, flat)
+    kept = (sums.square() / counts.clamp(min=1)[:, None]).sum((0, -1))
     return (kept / flat.square().sum((0, -1))).numpy()

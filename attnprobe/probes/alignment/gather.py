@@ -30,11 +30,12 @@ class Gathered:
     projections: np.ndarray  # (n, target, layer, head, direction) of every target's gradient
     projection: np.ndarray  # (n, layer, head, direction) of the loss's gradient
     energy: np.ndarray  # (n, layer, head) squared norm of the loss's score gradient
-    offset_energy: np.ndarray  # (n, layer, head) of its part that depends on the offset only
+    offset_energy: np.ndarray  # (n, layer, head) of its part that depends on the offset only, over its real pairs
     profile: np.ndarray  # (layer, head, *offsets) mean of the gradient's sums by offset
     profile_error: np.ndarray  # (layer, head, *offsets) standard error of that mean
     group_means: dict[str, np.ndarray]  # (group, layer, head, ...): "offsets", "W_Q", "W_K" and perhaps "scores"
     inner: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # place -> (n, target, layer, head)
+    valid: np.ndarray | None = None  # (n, length) bool, False at padding; None: there is none
 
     def profile_t(self) -> np.ndarray:
         """t of the gradient's sum at every offset (layer, head, *offsets); NaN at offsets that are never seen."""
@@ -92,7 +93,17 @@ def gather(
         profile_error=np.sqrt(variance / max(total - 1, 1)),
         group_means=group_means,
         inner={place: torch.cat([part.inner[place] for part in parts]).cpu().numpy() for place in parts[0].inner},
+        valid=_joined(parts, projector.space.length),
     )
+
+
+def _joined(parts: "Sequence[_Part]", length: int) -> np.ndarray | None:
+    """Masks of all batches (n, length); None if nothing is padded. A batch without padding need not have one."""
+    if all(part.valid is None or bool(part.valid.all()) for part in parts):
+        return None
+    whole = [torch.ones(len(part.targets), length, dtype=torch.bool) for part in parts]
+    masks = [one if part.valid is None else part.valid.cpu() for one, part in zip(whole, parts, strict=True)]
+    return torch.cat(masks).numpy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +116,7 @@ class _Part:
     energy: Tensor  # (batch, layer, head)
     offset_energy: Tensor  # (batch, layer, head)
     inner: dict[str, Tensor]  # (batch, target, layer, head)
+    valid: Tensor | None  # (batch, length) bool; None: all
 
 
 def _differentiate(
@@ -158,8 +170,12 @@ def _differentiate(
     counts = pair_counts(space.layout)[0].to(targets.device).clamp(min=1).sqrt()
     _add(sums, {"offsets": (kept.sum(0) / counts).flatten(2)})
     _add(sums, {"profile": torch.stack([profile.sum(0), profile.square().sum(0)])})
+    if fitted is not None:  # single gradients live on the real pairs of their sequence, their mean on those of any
+        counts = pair_counts(space.layout, traced.valid).to(targets.device).clamp(min=1).sqrt()[:, None, None]
     offset_energy = (profile / counts).flatten(3).square().sum(-1)
-    return _Part(targets.detach().double(), projections, coefficients.double(), energy, offset_energy, inner)
+    return _Part(
+        targets.detach().double(), projections, coefficients.double(), energy, offset_energy, inner, traced.valid
+    )
 
 
 def kept_part(subject: Subject, samples: np.ndarray, group: np.ndarray, targets: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ import dataclasses
 import math
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from attnprobe.probes.alignment.gather import Gathered
 from attnprobe.probes.alignment.labels import STREAM, label_dependence, shuffled_means
@@ -19,11 +21,9 @@ COLUMNS = 2**16
 
 def share_rows(gathered: dict[str, Gathered], space: ScoreSpace, settings: Settings) -> list[AlignmentRow]:
     """How much of the gradients depends on the offset only: of single ones, of their mean, and by chance."""
-    rows = [
-        AlignmentRow(
-            layer=None, head=None, quantity="offset_share.chance", interval=_exact(chance_share(space), settings.level)
-        )
-    ]
+    valid = next(iter(gathered.values())).valid
+    chance = _exact(chance_share(space, None if valid is None else torch.from_numpy(valid)), settings.level)
+    rows = [AlignmentRow(layer=None, head=None, quantity="offset_share.chance", interval=chance)]
     for name, g in gathered.items():
         band = bootstrap(
             g.offset_energy, g.energy, statistic=ratio, level=settings.level, generator=settings.draws(name, "share")
@@ -40,16 +40,34 @@ def share_rows(gathered: dict[str, Gathered], space: ScoreSpace, settings: Setti
     return rows
 
 
-def chance_share(space: ScoreSpace) -> float:
-    """Expected share of an isotropic random gradient whose rows sum to zero (class token included)."""
+def chance_share(space: ScoreSpace, valid: Tensor | None = None) -> float:
+    """Expected share of isotropic random gradients whose rows sum to zero (class token included).
+
+    valid (n, length) bool: one gradient for each of these sequences, over its real pairs; by default no padding.
+    """
+    masks, times = (None, None) if valid is None else valid.cpu().unique(dim=0, return_counts=True)
     kept, total = 0.0, 0.0
-    counts = pair_counts(space.layout)[0].clamp(min=1)
+    for number in range(1 if masks is None else len(masks)):
+        mask, weight = (None, 1) if masks is None or times is None else (masks[number], int(times[number]))
+        of_offset, of_all = _chance_energies(space, mask)
+        kept, total = kept + weight * of_offset, total + weight * of_all
+    return kept / total
+
+
+def _chance_energies(space: ScoreSpace, mask: Tensor | None) -> tuple[float, float]:
+    """Expected energy of one such gradient: of its part that depends on the offset only, and of all of it."""
+    kept, total = 0.0, 0.0
+    counts = pair_counts(space.layout, None if mask is None else mask[None])[0].clamp(min=1)
     for rows in space.row_blocks(max(BLOCK // space.length, 1)):
-        visible = space.visible(rows).double()
-        variance = visible * (1 - 1 / space.keys_seen(rows)[:, None])
+        visible, keys = space.visible(rows).double(), space.keys_seen(rows)
+        if mask is not None:
+            real = visible * mask
+            keys = keys - (visible - real).sum(1)
+            visible = real * mask[rows, None]
+        variance = visible * (1 - 1 / keys.clamp(min=1)[:, None])
         total += float(variance.sum())
         kept += float((space.fold(variance, rows) / counts).sum())
-    return kept / total
+    return kept, total
 
 
 def cosine_rows(gathered: dict[str, Gathered], labels: np.ndarray, settings: Settings) -> list[AlignmentRow]:

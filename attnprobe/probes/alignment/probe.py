@@ -59,9 +59,10 @@ class Alignment:
     |                             | towards near keys for contrast or proximity; positive: away                      |
     | reconstruction.phase        | with ``null="phase"`` instead: beyond that along profiles of the same spectrum   |
     | reconstruction.t.null       | mean and band of reconstruction.t under that null                                |
-    | LOSS.offset_share           | share of the energy of single gradients that depends on the offset only          |
+    | LOSS.offset_share           | share of the energy of single gradients that depends on the offset only, over    |
+    |                             | the real pairs of each sequence                                                  |
     | PART.offset_share.mean      | the same of the mean gradient, corrected for noise (up to 1024 positions)        |
-    | offset_share.chance         | what a random gradient would have                                                |
+    | offset_share.chance         | what random gradients over the same pairs would have                             |
     | cosine.WHERE                | cosine of the label-dependent and the reconstruction mean gradient along scores  |
     |                             | (up to 1024 positions), offsets, W_Q, W_K (if the subject shows them), corrected |
     |                             | for noise; p_value of their inner product under shuffled labels                  |

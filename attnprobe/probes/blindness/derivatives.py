@@ -2,7 +2,8 @@
 
 Slopes come from one backward pass per target. Curvatures come from finite steps: differentiating twice would miss the
 kinks of an absolute error or of a ReLU, which bend the mean loss as much as anything smooth does. The steps also give
-the slopes a second time, and their errors tell whether the loss is smooth.
+the slopes a second time, and their errors tell whether the loss is smooth. Both move a padded sequence along its own
+direction, which is fitted to its real pairs.
 """
 
 import dataclasses
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from attnprobe.capture.subject import ScoreOffsets, Subject
 from attnprobe.errors import NotApplicableError
+from attnprobe.probes.blindness.padding import Padded
 from attnprobe.probes.score_gradients import trace
+from attnprobe.probes.sequences import seen
 from attnprobe.scores.directions import Projector
 
 STEP = 0.1  # the largest score moves by this much, and by twice as much
@@ -37,13 +40,17 @@ class Along:
     agrees: dict[str, bool]
 
 
-def slopes(subject: Subject, loss: str, samples: np.ndarray, projector: Projector) -> np.ndarray:
+def slopes(subject: Subject, loss: str, samples: np.ndarray, projector: Projector, padded: Padded) -> np.ndarray:
     """(sample, target, layer, head, direction) by differentiating; targets as of ``targets_of``."""
     traced = trace(subject, samples, loss, method="streamed")
+    valid = any_padding(traced.valid)
     found: Tensor | None = None
     for block in traced.gradients(projector.space.length):
-        folded = projector.space.fold(block.values, block.rows)
-        part = projector.project(block.values, folded, block.layer, block.rows)  # target, sample, head, direction
+        if valid is None:
+            folded = projector.space.fold(block.values, block.rows)
+            part = projector.project(block.values, folded, block.layer, block.rows)  # target, sample, head, direction
+        else:
+            part = padded.project(block.values, block.layer, valid)
         if found is None:
             shape = (part.shape[1], part.shape[0], len(subject.layers), *part.shape[2:])
             found = torch.zeros(shape, dtype=torch.float64, device=part.device)
@@ -66,21 +73,56 @@ def targets_of(
     return values.double().cpu().numpy()
 
 
+def any_padding(valid: Tensor | None) -> Tensor | None:
+    return None if valid is None or bool(valid.all()) else valid
+
+
+@torch.no_grad()
+def real_positions(subject: Subject, samples: np.ndarray) -> Tensor | None:
+    """(sample, length) bool, False at what is padding to the model; None if nothing is."""
+    found: list[Tensor | None] = []
+    subject.run(samples, observe=lambda call: found.append(seen(subject, call)))
+    return any_padding(found[0])
+
+
 class Stepper:
-    """Finite steps along one direction of one head."""
+    """Finite steps along one direction of one head, all of one size."""
 
-    def __init__(self, subject: Subject, layer: int, head: int, delta: Tensor) -> None:
-        """delta (query, key): the direction."""
-        self.subject, self.layer = subject, layer
-        self.size = STEP / float(delta.abs().max())
-        one_head = F.one_hot(torch.tensor(head), subject.shape[1]).to(delta)
-        self.offset = (one_head[:, None, None] * delta)[None]
+    def __init__(
+        self, subject: Subject, name: str, place: tuple[int, int], delta: Tensor, padded: Padded,
+        parts: Sequence[tuple[np.ndarray, Tensor | None]],
+    ) -> None:  # fmt: skip
+        """delta (query, key): the direction called ``name`` of the layer and head at ``place``. parts: batches of
+        samples with what is real in them.
+        """
+        self.subject, self.name, self.padded, self.parts = subject, name, padded, parts
+        self.layer, self.head = place
+        masks = [mask for _, valid in parts if valid is not None for mask in valid.unique(dim=0)]
+        largest = [float(self._own(padded.largest(name, mask))) for mask in masks]
+        self.size = STEP / max([float(delta.abs().max()), *largest])
+        self.one_head = F.one_hot(torch.tensor(self.head), subject.shape[1]).to(delta)[:, None, None]
+        self.offset = (self.one_head * delta)[None]
 
-    def outer(self, loss: str, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """(4, sample, target) of the samples in these batches: two steps back, one back, one on, two on."""
-        offsets = [{self.layer: steps * self.size * self.offset} for steps in (-2, -1, 1, 2)]
-        found = [[targets_of(self.subject, loss, part, offset) for part in parts] for offset in offsets]
-        return np.stack([np.concatenate(values) for values in found])
+    def outer(self, loss: str) -> np.ndarray:
+        """(4, sample, target): two steps back, one back, one on, two on."""
+        found = []
+        for part, valid in self.parts:
+            along = self.offset if valid is None else self._of_each(valid)
+            offsets = [{self.layer: steps * self.size * along} for steps in (-2, -1, 1, 2)]
+            found.append(np.stack([targets_of(self.subject, loss, part, offset) for offset in offsets]))
+        return np.concatenate(found, 1)
+
+    def _of_each(self, valid: Tensor) -> Tensor:
+        """(sample, head, query, key): the direction of every sample."""
+        masks, which = valid.unique(dim=0, return_inverse=True)
+        each = torch.stack([self._own(self.padded.matrix(self.name, mask)) for mask in masks]).to(self.offset)
+        leading = self.padded.space.leading
+        return self.one_head * F.pad(each, (leading, 0, leading, 0))[which, None]
+
+    def _own(self, values: Tensor) -> Tensor:
+        """(layer or 1, head or 1, ...) -> (...)"""
+        of_layer = values[self.layer if len(values) > 1 else 0]
+        return of_layer[self.head if len(of_layer) > 1 else 0]
 
 
 def along(outer: np.ndarray, middle: np.ndarray, slope: np.ndarray, step: float) -> Along:

@@ -7,6 +7,7 @@ what is tested is whether the part of the derivatives that depends on the labels
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ class Claim:
 
     direction: Direction
     blind: tuple[str, ...] = QUANTITIES
+    balanced: bool = False  # a matrix (length, length) whose column sums are taken off; anew where sequences are padded
+
+    def __post_init__(self) -> None:
+        assert not self.balanced or (self.direction.matrix is not None and self.direction.matrix.dim() == 2)
 
 
 def default_claims(space: ScoreSpace, seed: int) -> list[Claim]:
@@ -38,8 +43,11 @@ def default_claims(space: ScoreSpace, seed: int) -> list[Claim]:
     visible = Direction(name="random visible", factors=(left, right.flip(0)))
     blind = without_column_sums(space, left[:, None] * right)
     return [
-        *(Claim(direction=Direction(name=n, matrix=without_column_sums(space, m))) for n, m in contrasts.items()),
-        Claim(direction=Direction(name="random blind", matrix=blind), blind=("slope",)),
+        *(
+            Claim(direction=Direction(name=n, matrix=without_column_sums(space, m)), balanced=True)
+            for n, m in contrasts.items()
+        ),
+        Claim(direction=Direction(name="random blind", matrix=blind), blind=("slope",), balanced=True),
         Claim(direction=keys, blind=()),
         Claim(direction=visible, blind=()),
     ]
@@ -52,11 +60,22 @@ def without_column_sums(space: ScoreSpace, matrix: Tensor) -> Tensor:
     that sees n keys counts 1/n.
     """
     visible = space.visible(slice(0, space.length)).double()
-    count = visible.sum(1)
-    centred = (matrix - (matrix * visible).sum(1, keepdim=True) / count[:, None]) * visible
-    weight = 1 / count
+    centred = row_centred(matrix, visible)
+    return centred - correction(potentials(centred, visible, torch.linalg.solve), visible)
+
+
+def row_centred(matrix: Tensor, visible: Tensor) -> Tensor:
+    return (matrix - (matrix * visible).sum(1, keepdim=True) / visible.sum(1)[:, None]) * visible
+
+
+def potentials(centred: Tensor, visible: Tensor, solve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """b (key,) of the correction that takes the column sums off; ``solve`` a symmetric system."""
     # Row-centred corrections w_i (b_j - mean of b over the row's keys) have the column sums M b; M 1 = 0.
+    weight = 1 / visible.sum(1)
     system = torch.diag(weight.square() @ visible) - visible.T @ (weight.pow(3)[:, None] * visible)
-    b = torch.linalg.solve(system + system.diagonal().mean() / len(system), weight @ centred)
-    correction = weight[:, None] * (b - ((visible @ b) / count)[:, None]) * visible
-    return centred - correction
+    return solve(system + system.diagonal().mean() / len(system), weight @ centred)
+
+
+def correction(b: Tensor, visible: Tensor) -> Tensor:
+    count = visible.sum(1)
+    return (1 / count)[:, None] * (b - ((visible @ b) / count)[:, None]) * visible

@@ -18,8 +18,17 @@ from attnprobe.config import require
 from attnprobe.errors import NotApplicableError
 from attnprobe.probes.alignment.checks import check_draws, check_enough, check_labels, check_varying
 from attnprobe.probes.alignment.rows import Settings
-from attnprobe.probes.blindness.derivatives import DIVERGED, Along, Stepper, along, slopes, targets_of
+from attnprobe.probes.blindness.derivatives import (
+    DIVERGED,
+    Along,
+    Stepper,
+    along,
+    real_positions,
+    slopes,
+    targets_of,
+)
 from attnprobe.probes.blindness.directions import QUANTITIES, Claim, default_claims
+from attnprobe.probes.blindness.padding import Padded
 from attnprobe.probes.blindness.rows import BlindnessRow, Place, all_rows
 from attnprobe.probes.interventions.profiles import dense_space
 from attnprobe.probes.memory import MEMORY_LIMIT, most_padded, sequences_at_once
@@ -63,7 +72,8 @@ def measure(
 ) -> Certificate:
     """Certify every layer and head of a subject on ``n`` samples; up to 1024 positions.
 
-    claims: ``default_claims`` by default; every direction is centred in its rows and scaled to unit norm. stepped: how
+    claims: ``default_claims`` by default; every direction is centred in its rows and scaled to unit norm. In padded
+    sequences that is done over the real pairs, and column sums of a ``balanced`` one are taken off there. stepped: how
     many of the samples are also measured by finite steps, which give curvatures, check slopes and take most of the
     time. level: of the intervals, of the bounds (all of a family together) and of the decision, whose family-wise error
     is 1 - level. memory_limit: bytes beyond the weights and the data.
@@ -79,21 +89,24 @@ def measure(
     require(any(claim.blind for claim in chosen.values()), "claims", "name no direction that labels should be blind to")
     exact = subject.double()
     projector = Projector(space, [claim.direction for claim in chosen.values()], layers=layers, heads=heads)
-    batch = samples_at_once(exact, samples, projector, shuffles, memory_limit)
+    padded = Padded(projector, [*chosen.values()])
+    batch = samples_at_once(exact, samples, projector, padded, shuffles, memory_limit)
     parts = [part for _, part in batches(samples, batch)]
-    found = {loss: np.concatenate([slopes(exact, loss, part, projector) for part in parts]) for loss in LOSSES}
+    found = {loss: np.concatenate([slopes(exact, loss, part, projector, padded) for part in parts]) for loss in LOSSES}
     check_slopes(found)
     where = {"slope": np.arange(len(samples)), "curvature": subset(len(samples), stepped, seed)}
     parts = [part for _, part in batches(samples[where["curvature"]], batch)]
     middle = {loss: np.concatenate([targets_of(exact, loss, part) for part in parts]) for loss in LOSSES}
+    with_real = [(part, real_positions(exact, part)) for part in parts]
     places: list[Place] = []
     for d, name in enumerate(projector.names):
         matrices = projector.matrix(name)
         for layer, head in np.ndindex(layers, heads):
-            stepper = Stepper(exact, layer, head, matrices[layer, head].to(exact.layers[0].device))
+            delta = matrices[layer, head].to(exact.layers[0].device)
+            stepper = Stepper(exact, name, (layer, head), delta, padded, with_real)
             slope = {loss: values[:, :, layer, head, d] for loss, values in found.items()}
             bent = {
-                loss: along(stepper.outer(loss, parts), middle[loss], slope[loss][where["curvature"]], stepper.size)
+                loss: along(stepper.outer(loss), middle[loss], slope[loss][where["curvature"]], stepper.size)
                 for loss in LOSSES
             }
             places += places_of(chosen[name], layer, head, slope, bent)
@@ -148,7 +161,7 @@ def check_slopes(found: dict[str, np.ndarray]) -> None:
 
 
 def samples_at_once(
-    subject: Subject, samples: np.ndarray, projector: Projector, shuffles: int, memory_limit: int
+    subject: Subject, samples: np.ndarray, projector: Projector, padded: Padded, shuffles: int, memory_limit: int
 ) -> int:
     """Samples per pass, from what one needs to be differentiated. ConfigError if the limit leaves no room for one."""
     one = most_padded(subject, samples)
@@ -156,7 +169,7 @@ def samples_at_once(
 
     def differentiate() -> None:
         nonlocal targets
-        targets = sum(slopes(subject, loss, one, projector).shape[1] for loss in LOSSES)
+        targets = sum(slopes(subject, loss, one, projector, padded).shape[1] for loss in LOSSES)
 
     sample = peak_bytes(differentiate)
     places = math.prod(subject.shape) * len(projector.names) * len(QUANTITIES)

@@ -66,7 +66,10 @@ def test_everything_gathered_equals_the_mean_gradient_from_one_plain_backward_pa
     wanted = dependent_by_hand(torch.stack(by_class).numpy(), batch.labels.numpy(), groups=4)
     np.testing.assert_allclose(gathered.group_means["scores"], wanted.reshape(4, layers, heads, -1), atol=1e-14)
     diagonals = [full.diagonal(o, -2, -1) for o in range(1 - LENGTH, LENGTH)]
-    energy = sum(d.sum(-1) ** 2 / d.shape[-1] for d in diagonals)
+    n = np.array(lengths)[:, None, None]  # pairs of real positions only
+    energy = sum(
+        d.sum(-1) ** 2 / (n - abs(o)).clip(1) for o, d in zip(range(1 - LENGTH, LENGTH), diagonals, strict=True)
+    )
     np.testing.assert_allclose(gathered.offset_energy, energy, rtol=1e-10)
     sums = np.stack([d.sum(-1) for d in diagonals], -1)
     np.testing.assert_allclose(gathered.profile, sums.mean(0), atol=1e-14)

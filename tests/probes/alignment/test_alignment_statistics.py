@@ -19,7 +19,7 @@ from attnprobe.scores.directions import ScoreSpace
 from attnprobe.scores.layout import Layout
 from attnprobe.statistics.permutations import permutation_p_value
 from attnprobe.streams import stream
-from tests.probes.alignment.alignment_cases import CLASSES, gather_all, make_case, make_settings
+from tests.probes.alignment.alignment_cases import CLASSES, LENGTH, gather_all, make_case, make_settings
 
 
 @pytest.mark.parametrize("config", [{}, {"causal": True, "readout": "last"}, {"readout": "token"}])
@@ -222,3 +222,49 @@ def test_chance_share_is_that_of_random_gradients(space: ScoreSpace) -> None:
     counts = space.fold(space.visible(rows).double(), rows).clamp(min=1)
     part = (space.fold(g, rows).square() / counts).flatten(1).sum(1)
     assert chance_share(space) == pytest.approx(float(part.mean() / g.square().sum((-2, -1)).mean()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        ScoreSpace(layout=Layout(shape=(7,))),
+        ScoreSpace(layout=Layout(shape=(3, 4))),
+        ScoreSpace(layout=Layout(shape=(5,)), leading=1),
+        ScoreSpace(layout=Layout(shape=(7,), window=2, causal=True), leading=1),
+    ],
+)
+def test_chance_share_of_padded_sequences_is_that_of_random_gradients_over_their_real_pairs(space: ScoreSpace) -> None:
+    valid = torch.arange(space.length) < torch.tensor([space.length, 4, 4, 2])[:, None]
+    rule = space.layout.rule.whole(space.size)
+    whole = torch.ones(space.size, space.size).bool() if rule is None else rule
+    generator, energies = torch.Generator().manual_seed(0), np.zeros(2)
+    for mask in valid:
+        real = torch.cat([torch.ones(space.leading).bool(), mask])
+        seen = (whole & real & real[:, None])[space.leading :].double()
+        g = torch.randn(20000, *seen.shape, generator=generator, dtype=torch.float64) * seen
+        g = ((g - g.sum(-1, keepdim=True) / seen.sum(-1).clamp(min=1)[:, None]) * seen)[..., space.leading :]
+        counts = space.fold(seen[:, space.leading :], slice(0, space.length)).clamp(min=1)
+        kept = (space.fold(g, slice(0, space.length)).square() / counts).flatten(1).sum(1)
+        energies += float(kept.mean()), float(g.square().sum((-2, -1)).mean())
+    assert chance_share(space, valid) == pytest.approx(energies[0] / energies[1], rel=0.02)
+    full = torch.ones(3, space.length, dtype=torch.bool)
+    assert chance_share(space, full) == pytest.approx(chance_share(space), rel=1e-9)
+
+
+def test_offset_energy_of_a_padded_sequence_is_that_of_the_nearest_profile_over_its_real_pairs() -> None:
+    subject = make_case(6, padded=True)
+    gathered, _ = gather_all(subject, "reconstruction", rows=4)
+    assert gathered.valid is not None
+    zero = torch.zeros(6, 3, LENGTH, LENGTH, dtype=torch.float64, requires_grad=True)
+    total = subject.loss("reconstruction", np.arange(6), score_offsets={1: zero}).value.sum()
+    gradient = torch.autograd.grad(total, zero)[0].numpy()
+    for sequence, n in enumerate(gathered.valid.sum(1)):
+        assert (gathered.valid[sequence] == (np.arange(LENGTH) < n)).all()
+        for head in range(3):
+            energy = 0.0
+            for offset in range(1 - n, n):
+                values = [gradient[sequence, head, i, i + offset] for i in range(n) if 0 <= i + offset < n]
+                energy += len(values) * np.mean(values) ** 2
+            assert gathered.offset_energy[sequence, 1, head] == pytest.approx(energy, rel=1e-9)
+    shares = gathered.offset_energy / gathered.energy
+    assert ((shares > 0) & (shares <= 1)).all()
