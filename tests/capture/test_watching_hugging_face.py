@@ -109,8 +109,8 @@ def test_scores_of_bert_are_those_before_the_softmax(kernel: str) -> None:
 def test_what_the_calls_of_different_families_hold() -> None:
     first = {family: seen(make(family, "eager"), batch(family))[0] for family in SETTINGS}
     assert first["llama"][0].k.shape[1] == 2
-    assert [call.visibility.causal for call in first["gemma2"]] == [False, True]  # a window, in every other layer
-    assert first["gemma2"][0].visibility.dense is not None
+    seen_by = [(call.visibility.causal, call.visibility.window) for call in first["gemma2"]]
+    assert seen_by == [(True, 2), (True, None)]  # in every other layer itself and two before it
     assert first["gemma2"][0].softcap == 50.0
     assert first["gpt_oss"][0].sinks is not None
     assert first["t5"][0].bias is not None
