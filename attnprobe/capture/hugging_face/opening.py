@@ -135,6 +135,15 @@ def _width(config: Any) -> int:
     return getattr(config, "vision_config", config).hidden_size
 
 
+def _require_known(ids: torch.Tensor, config: Any, source: Source) -> None:
+    """ArtifactError if the tokenizer numbers tokens that the model has no vector for; a GPU would not survive that."""
+    known = getattr(config, "vocab_size", None)
+    if known is not None and int(ids.max()) >= known:
+        reason = f"the tokenizer of {source.reader or source.model} made the token {int(ids.max())}"
+        hint = "tokenizer and model must belong together: save both into one folder"
+        raise ArtifactError(f"{reason}, and the model {source.model} knows 0 to {known - 1}", hint=hint)
+
+
 def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs: Needs, seed: int) -> Watched:
     assert source.text is not None
     tokenizer = read_tokenizer(source.reader or source.model, **source.access)
@@ -146,6 +155,7 @@ def _of_texts(model: "nn.Module", config: Any, source: Source, head: Head, needs
         source.text, tokenizer, max_length=length, limit=source.limit,
         text_column=source.text_column, label_column=source.label_column,
     )  # fmt: skip
+    _require_known(texts.ids, config, source)
     losses = {}
     if needs != "scores":
         if head == "masked" and tokenizer.mask_token_id is None:

@@ -23,6 +23,7 @@ GROWTH = 8  # bytes of Python objects for one that is stored, about
 SHOWN = 20  # names in a message
 EXTRA = "pip install 'attnprobe[data]', or save the table as CSV"
 ROW_HINT = "mend the row; texts that hold separators or line breaks stand in double quotes"
+ENCODING_HINT = "tables of texts are read as UTF-8: save it with that encoding"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def read_csv(path: Path, choose: Choose, separator: str, *, quotes: bool) -> Col
     require_memory(path, GROWTH * path.stat().st_size)
     csv.field_size_limit(CSV_FIELD_LIMIT)
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    with reading(path, ROW_HINT), path.open(encoding="utf-8-sig", newline="") as file:
+    with reading(path, ENCODING_HINT), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator, quoting=quoting, strict=True)  # strict: quotes must close
         try:
             heading = next((row for row in reader if row), [])

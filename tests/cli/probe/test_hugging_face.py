@@ -142,6 +142,14 @@ def test_what_cannot_be_measured_is_one_line(
     assert "Traceback" not in outcome.err
 
 
+def test_a_tokenizer_of_another_model(tmp_path: Path, attnprobe) -> None:
+    folder = write_model("bert", tmp_path / "bert", vocab_size=31)
+    outcome = attnprobe("probe", "proximity", f"hf:{folder}", "--text", write_text(tmp_path / "t"), "-n", 6)
+    assert outcome.code == 3, outcome.err
+    assert "made the token" in outcome.err
+    assert "knows 0 to 30" in outcome.err
+
+
 def test_nothing_is_fetched_unasked(tmp_path: Path, attnprobe) -> None:
     outcome = attnprobe("probe", "proximity", "hf:nobody/nothing", "--text", write_text(tmp_path / "t"))
     assert outcome.code == 3

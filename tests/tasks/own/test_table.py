@@ -223,3 +223,10 @@ def test_the_same_split_whatever_the_shares_of_use(tmp_path: Path) -> None:
     assert np.bincount(whole.test.labels).tolist() == [5, 5]
     other = Table(path=path, data_seed=1).load()
     assert sequences(other.test) != sequences(whole.test)
+
+
+def test_other_encodings_are_no_broken_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("text,label\né,no\nü,yes\n".encode("latin1"))
+    with pytest.raises(ArtifactError) as caught:
+        Table(path=str(tmp_path / "t.csv")).load()
+    assert "UTF-8" in str(caught.value.hint)
