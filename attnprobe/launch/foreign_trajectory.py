@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnprobe.capture.hugging_face.opening import Source, open_source
 from attnprobe.capture.hugging_face.states import State, saved_states
-from attnprobe.errors import NotApplicableError, about
+from attnprobe.errors import ConfigError, NotApplicableError, about
 from attnprobe.machine import choose_device
 from attnprobe.probes.trajectory import Trajectory
 
@@ -53,6 +53,7 @@ class ForeignTrajectory:
     sequences: int = SEQUENCES
     seed: int = 0
     warn: Callable[[str], None]
+    built: dict[str, Any] = dataclasses.field(default_factory=dict)  # names and shapes of the weights of the first state
     captures: "dict[str, Capture]" = dataclasses.field(default_factory=dict)  # by state, how it was watched
 
     @property
@@ -73,6 +74,11 @@ class ForeignTrajectory:
         settings = Trajectory(sequences=self.sequences, seed=self.seed)
         needs = "both" if state.source.gives_labels else "scores"
         subject = open_source(state.source, choose_device(self.device), needs=needs, seed=self.seed)
+        shapes = {name: tensor.shape for name, tensor in subject.model.state_dict().items()}
+        if self.built and self.built != shapes:
+            hint = "give each model's states a folder of their own"
+            raise ConfigError("its weights have other names or shapes: it is no state of the same model", hint=hint)
+        self.built = shapes
         found = settings.proximity(subject)
         if needs == "both":
             with self._told(state):

@@ -133,3 +133,12 @@ def test_what_foreign_models_are_run_on_is_no_use_to_ours(attnprobe) -> None:
     outcome = attnprobe("probe", "trajectory", "runs/a", "--text", "book.txt")
     assert outcome.code == 2
     outcome.complains("--text is for models of Hugging Face", "hf:FOLDER")
+
+
+def test_states_of_different_models_are_no_trajectory(attnprobe) -> None:
+    write_model("bert", Path("out/step1"))
+    write_model("gpt_neox", Path("out/step2"))
+    write_text(Path("book.txt"))
+    outcome = attnprobe("probe", "trajectory", "hf:out", "--text", "book.txt", "--max-length", 12, "-n", 9)
+    assert outcome.code == 2
+    outcome.complains("step2", "no state of the same model")
