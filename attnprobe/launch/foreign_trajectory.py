@@ -53,7 +53,9 @@ class ForeignTrajectory:
     sequences: int = SEQUENCES
     seed: int = 0
     warn: Callable[[str], None]
-    built: dict[str, Any] = dataclasses.field(default_factory=dict)  # names and shapes of the weights of the first state
+    built: dict[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # names of weights and their shapes, by the first state
     captures: "dict[str, Capture]" = dataclasses.field(default_factory=dict)  # by state, how it was watched
 
     @property

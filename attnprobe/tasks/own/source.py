@@ -66,6 +66,10 @@ class OwnData(Subset):
             "test_share_of_largest_class": test.labels.bincount().max().item() / len(test),
             "test_share_also_in_training": shared(splits["train"], test),
         }
+        unseen = (splits["train"].labels.bincount(minlength=spec.classes or 0) == 0).nonzero().ravel().tolist()
+        if unseen:
+            names = ", ".join(spec.class_names[number] if spec.class_names else str(number) for number in unseen)
+            remarks = [*remarks, f"no training sample is of: {names}; a model cannot learn these classes"]
         return self.apply(Data(spec=spec, **splits, notes=notes, remarks=tuple(remarks)))
 
 

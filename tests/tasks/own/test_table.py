@@ -230,3 +230,12 @@ def test_other_encodings_are_no_broken_rows(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         Table(path=str(tmp_path / "t.csv")).load()
     assert "UTF-8" in str(caught.value.hint)
+
+
+def test_a_class_that_no_training_sample_has_is_told(tmp_path: Path) -> None:
+    labels = ["late" if part == "test" else label for part, label in zip(SPLITS, ["no", "yes"] * 5, strict=True)]
+    path = write(tmp_path / "t.csv", texts(label=labels))
+    remarks = " ".join(Table(path=path).load(None).remarks)
+    assert "no training sample is of: late" in remarks
+    path = write(tmp_path / "whole.csv", texts())
+    assert "no training sample" not in " ".join(Table(path=path).load(None).remarks)
