@@ -67,7 +67,7 @@ def limited(settings: str) -> str:
             "finetune.batch_size=8 model.d_mlp=2048",
             marks=pytest.mark.skipif(
                 os.environ.get("ATTNPROBE_TEST_MEMORY") != "1",
-                reason="fails now and then on a busy machine, where other addresses are free: set ATTNPROBE_TEST_MEMORY=1",
+                reason="fails now and then on a busy machine: set ATTNPROBE_TEST_MEMORY=1 on an idle one",
             ),
         ),
     ],
