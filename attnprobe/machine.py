@@ -1,7 +1,8 @@
-"""What this machine is: devices, cores, processor, clock."""
+"""What this machine is: devices, cores, processor, installed packages, clock."""
 
 import contextlib
 import datetime
+import importlib.metadata
 import multiprocessing
 import os
 import platform
@@ -98,6 +99,14 @@ def processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def installed_version(package: str) -> str | None:
+    """None if the package is not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def now() -> str:

@@ -1,7 +1,6 @@
 """A benchmark's record: hardware, versions, numbers with their spread; as JSON and as a Markdown page."""
 
 import dataclasses
-import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,14 @@ import torch
 from attnprobe import __version__
 from attnprobe.bench.fresh import Fresh
 from attnprobe.bench.rounds import Outcome, Spread
-from attnprobe.machine import now, processor_name
+from attnprobe.machine import installed_version, now, processor_name
 
 PACKAGES = ("torch", "numpy", "transformers", "accelerate", "x-transformers", "lightning")
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
     """Where and with what it was measured."""
-    versions = {"attnprobe": __version__} | {name: v for name in PACKAGES if (v := _version(name)) is not None}
+    versions = {"attnprobe": __version__} | {name: v for name in PACKAGES if (v := installed_version(name)) is not None}
     if device.type == "cuda":
         versions |= {"CUDA": torch.version.cuda or "", "cuDNN": str(torch.backends.cudnn.version())}
     return {
@@ -33,13 +32,6 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def document(

@@ -3,7 +3,6 @@ of a probe against answers that are known.
 """
 
 import dataclasses
-import importlib.metadata
 import math
 import os
 import platform
@@ -20,7 +19,7 @@ from attnprobe import __version__, run
 from attnprobe.capture.arrays import arrays
 from attnprobe.errors import AttnprobeError
 from attnprobe.launch.arms import settings_of
-from attnprobe.machine import choose_device, cores, free_memory, processor_name
+from attnprobe.machine import choose_device, cores, free_memory, installed_version, processor_name
 from attnprobe.probes.proximity.probe import measure
 from attnprobe.tasks.sources.cache import cache_dir
 from attnprobe.tasks.sources.catalogue import SOURCES
@@ -52,7 +51,7 @@ class Finding:
 
 def versions(device: str) -> Finding:
     """Of ourselves, Python and what we stand on; those of the extras that are there."""
-    known = {name: _version(name) for name in (*PACKAGES, *OPTIONAL)}
+    known = {name: installed_version(name) for name in (*PACKAGES, *OPTIONAL)}
     there = [f"{name} {version}" for name, version in known.items() if version]
     missing = [name for name in PACKAGES if known[name] is None]
     text = f"attnprobe {__version__}, Python {platform.python_version()}, {', '.join(there)}; {platform.platform()}"
@@ -162,13 +161,6 @@ def look(name: str, device: str) -> Finding:
         return Finding(what=name, state="failed", found=str(error), hint=error.hint)
     except Exception as error:  # whatever it is, a person who asks what is wrong wants to see the rest, too
         return Finding(what=name, state="failed", found=f"{type(error).__name__}: {error}", hint=REPORT)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _after(steps: int) -> Callable[[], bool]:
